@@ -1,0 +1,1 @@
+"""One file a system: a document and a function `experiment(scale=...)` that gives its declaration."""

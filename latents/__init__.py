@@ -1,0 +1,16 @@
+"""Two-stage generative modelling: an autoencoder maps a signal to a latent, a prior models the latent."""
+
+from typing import Any
+
+__version__ = "0.1.0"
+
+
+def load(run: Any) -> Any:
+  """The model of a finished run from its folder alone: see `latents.model.Model`.
+
+  model = latents.load("runs/digits"); model.encode(x), .decode(latent), .reconstruct(x),
+  .sample(labels=[0, 1, 2], seed=0, guidance=2.0); signals are [B,*S,C] float in [-1,1].
+  """
+  from latents import model  # here: `import latents` alone must not start jax
+
+  return model.load(run)

@@ -1,0 +1,97 @@
+"""What a finished stage leaves: weights as safetensors and a JSON of facts, readable on any topology.
+
+The fingerprint is the SHA-256 of the names, shapes and bytes of the weights together with the stage's
+address. A stage 2 and a latent cache carry the fingerprint of the stage 1 they belong to.
+"""
+
+import dataclasses
+import hashlib
+import json
+import os
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from safetensors import SafetensorError
+from safetensors.numpy import load_file, save_file
+
+from latents.errors import UserError
+
+WEIGHTS, FACTS = "weights.safetensors", "artefact.json"
+
+
+@dataclasses.dataclass(frozen=True)
+class Artefact:
+  """weights: {"path/of/array": float32 numpy}. facts: JSON, with "address" and "fingerprint"."""
+
+  weights: dict[str, np.ndarray]
+  facts: dict[str, Any]
+
+  @property
+  def fingerprint(self) -> str:
+    """The identity of these weights."""
+    return self.facts["fingerprint"]
+
+
+def fingerprint(weights: dict[str, np.ndarray], address: str) -> str:
+  """SHA-256 over the address and every array's name, shape, dtype and bytes."""
+  hasher = hashlib.sha256(address.encode())
+  for name in sorted(weights):
+    array = np.ascontiguousarray(weights[name])
+    hasher.update(f"{name}{array.shape}{array.dtype}".encode())
+    hasher.update(array.data)
+  return hasher.hexdigest()
+
+
+def write(folder: Path, weights: dict[str, np.ndarray], facts: dict[str, Any]) -> Artefact:
+  """Write both files; the facts come last and by a rename, so an artefact is complete or absent."""
+  weights = {name: np.ascontiguousarray(array) for name, array in weights.items()}
+  made = Artefact(weights, {**facts, "fingerprint": fingerprint(weights, facts["address"])})
+  folder.mkdir(parents=True, exist_ok=True)
+  temporary = folder / (WEIGHTS + ".tmp")
+  save_file(weights, temporary)
+  os.replace(temporary, folder / WEIGHTS)
+  write_json(folder / FACTS, made.facts)
+  return made
+
+
+def read(folder: Path) -> Artefact | None:
+  """The artefact in `folder`; None if the stage is not finished; UserError if it is damaged."""
+  if not (folder / FACTS).exists():
+    return None
+  facts = read_json(folder / FACTS)
+  try:
+    weights = load_file(folder / WEIGHTS)
+  except (OSError, SafetensorError) as error:
+    raise UserError(f"{folder / WEIGHTS} cannot be read: {str(error).splitlines()[0]}") from None
+  if fingerprint(weights, str(facts.get("address"))) != facts.get("fingerprint"):
+    raise UserError(f"{folder / WEIGHTS} is damaged or not this stage's: its fingerprint does not match {FACTS}")
+  return Artefact(weights, facts)
+
+
+def check_shapes(where: str, weights: dict[str, Any], wanted: dict[str, Any]) -> None:
+  """The same names and shapes, or a UserError that names the first difference."""
+  for word, names in (("lacks", set(wanted) - set(weights)), ("has the unknown", set(weights) - set(wanted))):
+    if names:
+      raise UserError(f"{where} {word} array {sorted(names)[0]} ({len(names)} in all)")
+  for name in sorted(wanted):
+    if tuple(weights[name].shape) != tuple(wanted[name].shape):
+      found, need = tuple(weights[name].shape), tuple(wanted[name].shape)
+      raise UserError(f"{where} has {name} of shape {found}, the experiment needs {need}")
+
+
+def write_json(path: Path, value: Any) -> None:
+  """Write JSON whole or not at all."""
+  temporary = path.with_name(path.name + ".tmp")
+  temporary.write_text(json.dumps(value, indent=1) + "\n")
+  os.replace(temporary, path)
+
+
+def read_json(path: Path) -> Any:
+  """Read JSON; UserError naming the file if it is missing or broken."""
+  try:
+    return json.loads(path.read_text())
+  except FileNotFoundError:
+    raise UserError(f"{path} does not exist") from None
+  except (OSError, ValueError, RecursionError) as error:
+    raise UserError(f"{path} cannot be read: {str(error).splitlines()[0]}") from None

@@ -1,0 +1,33 @@
+"""Bottlenecks: h [B,*s,E] -> Latent. What is kept of a signal, and how much of it.
+
+The contract (class `Bottleneck`):
+  __call__(h [B,*s,E], *, train) -> Latent; deterministic (the mode) where train is False.
+  vocab -> the number of codes V, or None for a continuous latent.
+  embed(codes [B,*s] or [B,*s,G]) -> z: what the decoder reads for these codes (discrete ones only).
+  store(h) -> what a latent cache keeps; recall(stored, *, train) -> Latent.
+  variants(latent) -> named ways to decode one latent in an evaluation.
+Arithmetic is float32 whatever h's dtype. State without gradient lives in the collection "codebook" and changes
+only if train and the collection is mutable; random numbers come from the stream "bottleneck".
+"""
+
+from latents.bottlenecks.base import Bottleneck, code_logs, straight_through
+from latents.bottlenecks.fsq import FSQ
+from latents.bottlenecks.kl import KL
+from latents.bottlenecks.nested import NestedDropout
+from latents.bottlenecks.none import NoBottleneck
+from latents.bottlenecks.norm import LayerNormLatent
+from latents.bottlenecks.rfsq import ResidualFSQ
+from latents.bottlenecks.vq_ema import EMAVQ
+
+__all__ = [
+  "EMAVQ",
+  "FSQ",
+  "KL",
+  "Bottleneck",
+  "LayerNormLatent",
+  "NestedDropout",
+  "NoBottleneck",
+  "ResidualFSQ",
+  "code_logs",
+  "straight_through",
+]

@@ -1,0 +1,91 @@
+"""The defaults of a bottleneck, and what the discrete ones share."""
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+
+from latents.errors import UserError
+from latents.nn.conv import uniform_fan_in
+from latents.types import Array, Latent, Terms
+
+
+class Bottleneck(nn.Module):
+  """Defaults for a continuous latent whose store is z itself; see the room's contract in `__init__.py`."""
+
+  @property
+  def vocab(self) -> int | None:
+    """The number of codes V of one token (and group); None = continuous."""
+    return None
+
+  def __call__(self, h: Array, *, train: bool) -> Latent:
+    """[B,*s,E] -> Latent."""
+    return self.recall(self.store(h), train=train)
+
+  def embed(self, codes: Array) -> Array:
+    """codes [B,*s] or [B,*s,G] int32 -> z [B,*s,D]; an error for continuous latents."""
+    raise UserError(f"{type(self).__name__} is continuous: it has no codes to embed ({codes.shape})")
+
+  def store(self, h: Array) -> Array:
+    """[B,*s,E] -> what a latent cache keeps of h."""
+    return h.astype(jnp.float32)
+
+  def recall(self, stored: Array, *, train: bool) -> Latent:
+    """What `store` gave -> Latent without terms; z equals that of __call__ where train is False."""
+    return Latent(z=stored.astype(jnp.float32))
+
+  def posterior(self, stored: Array) -> tuple[Array, Array] | None:
+    """What `store` gave -> (mean, std) of a Gaussian posterior, or None for other latents; needs no params."""
+    return None
+
+  def variants(self, latent: Latent) -> dict[str, Latent]:
+    """Named ways to decode this latent in an evaluation; "" is the plain one."""
+    return {"": latent}
+
+
+class Discrete(Bottleneck):
+  """Defaults for latents that are stored as their codes."""
+
+  def store(self, h: Array) -> Array:
+    """[B,*s,E] -> codes [B,*s] or [B,*s,G] int32."""
+    return self(h, train=False).codes
+
+  def recall(self, stored: Array, *, train: bool) -> Latent:
+    """codes -> Latent(z = embed(codes), codes)."""
+    codes = stored.astype(jnp.int32)
+    return Latent(z=self.embed(codes), codes=codes)
+
+
+@jax.custom_jvp
+def straight_through(h: Array, q: Array) -> Array:
+  """h, q [...] -> q, exactly, with the derivative of h (Bengio et al. 2013, arXiv:1308.3432); q gets none.
+
+  `h + stop_gradient(q - h)` has the same derivative, but its value is q only up to rounding.
+  """
+  return q
+
+
+@straight_through.defjvp
+def _straight_through_jvp(primals, tangents):
+  return primals[1], tangents[0]
+
+
+def pointwise(dim: int) -> nn.Dense:
+  """The 1x1 convolution E -> dim in front of a quantiser, in float32, with PyTorch's initial weights."""
+  return nn.Dense(dim, kernel_init=uniform_fan_in)
+
+
+def count_codes(codes: Array, vocab: int) -> Array:
+  """codes [...] int32 -> [V] float32: how often each code occurs in the (global) batch."""
+  return jnp.zeros(vocab, jnp.float32).at[codes.reshape(-1)].add(1.0)
+
+
+def code_logs(codes: Array, vocab: int, groups: int | None = None) -> Terms:
+  """codes [B,*s] (or [B,*s,G] with `groups`) -> {"usage", "perplexity"} of this batch; means over the groups.
+
+  usage: distinct codes / V. perplexity: exp of the entropy of the batch's histogram, in [1, V]. Both are bounded
+  by the number of tokens n: a uniform code uses an expected 1 - (1 - 1/V)^n of the codebook.
+  """
+  split = [codes] if groups is None else [codes[..., g] for g in range(groups)]
+  p = jnp.stack([count_codes(c, vocab) / c.size for c in split])
+  perplexity = jnp.exp(jax.scipy.special.entr(p).sum(-1))
+  return {"usage": (p > 0).mean(), "perplexity": perplexity.mean()}

@@ -1,0 +1,60 @@
+"""The diagonal Gaussian of a VAE (Kingma & Welling 2013, arXiv:1312.6114; LDM's "KL-reg", arXiv:2112.10752)."""
+
+import jax
+import jax.numpy as jnp
+
+from latents.bottlenecks.base import Bottleneck, pointwise
+from latents.types import Array, Latent
+
+
+class KL(Bottleneck):
+  """[B,*s,E] -> z [B,*s,D] ~ N(mean, std^2); LDM's `quant_conv` E -> 2D gives mean and log-variance.
+
+  train: z is a sample (rng "bottleneck"); else z is the mean. The log-variance is clipped to [-30, 20] as in LDM.
+  terms: {"kl"}: KL(q(z|x) || N(0,1)) in nats, mean over batch AND latent elements.
+  logs: {"kl_sum"}: nats per sample (sum over elements, mean over batch); {"std_mean"}.
+
+  LDM writes the sum over all elements divided by B, with reconstruction terms summed likewise:
+    L = N_x mean|x - x_hat| + w sum(kl)/B = N_x (mean|x - x_hat| + w / TSR * kl),  TSR = N_x / N_z,
+  so its weight w = 1e-6 is w / TSR here (2.1e-8 for the f8c4 of Stable Diffusion).
+  """
+
+  dim: int = 4
+
+  def setup(self):
+    self.project = pointwise(2 * self.dim)
+
+  def __call__(self, h: Array, *, train: bool) -> Latent:
+    """[B,*s,E] -> Latent with terms and logs."""
+    mean, logvar = self._moments(h)
+    std = jnp.exp(0.5 * logvar)
+    kl = 0.5 * (jnp.square(mean) + jnp.square(std) - 1.0 - logvar)
+    elements = kl.size // kl.shape[0]
+    return Latent(
+      z=self._draw(mean, std, train),
+      terms={"kl": kl.mean()},
+      logs={"kl_sum": kl.mean() * elements, "std_mean": std.mean()},
+    )
+
+  def store(self, h: Array) -> Array:
+    """[B,*s,E] -> [B,*s,2D]: mean and standard deviation, concatenated."""
+    mean, logvar = self._moments(h)
+    return jnp.concatenate([mean, jnp.exp(0.5 * logvar)], -1)
+
+  def recall(self, stored: Array, *, train: bool) -> Latent:
+    """[B,*s,2D] -> Latent: a sample if train, else the mean."""
+    return Latent(z=self._draw(*self.posterior(stored), train))
+
+  def posterior(self, stored: Array) -> tuple[Array, Array]:
+    """[B,*s,2D] -> mean, std [B,*s,D]."""
+    mean, std = jnp.split(stored.astype(jnp.float32), 2, -1)
+    return mean, std
+
+  def _moments(self, h: Array) -> tuple[Array, Array]:
+    mean, logvar = jnp.split(self.project(h.astype(jnp.float32)), 2, -1)
+    return mean, jnp.clip(logvar, -30.0, 20.0)
+
+  def _draw(self, mean: Array, std: Array, train: bool) -> Array:
+    if not train:
+      return mean
+    return mean + std * jax.random.normal(self.make_rng("bottleneck"), mean.shape)

@@ -1,0 +1,70 @@
+"""Nested dropout: prefixes of a token sequence that decode on their own (Rippel et al. 2014, arXiv:1402.0915)."""
+
+import math
+
+import jax
+import jax.numpy as jnp
+
+from latents.bottlenecks.base import Bottleneck
+from latents.errors import UserError
+from latents.types import Array, Latent
+
+
+class NestedDropout(Bottleneck):
+  """The latent of `inner`, with a mask [B,*s] that keeps the first k of its N tokens (raster order).
+
+  train: k ~ U{minimum..N} for every sample (rng "bottleneck"); else everything is kept (mask None). The tokens are
+  not zeroed: the decoder must honour the mask. The inner terms count all tokens, as in One-D-Piece's "tail token
+  drop" (arXiv:2501.10064), which however draws one k per batch.
+  variants: the prefixes of N/4 and N/2 tokens beside the whole.
+  """
+
+  inner: Bottleneck
+  minimum: int = 1
+
+  @property
+  def vocab(self) -> int | None:
+    """The inner bottleneck's."""
+    return self.inner.vocab
+
+  def __call__(self, h: Array, *, train: bool) -> Latent:
+    """[B,*s,E] -> the inner Latent with its mask."""
+    latent = self.inner(h, train=train)
+    if not train:
+      return latent
+    shape = latent.z.shape[:-1]
+    tokens = math.prod(shape[1:])
+    if not 1 <= self.minimum <= tokens:
+      raise UserError(f"NestedDropout keeps at least {self.minimum} tokens, but the latent has {tokens}")
+    keep = jax.random.randint(self.make_rng("bottleneck"), (shape[0],), self.minimum, tokens + 1)
+    return latent.replace(mask=prefix_mask(keep, shape))
+
+  def embed(self, codes: Array) -> Array:
+    """codes [B,*s] or [B,*s,G] -> z [B,*s,D]."""
+    return self.inner.embed(codes)
+
+  def store(self, h: Array) -> Array:
+    """What the inner bottleneck stores."""
+    return self.inner.store(h)
+
+  def recall(self, stored: Array, *, train: bool) -> Latent:
+    """The inner Latent, whole: a prior models all tokens."""
+    return self.inner.recall(stored, train=train)
+
+  def posterior(self, stored: Array) -> tuple[Array, Array] | None:
+    """The inner bottleneck's."""
+    return self.inner.posterior(stored)
+
+  def variants(self, latent: Latent) -> dict[str, Latent]:
+    """{"": whole, "n tokens": prefix}, for n = N/4 and N/2."""
+    shape = latent.z.shape[:-1]
+    tokens = math.prod(shape[1:])
+    found = {"": latent}
+    for n in sorted({max(tokens // 4, self.minimum), max(tokens // 2, self.minimum)} - {tokens}):
+      found[f"{n} tokens"] = latent.replace(mask=prefix_mask(jnp.full(shape[0], n), shape))
+    return found
+
+
+def prefix_mask(keep: Array, shape: tuple[int, ...]) -> Array:
+  """keep [B] int32, shape (B,*s) -> [B,*s] bool: True for the first keep[b] tokens in raster order."""
+  return (jnp.arange(math.prod(shape[1:])) < keep[:, None]).reshape(shape)

@@ -1,0 +1,59 @@
+"""Data: sources -> batches, the latent cache, and pictures of both.
+
+Contract. A `Source` is a frozen dataclass of JSON scalars:
+  kind "image" | "audio"; rate (Hz, audio) or None; shape [*S,C]; names of the labels; classes (0 = no labels)
+  records(split) -> random access (`len`, `[i]`) to dicts of numpy arrays: "x" uint8 [H,W,C], or float32 [T,1]
+    in [-1,1]; "label" int32 []; extras; `skipped` names the files that were left out and why
+  augment(example, rng, train) -> example of exactly `shape`: random if `train`, else deterministic
+Splits are "train" and "test"; they never share an example. Fields with metadata {"address": False} say where
+data lies on this machine and do not belong to the identity of an experiment.
+
+`batches` and `evaluation_batches` make dicts of numpy arrays: "x" [b,*S,C] as above (`types.to_signal` maps
+them to [-1,1] on the device), "label" int32 [b] if there are labels, "index" int32 [b], and for evaluation
+"mask" bool [b]. What is in a batch is a pure function of (source, seed, step). `CachedLatents` is a source of
+"stored" [b,*s,..] in place of "x".
+
+A new source is one file with one frozen dataclass, a line in `spec.KINDS` and a line in tests/members.py.
+Bad input raises `latents.errors.UserError`. Nothing here imports JAX: worker processes start fast and never
+touch an accelerator.
+"""
+
+from latents.data.audio import Audio
+from latents.data.cache import CachedLatents, write_cache
+from latents.data.digits import Digits
+from latents.data.folder import Folder
+from latents.data.inspect import inspect
+from latents.data.loader import Batches, batches, evaluation_batches
+from latents.data.photos import Photos
+from latents.data.pictures import grid, load_image, save_png, spectrogram
+from latents.data.prepare import prepare
+from latents.data.shapes import Shapes
+from latents.data.source import Broken, Example, Records, Source, Split
+from latents.data.spec import source
+from latents.data.tfds import Tfds
+
+__all__ = [
+  "Audio",
+  "Batches",
+  "Broken",
+  "CachedLatents",
+  "Digits",
+  "Example",
+  "Folder",
+  "Photos",
+  "Records",
+  "Shapes",
+  "Source",
+  "Split",
+  "Tfds",
+  "batches",
+  "evaluation_batches",
+  "grid",
+  "inspect",
+  "load_image",
+  "prepare",
+  "save_png",
+  "source",
+  "spectrogram",
+  "write_cache",
+]

@@ -1,0 +1,176 @@
+"""Recordings in a folder or a zip file, as waves of a fixed length."""
+
+import dataclasses
+import functools
+import io
+import math
+import os
+import zipfile
+from typing import Any, Literal
+
+import numpy as np
+
+from latents.data.listing import Listing, arrange, list_folder
+from latents.data.source import Broken, Decoded, Example, Records, Source, Split, warn_skipped
+from latents.errors import UserError
+
+EXTENSIONS = (".wav", ".flac", ".ogg", ".mp3", ".aif", ".aiff", ".au", ".opus")
+MEMBER = 256 << 20  # bytes: a larger zip member is refused
+SAMPLES = 1 << 31  # per file: a header that claims more is refused
+
+
+@dataclasses.dataclass(frozen=True)
+class Audio(Source):
+  """Recordings below the folder or in the zip `path`, as "x" float32 [length,1] in [-1,1] at `rate` Hz.
+
+  Channels are averaged, other rates resampled. Shorter recordings are padded with silence at the end,
+  longer ones cropped: anywhere in training, else the centre. Recordings of more than four lengths are cut
+  into records of at most two. Splits are as in Folder. Labels are subfolders, else what stands before the
+  first '_' of the file names where all have one ("3_jackson_0.flac" -> "3").
+  """
+
+  kind = "audio"
+  path: str
+  length: int = 16_384
+  rate: int = 16_000  # pyright: ignore[reportIncompatibleVariableOverride]  (a field here alone)
+  normalize: Literal["none", "peak", "rms"] = "none"
+
+  @property
+  def shape(self) -> tuple[int, ...]:
+    return (self.length, 1)
+
+  @functools.cached_property
+  def listing(self) -> Listing:
+    if os.path.isdir(self.path):
+      return list_folder(self.path, EXTENSIONS, "audio files")
+    return arrange(self.path, members(self.path), "audio files")
+
+  @functools.cached_property
+  def names(self) -> tuple[str, ...]:
+    if self.listing.names:
+      return self.listing.names
+    files = self.listing.train + self.listing.test
+    found = {prefix(name) for name in files}
+    return tuple(sorted(found)) if 1 < len(found) < len(files) and "" not in found else ()
+
+  def records(self, split: Split) -> Records:
+    files = Files(self.path)
+    parts: list[tuple[str, int, int]] = []  # (file, first frame, frames) at the file's own rate
+    skipped = []
+    for name in self.listing.files(split):
+      try:
+        parts.extend((name, *part) for part in cut(*files.info(name), self.length, self.rate))
+      except Broken as error:
+        skipped.append(f"{name} ({error})")
+    if not parts:
+      raise UserError(f"no usable audio for the {split} split in {self.path}{': ' + skipped[0] if skipped else ''}")
+    warn_skipped(self.path, skipped)
+    return Decoded(len(parts), functools.partial(self.read, files, parts), skipped)
+
+  def read(self, files: "Files", parts: list[tuple[str, int, int]], i: int) -> Example:
+    """Record i: "x" float32 [T,1] before the crop, and "label" where there are labels."""
+    name, start, frames = parts[i]
+    wave = loudness(files.read(name, start, frames, self.rate), self.normalize)
+    if not self.names:
+      return {"x": wave[:, None]}
+    word = self.names[label] if (label := self.listing.label(name)) is not None else prefix(name)
+    return {"x": wave[:, None], "label": np.int32(self.names.index(word))}
+
+  def augment(self, example: Example, rng: np.random.Generator, train: bool) -> Example:
+    x = example["x"]
+    spare = len(x) - self.length
+    if spare < 0:
+      return {**example, "x": np.pad(x, ((0, -spare), (0, 0)))}
+    start = int(rng.integers(spare + 1)) if train and spare else spare // 2
+    return {**example, "x": x[start : start + self.length]}
+
+
+class Files:
+  """The audio files of a folder or a zip; zip members are read into memory, never unpacked."""
+
+  def __init__(self, path: str):
+    self.path = path
+    self.zip = None if os.path.isdir(path) else zipfile.ZipFile(path)
+
+  def open(self, name: str) -> Any:
+    if self.zip is None:
+      return os.path.join(self.path, name)
+    if self.zip.getinfo(name).file_size > MEMBER:
+      raise Broken(f"unpacks to more than {MEMBER >> 20} MiB")
+    try:
+      with self.zip.open(name) as member:
+        data = member.read(MEMBER + 1)  # the stated size can lie
+    except Exception as error:  # zlib, struct, CRC, encryption and unknown methods each raise their own
+      raise Broken("corrupt zip member") from error
+    if len(data) > MEMBER:
+      raise Broken(f"unpacks to more than {MEMBER >> 20} MiB")
+    return io.BytesIO(data)
+
+  def info(self, name: str) -> tuple[int, int]:
+    """(frames, rate) from the header. Raises Broken."""
+    import soundfile
+
+    try:
+      info = soundfile.info(self.open(name))
+    except (soundfile.SoundFileError, OSError, ValueError) as error:
+      raise Broken("not a readable recording") from error
+    if not 0 < info.frames < SAMPLES or not 0 < info.samplerate < 1_000_000:
+      raise Broken(f"{info.frames} frames at {info.samplerate} Hz")
+    return info.frames, info.samplerate
+
+  def read(self, name: str, start: int, frames: int, rate: int) -> np.ndarray:
+    """[T] float32 in [-1,1] at `rate`. Raises Broken."""
+    import soundfile
+
+    try:
+      wave, own = soundfile.read(self.open(name), frames, start, dtype="float32", always_2d=True)
+    except (soundfile.SoundFileError, OSError, ValueError, RuntimeError) as error:
+      raise Broken(f"{name} (truncated or corrupt)") from error
+    wave = wave.mean(1)
+    if not len(wave) or not np.isfinite(wave).all():
+      raise Broken(f"{name} (empty or not finite)")
+    if own != rate:
+      from scipy.signal import resample_poly  # polyphase FIR: antialiased
+
+      common = math.gcd(own, rate)
+      wave = resample_poly(wave, rate // common, own // common).astype(np.float32)
+    return np.clip(wave, -1, 1)
+
+
+def members(path: str) -> list[str]:
+  """The audio files in a zip. Raises UserError when it is none."""
+  if not os.path.exists(path):
+    raise UserError(f"no such folder or zip file: {path}")
+  try:
+    with zipfile.ZipFile(path) as file:
+      names = [info.filename for info in file.infolist() if not info.is_dir()]
+  except (zipfile.BadZipFile, OSError, ValueError) as error:
+    raise UserError(f"{path} is neither a folder nor a readable zip file") from error
+  return [n for n in dict.fromkeys(names) if n.lower().endswith(EXTENSIONS) and safe(n)]
+
+
+def safe(name: str) -> bool:
+  """Neither absolute, nor upwards, nor hidden (such as __MACOSX/._x.wav)."""
+  parts = name.split("/")
+  return not name.startswith("/") and "\\" not in name and ":" not in name and not any(p[:1] in (".", "") for p in parts)
+
+
+def prefix(name: str) -> str:
+  """'train/3_jackson_0.flac' -> '3'; '' without an underscore."""
+  stem = name.rsplit("/", 1)[-1]
+  return stem.split("_", 1)[0] if "_" in stem else ""
+
+
+def cut(frames: int, own: int, length: int, rate: int) -> list[tuple[int, int]]:
+  """[(start, frames)] of the records of a file: one, or equal parts of at most two lengths if it has more
+  than four; so a step never decodes an hour for a second."""
+  unit = length * own / rate
+  count = 1 if frames <= 4 * unit else math.ceil(frames / (2 * unit))
+  edges = [round(frames * k / count) for k in range(count + 1)]
+  return [(a, b - a) for a, b in zip(edges, edges[1:], strict=False)]
+
+
+def loudness(wave: np.ndarray, how: str) -> np.ndarray:
+  """peak: the largest sample becomes 0.95; rms: the level becomes 0.1, peaks clipped; silence stays."""
+  level = np.abs(wave).max() / 0.95 if how == "peak" else np.sqrt(np.mean(wave**2)) / 0.1
+  return wave if how == "none" or level < 1e-6 else np.clip(wave / level, -1, 1).astype(np.float32)

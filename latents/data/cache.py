@@ -1,0 +1,174 @@
+"""Latents of a frozen first stage, encoded once and read many times by the second stage."""
+
+import dataclasses
+import functools
+import json
+import os
+import shutil
+import tempfile
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from latents.data.source import Arrays, Example, Records, Source, Split
+from latents.errors import UserError
+
+FORMAT = 1
+
+
+def write_cache(
+  folder: str,
+  batches: Iterable[Mapping[str, Any]],
+  *,
+  split: Split,
+  count: int,
+  fingerprint: str,
+  statistics: Mapping[str, Any],
+  names: Sequence[str] = (),
+) -> str:
+  """Writes `folder`/`split` and returns that path; it appears whole or not at all, and replaces an older one.
+
+  batches: dicts with "stored" [B,2,*s,..] (an example and its mirror image; float -> float32, integer ->
+  int32), "label" int [B] when there are labels, and optionally "mask" bool [B] (False rows are padding).
+  count: the examples that must come. statistics: JSON values of the first stage, e.g. mean and std.
+  fingerprint: what the first stage's parameters hash to. names: of the labels.
+  """
+  os.makedirs(folder, exist_ok=True)
+  temporary = tempfile.mkdtemp(prefix=f".{split}-", dir=folder)
+  try:
+    shape, dtype, labelled = write_arrays(temporary, batches, count)
+    manifest = {
+      "format": FORMAT,
+      "fingerprint": fingerprint,
+      "split": split,
+      "count": count,
+      "shape": list(shape),
+      "dtype": dtype,
+      "labelled": labelled,
+      "names": list(names),
+      "statistics": dict(statistics),
+    }
+    with open(os.path.join(temporary, "manifest.json"), "w") as file:
+      json.dump(manifest, file, indent=1, allow_nan=False)
+    os.chmod(temporary, 0o755)  # mkdtemp makes folders that only their owner may read
+    final = os.path.join(folder, split)
+    shutil.rmtree(final, ignore_errors=True)
+    os.replace(temporary, final)
+    return final
+  except BaseException:
+    shutil.rmtree(temporary, ignore_errors=True)
+    raise
+
+
+def write_arrays(
+  folder: str, batches: Iterable[Mapping[str, Any]], count: int
+) -> tuple[tuple[int, ...], str, bool]:
+  """Fills stored.npy and label.npy as the batches come: (shape of one latent, dtype, whether labelled)."""
+  stored, label, filled = None, None, 0
+  for batch in batches:
+    rows = np.asarray(batch.get("mask", np.ones(len(batch["stored"]), bool)))
+    values = np.asarray(batch["stored"])[rows]
+    dtype = np.dtype(np.int32 if np.issubdtype(values.dtype, np.integer) else np.float32)
+    if stored is None:
+      if values.ndim < 3 or values.shape[1] != 2:
+        raise ValueError(f"stored must be [B,2,*s,..], got {values.shape}")
+      stored = create(os.path.join(folder, "stored.npy"), (count, *values.shape[1:]), dtype)
+      if "label" in batch:
+        label = create(os.path.join(folder, "label.npy"), (count,), np.dtype(np.int32))
+    if filled + len(values) > count:
+      raise ValueError(f"more than the {count} examples that were announced")
+    if dtype.kind == "f" and not np.isfinite(values).all():
+      raise UserError(f"the first stage gives latents that are not finite (examples from {filled} on)")
+    stored[filled : filled + len(values)] = values
+    if label is not None:
+      label[filled : filled + len(values)] = np.asarray(batch["label"])[rows]
+    filled += len(values)
+  if stored is None or filled != count:
+    raise ValueError(f"{filled} of the {count} announced examples came")
+  stored.flush()
+  if label is not None:
+    label.flush()
+  return stored.shape[2:], stored.dtype.name, label is not None
+
+
+def create(path: str, shape: tuple[int, ...], dtype: np.dtype[Any]) -> Any:
+  return np.lib.format.open_memmap(path, mode="w+", dtype=dtype, shape=shape)
+
+
+@dataclasses.dataclass(frozen=True)
+class CachedLatents(Source):
+  """The cache below `folder`, as a source of "stored" [*s,..] instead of "x". Records hold both mirrored
+  copies: "stored" [2,*s,..], and "label". With `flip` training reads one of the two at random, else the
+  plain one: a mirrored digit is no digit.
+
+  fingerprint: the first stage it must come from; "" = any. Raises UserError when it comes from another, or
+  is missing or damaged.
+  """
+
+  folder: str = dataclasses.field(metadata={"address": False})
+  fingerprint: str = ""
+  flip: bool = True
+
+  keys = ("stored",)
+
+  @functools.cached_property
+  def manifest(self) -> dict[str, Any]:
+    """Of the train split, else of the test split."""
+    missing = not os.path.exists(os.path.join(self.folder, "train", "manifest.json"))
+    return read_manifest(self.folder, "test" if missing else "train", self.fingerprint)
+
+  @property
+  def shape(self) -> tuple[int, ...]:
+    """Of one stored latent, [*s,..]."""
+    return tuple(self.manifest["shape"])
+
+  @property
+  def names(self) -> tuple[str, ...]:
+    return tuple(self.manifest["names"])
+
+  @property
+  def statistics(self) -> dict[str, Any]:
+    return self.manifest["statistics"]
+
+  def records(self, split: Split) -> Records:
+    manifest = read_manifest(self.folder, split, self.fingerprint)
+    shape = (manifest["count"], 2, *manifest["shape"])
+    arrays = {"stored": open_array(os.path.join(self.folder, split, "stored.npy"), shape, manifest["dtype"])}
+    if manifest["labelled"]:
+      arrays["label"] = open_array(os.path.join(self.folder, split, "label.npy"), shape[:1], "int32")
+    return Arrays(**arrays)
+
+  def augment(self, example: Example, rng: np.random.Generator, train: bool) -> Example:
+    return {**example, "stored": example["stored"][int(rng.integers(2)) if train and self.flip else 0]}
+
+
+def read_manifest(folder: str, split: Split, fingerprint: str) -> dict[str, Any]:
+  path = os.path.join(folder, split, "manifest.json")
+  try:
+    with open(path) as file:
+      manifest = json.load(file)
+    wanted = {"fingerprint": str, "count": int, "shape": list, "dtype": str, "labelled": bool}
+    wanted |= {"names": list, "statistics": dict}
+    sound = manifest["format"] == FORMAT and all(isinstance(manifest[k], kind) for k, kind in wanted.items())
+  except FileNotFoundError as error:
+    raise UserError(f"no latent cache of the {split} split in {folder}") from error
+  except (OSError, ValueError, KeyError, TypeError) as error:
+    raise UserError(f"{path} is not a manifest of a latent cache") from error
+  if not sound or manifest["dtype"] not in ("float32", "int32"):
+    raise UserError(f"{path} is not a manifest of a latent cache (format {FORMAT})")
+  if fingerprint and manifest["fingerprint"] != fingerprint:
+    found = manifest["fingerprint"]
+    raise UserError(f"the latent cache in {folder} comes from another first stage ({found}, not {fingerprint})")
+  return manifest
+
+
+def open_array(path: str, shape: tuple[int, ...], dtype: str) -> np.ndarray:
+  """Memory-maps an array and compares it with the manifest. Raises UserError."""
+  try:
+    array = np.load(path, mmap_mode="r", allow_pickle=False)
+  except (OSError, ValueError, EOFError) as error:
+    raise UserError(f"{path} is missing or damaged: write the latent cache again") from error
+  if array.shape != shape or array.dtype != np.dtype(dtype):
+    raise UserError(f"{path} holds {array.dtype} {array.shape}, the manifest says {dtype} {shape}")
+  return array

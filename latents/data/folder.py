@@ -1,0 +1,68 @@
+"""A folder of pictures: class subfolders or flat, of any size and mode."""
+
+import dataclasses
+import functools
+import os
+
+import numpy as np
+
+from latents.data.images import EXTENSIONS, check_all, crop_and_flip, read_image
+from latents.data.listing import Listing, list_folder
+from latents.data.source import Decoded, Example, Records, Source, Split, warn_skipped
+from latents.errors import UserError
+
+
+@dataclasses.dataclass(frozen=True)
+class Folder(Source):
+  """Pictures below `path`, in the sorted order of their relative paths.
+
+  Splits: folders train and test (or validation, val) where both exist, else about a tenth by a hash of the
+  relative path. Labels: the subfolders (below the split's), where there are at least two and no file lies
+  outside. With `resize` the short side becomes `size` before the crop; without it, pictures smaller than
+  the crop are left out. Broken, truncated and absurdly large files are left out too: one warning names them.
+  """
+
+  path: str
+  size: int = 64
+  channels: int = 3  # 1 or 3
+  resize: bool = True
+  flip: bool = True
+
+  @property
+  def shape(self) -> tuple[int, ...]:
+    return (self.size, self.size, self.channels)
+
+  @functools.cached_property
+  def listing(self) -> Listing:
+    return list_folder(self.path, EXTENSIONS, "image files")
+
+  @property
+  def names(self) -> tuple[str, ...]:
+    return self.listing.names
+
+  def records(self, split: Split) -> Records:
+    files = self.listing.files(split)
+    checks = check_all([os.path.join(self.path, name) for name in files])
+    kept, skipped = [], []
+    for name, (reason, size) in zip(files, checks, strict=True):
+      if not reason and not self.resize and min(size) < self.size:
+        reason = f"{size[0]} x {size[1]} is smaller than the crop of {self.size}"
+      if reason:
+        skipped.append(f"{name} ({reason})")
+      else:
+        kept.append(name)
+    if not kept:
+      why = f": {skipped[0]}" if skipped else f" (all {len(self.listing.train)} are in the other split)"
+      raise UserError(f"no usable image for the {split} split in {self.path}{why}")
+    warn_skipped(self.path, skipped)
+    label = [self.listing.label(name) for name in kept]
+    return Decoded(len(kept), functools.partial(self.read, kept, label), skipped)
+
+  def read(self, names: list[str], label: list[int | None], i: int) -> Example:
+    """Record i: "x" uint8 [H,W,C] before the crop, and "label" where there are labels."""
+    path = os.path.join(self.path, names[i])
+    x = read_image(path, self.channels, self.size if self.resize else None)
+    return {"x": x} if label[i] is None else {"x": x, "label": np.int32(label[i])}
+
+  def augment(self, example: Example, rng: np.random.Generator, train: bool) -> Example:
+    return crop_and_flip(example, self.size, rng, train, self.flip)

@@ -1,0 +1,147 @@
+"""Robust decoding of image files, and the crops that image sources share."""
+
+import functools
+import io
+import os
+import warnings
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+import numpy as np
+from PIL import Image, ImageFile, ImageOps
+
+from latents.data.source import Broken, Example
+
+PIXELS = 64_000_000  # larger pictures are refused: a few kB can claim to be gigabytes
+EXTENSIONS = (".jpg", ".jpeg", ".png", ".webp", ".bmp", ".gif", ".tif", ".tiff", ".ppm", ".pgm")
+THOROUGH = 1 << 30  # bytes of a folder up to which every file is decoded once in search of truncation
+
+ImageFile.LOAD_TRUNCATED_IMAGES = False  # half a picture is a broken picture
+
+
+def open_image(file: Any) -> Image.Image:
+  """A path or binary file -> an opened, size-checked, not yet decoded picture. Raises Broken."""
+  try:
+    image = Image.open(file)
+    width, height = image.size
+  except Image.DecompressionBombError as error:
+    raise Broken("more pixels than the limit") from error
+  except Exception as error:  # the format plugins of PIL raise whatever a bad byte leads them to
+    raise Broken("not a readable image") from error
+  if width * height > PIXELS:
+    raise Broken(f"{width} x {height} is more than {PIXELS // 1_000_000} million pixels")
+  if width < 1 or height < 1:
+    raise Broken("has no pixels")
+  return image
+
+
+def load(image: Image.Image) -> Image.Image:
+  """Decodes. Raises Broken for truncated or corrupt data."""
+  try:
+    image.load()
+    return image
+  except Exception as error:  # as in open_image
+    raise Broken("truncated or corrupt") from error
+
+
+def eight_bit(image: Image.Image, channels: int) -> Image.Image:
+  """Any mode -> L (channels 1) or RGB (channels 3): 16 bits are scaled, transparency lies on white."""
+  if image.mode in ("I", "I;16", "I;16B", "I;16L", "I;16N"):
+    values = np.asarray(image).astype(np.float32)
+    values = values / 257.0 if image.mode != "I" or values.max(initial=0) > 255 else values
+    image = Image.fromarray(np.clip(np.round(values), 0, 255).astype(np.uint8))
+  elif image.mode == "F":
+    raise Broken("floating-point pixels have no known range")
+  if image.mode in ("LA", "La", "PA", "RGBA", "RGBa") or "transparency" in image.info:
+    image = image.convert("RGBA")
+    image = Image.alpha_composite(Image.new("RGBA", image.size, (255, 255, 255, 255)), image)
+  return image.convert("L" if channels == 1 else "RGB")
+
+
+def read_image(file: Any, channels: int = 3, short: int | None = None) -> np.ndarray:
+  """A path, bytes or binary file -> uint8 [H,W,C] with C = channels (1 or 3), upright by its EXIF mark.
+
+  With `short` it is resized so that the short side has that many pixels. Raises Broken.
+  """
+  with open_image(io.BytesIO(file) if isinstance(file, bytes) else file) as image:
+    if short and image.format == "JPEG" and image.mode in ("L", "RGB"):
+      image.draft(image.mode, (2 * short, 2 * short))  # decodes at 1/2, 1/4 or 1/8: much less work
+    load(image)
+    try:
+      image = eight_bit(ImageOps.exif_transpose(image), channels)
+    except (OSError, ValueError, SyntaxError, KeyError) as error:
+      raise Broken("cannot be converted") from error
+    x = np.asarray(resize_short(image, short) if short else image)
+  return x[..., None] if x.ndim == 2 else x
+
+
+def resize_short(image: Image.Image, short: int) -> Image.Image:
+  """Antialiased bicubic resize so that the short side is `short` pixels; the aspect is kept."""
+  width, height = image.size
+  ratio = short / min(width, height)
+  size = (max(short, round(width * ratio)), max(short, round(height * ratio)))
+  return image if size == image.size else image.resize(size, Image.Resampling.BICUBIC)
+
+
+def crop_and_flip(
+  example: Example, size: int, rng: np.random.Generator, train: bool, flip: bool
+) -> Example:
+  """Crops "x" [H,W,C] to [size,size,C]: anywhere when `train`, else the centre; mirrors half of the
+  training examples when `flip`."""
+  x = example["x"]
+  down, right = x.shape[0] - size, x.shape[1] - size
+  top = int(rng.integers(down + 1)) if train and down else down // 2
+  left = int(rng.integers(right + 1)) if train and right else right // 2
+  if down or right:
+    x = x[top : top + size, left : left + size]
+  if train and flip and rng.random() < 0.5:
+    x = x[:, ::-1]
+  return {**example, "x": x}
+
+
+def check(path: str, thorough: bool) -> tuple[str, tuple[int, int]]:
+  """(reason why the file cannot be used or '', (width, height) as stored)."""
+  try:
+    with open_image(path) as image:
+      size = image.size
+      if image.mode == "F":
+        return "floating-point pixels have no known range", size
+      if thorough:
+        # The smallest draft skips most of the work of a JPEG but still reads every coefficient.
+        image.draft(image.mode, (1, 1))
+        load(image)
+      elif image.format in ("JPEG", "PNG") and not whole(path):
+        return "truncated or corrupt", size
+      return "", size
+  except Broken as error:
+    return str(error), (0, 0)
+
+
+def whole(path: str) -> bool:
+  """Whether the end mark of a JPEG or PNG is near the end of the file: finds cut files without decoding."""
+  with open(path, "rb") as file:
+    file.seek(max(0, os.path.getsize(path) - 65_536))
+    tail = file.read()
+  return b"\xff\xd9" in tail or b"IEND" in tail
+
+
+@functools.lru_cache(maxsize=None)
+def checked(path: str, size: int, changed: int, thorough: bool) -> tuple[str, tuple[int, int]]:
+  """`check`, once for each state (bytes, time of change) of a file: train and test look through one folder."""
+  return check(path, thorough)
+
+
+def check_all(paths: Sequence[str]) -> list[tuple[str, tuple[int, int]]]:
+  """`check` of many files on all cores; thorough when the files are together small."""
+  states = []
+  for path in paths:
+    try:
+      stat = os.stat(path)
+      states.append((path, stat.st_size, stat.st_mtime_ns))
+    except OSError:
+      states.append((path, 0, 0))  # a dangling link: `check` says so
+  thorough = sum(size for _, size, _ in states) <= THOROUGH
+  with warnings.catch_warnings(), ThreadPoolExecutor(os.cpu_count()) as pool:
+    warnings.simplefilter("ignore")  # PIL warns of large pictures by itself; ours is the one line
+    return list(pool.map(lambda state: checked(*state, thorough), states))

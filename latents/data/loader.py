@@ -1,0 +1,248 @@
+"""Batches: a pure function of (source, seed, step), whatever the number of workers, threads or processes.
+
+Grain sees a data set whose element number `step` is this process's rows of global batch `step`. Everything
+random is keyed by numbers that do not depend on who asks: the permutation by (seed, epoch), the augmentation
+by (seed, position in the stream). So a resumed run, or one on other machines, sees the same examples.
+"""
+
+import functools
+import os
+import threading
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import numpy as np
+
+from latents.data.source import Broken, Example, Records, Source, Split
+from latents.errors import UserError
+
+MEMORY = 1 << 30  # bytes of decoded examples that a split may keep in memory
+
+
+class Batches(Iterator[dict[str, np.ndarray]]):
+  """An iterator of batches that owns threads or worker processes: call `close` when done with it."""
+
+  def __init__(self, iterator: Any, count: int | None = None):
+    self.iterator, self.count = iterator, count
+
+  def __len__(self) -> int:
+    """The number of batches of an evaluation; TypeError for the endless training stream."""
+    if self.count is None:
+      raise TypeError("the training stream has no end")
+    return self.count
+
+  def __next__(self) -> dict[str, np.ndarray]:
+    try:
+      return next(self.iterator)
+    except Broken as error:
+      raise UserError(str(error)) from error
+
+  def close(self) -> None:
+    self.iterator.close()
+
+  def __enter__(self) -> "Batches":
+    return self
+
+  def __exit__(self, *_: object) -> None:
+    self.close()
+
+
+def batches(
+  source: Source,
+  *,
+  split: Split,
+  batch: int,
+  seed: int,
+  start: int = 0,
+  workers: int = 0,
+  process: int = 0,
+  processes: int = 1,
+  train: bool = True,
+) -> Batches:
+  """The endless shuffled stream from step `start`: x [b,*S,C] uint8 or float32, label int32 [b] if the source
+  has labels, index int32 [b] (of the example in its split).
+
+  `batch` is the global size; process p gets the rows [p b, (p+1) b) with b = batch / processes. Every epoch is
+  a fresh permutation; batches run across the seams. Without `train` nothing is augmented. With workers > 0
+  that many processes decode (the caller's main module must be importable: `if __name__ == "__main__"`).
+  """
+  rows = share(batch, process, processes)
+  if workers == 0:
+    opened(source, split)  # a folder that cannot be read fails here, not at the first batch
+  steps = Training(source, split, (batch, process * rows, rows), seed, train)
+  return Batches(iterate(steps, start, workers))
+
+
+def evaluation_batches(
+  source: Source,
+  *,
+  split: Split,
+  batch: int,
+  limit: int | None = None,
+  process: int = 0,
+  processes: int = 1,
+) -> Batches:
+  """The first `limit` examples of a split (None: all) once, in order, not augmented: as `batches`, with mask
+  bool [b], False for padding (a copy of the last example, index -1). All processes get as many batches.
+  """
+  rows = share(batch, process, processes)
+  count = len(opened(source, split))
+  count = count if limit is None else min(count, limit)
+  if count < 1:
+    raise UserError(f"evaluation of {limit} examples: the limit must be above 0")
+  steps = Evaluation(source, split, (batch, process * rows, rows), count)
+  return Batches(iterate(steps, 0, 0), len(steps))
+
+
+def share(batch: int, process: int, processes: int) -> int:
+  """Rows of a process. Raises UserError when the processes cannot have equal shares."""
+  if batch < 1 or batch % processes:
+    raise UserError(f"batch {batch} must be a positive multiple of the {processes} processes")
+  if not 0 <= process < processes:
+    raise ValueError(f"process {process} of {processes}")
+  return batch // processes
+
+
+def iterate(steps: Any, start: int, workers: int) -> Any:
+  """Steps -> a Grain iterator from step `start`. Whole batches are the elements, so that neither threads nor
+  workers can change what is in one."""
+  import grain  # a second, which those who only describe data need not wait
+
+  threads = 1 if workers else min(4, os.cpu_count() or 1)
+  data = grain.MapDataset.source(steps)[start:]
+  data = data.to_iter_dataset(grain.ReadOptions(num_threads=threads, prefetch_buffer_size=4))
+  if workers:
+    from absl import flags
+
+    if not flags.FLAGS.is_parsed():
+      flags.FLAGS.mark_as_parsed()  # Grain's workers read absl flags, and latents has none
+    data = data.mp_prefetch(grain.MultiprocessingOptions(num_workers=workers))
+  return iter(data)
+
+
+class Steps:
+  """Random access to this process's rows of every global batch; block = (batch, first row, rows)."""
+
+  def __init__(self, source: Source, split: Split, block: tuple[int, int, int]):
+    self.source, self.split, self.block = source, split, block
+
+  @functools.cached_property
+  def records(self) -> Records:
+    return opened(self.source, self.split)
+
+  def __getstate__(self) -> dict[str, Any]:
+    # Workers open the files by themselves: handles do not travel, and gigabytes should not.
+    return {key: value for key, value in self.__dict__.items() if key != "records"}
+
+
+class Training(Steps):
+  def __init__(self, source: Source, split: Split, block: tuple[int, int, int], seed: int, train: bool):
+    super().__init__(source, split, block)
+    self.seed, self.train = seed, train
+
+  def __len__(self) -> int:
+    return 2**40  # steps without end
+
+  def __getitem__(self, step: int) -> dict[str, np.ndarray]:
+    batch, first, rows = self.block
+    places = np.arange(step * batch + first, step * batch + first + rows)
+    epochs, offsets = np.divmod(places, len(self.records))
+    index = np.empty(rows, np.int64)
+    for epoch in np.unique(epochs):
+      chosen = epochs == epoch
+      index[chosen] = permutation(len(self.records), self.seed, int(epoch))[offsets[chosen]]
+    rng = Keyed(self.seed)
+    get, augment, train = self.records.__getitem__, self.source.augment, self.train
+    examples = [augment(get(i), rng.at(g), train) for i, g in zip(index.tolist(), places.tolist(), strict=True)]
+    return stack(examples, self.source.keys) | {"index": index.astype(np.int32)}
+
+
+class Evaluation(Steps):
+  def __init__(self, source: Source, split: Split, block: tuple[int, int, int], count: int):
+    super().__init__(source, split, block)
+    self.count = count
+
+  def __len__(self) -> int:
+    return -(-self.count // self.block[0])
+
+  def __getitem__(self, step: int) -> dict[str, np.ndarray]:
+    batch, first, rows = self.block
+    index = np.arange(step * batch + first, step * batch + first + rows)
+    mask = index < self.count
+    rng = np.random.default_rng(0)  # not drawn from when train is False
+    examples = [
+      self.source.augment(self.records[i], rng, False) for i in np.minimum(index, self.count - 1).tolist()
+    ]
+    return stack(examples, self.source.keys) | {
+      "index": np.where(mask, index, -1).astype(np.int32),
+      "mask": mask,
+    }
+
+
+class Keyed:
+  """One generator that is set to the stream of any position: ten times cheaper than a new one each."""
+
+  def __init__(self, seed: int):
+    self.bits = np.random.Philox(key=[seed % 2**64, 0x6C6174656E7473])
+    self.generator = np.random.Generator(self.bits)
+    self.state: Any = self.bits.state
+
+  def at(self, place: int) -> np.random.Generator:
+    self.state["state"]["counter"][:] = (0, 0, place, 0)
+    self.bits.state = self.state
+    return self.generator
+
+
+def stack(examples: Sequence[Example], keys: Sequence[str]) -> dict[str, np.ndarray]:
+  """Examples -> arrays [b,...] of the keys, and the label int32 [b] if they have one."""
+  batch = {key: np.stack([example[key] for example in examples]) for key in keys}
+  if "label" in examples[0]:
+    batch["label"] = np.array([example["label"] for example in examples], np.int32)
+  return batch
+
+
+@functools.lru_cache(maxsize=4)
+def permutation(count: int, seed: int, epoch: int) -> np.ndarray:
+  """The order of an epoch."""
+  return np.random.Generator(np.random.Philox(key=[seed % 2**64, epoch])).permutation(count)
+
+
+@functools.lru_cache(maxsize=4)
+def opened(source: Source, split: Split) -> Records:
+  """The records of a split, opened once in a process, with what has been decoded kept in memory."""
+  records = source.records(split)
+  if not len(records):
+    raise UserError(f"the {split} split of {type(source).__name__} is empty")
+  in_memory = hasattr(records, "arrays")
+  return records if in_memory else Kept(records, 0 if worker() else MEMORY)
+
+
+def worker() -> bool:
+  """Whether this is a worker process: several would keep the same pictures several times."""
+  import multiprocessing
+
+  return multiprocessing.parent_process() is not None
+
+
+class Kept:
+  """Records that are decoded once and then kept, until `memory` bytes are full."""
+
+  def __init__(self, records: Records, memory: int):
+    self.inner, self.left = records, memory
+    self.kept: dict[int, Example] = {}
+    self.lock = threading.Lock()
+    self.skipped = records.skipped
+
+  def __len__(self) -> int:
+    return len(self.inner)
+
+  def __getitem__(self, i: int) -> Example:
+    example = self.kept.get(i)
+    if example is None:
+      example = self.inner[i]
+      size = sum(np.asarray(value).nbytes for value in example.values()) + 400  # and the objects around them
+      with self.lock:
+        if size <= self.left and i not in self.kept:
+          self.left -= size
+          self.kept[i] = example
+    return example

@@ -1,0 +1,125 @@
+"""The contract of a data source, and the small kinds of random-access records that sources hand over."""
+
+import dataclasses
+import hashlib
+import warnings
+from collections.abc import Callable, Sequence
+from typing import Any, ClassVar, Literal, Protocol, runtime_checkable
+
+import numpy as np
+
+Split = Literal["train", "test"]
+Example = dict[str, Any]
+
+
+class Broken(Exception):
+  """A file or record that cannot be decoded; the message is the reason, in a few words."""
+
+
+@runtime_checkable
+class Records(Protocol):
+  """Random access to decoded examples. `skipped` names the files that were left out, with the reason."""
+
+  skipped: tuple[str, ...]
+
+  def __len__(self) -> int: ...
+
+  def __getitem__(self, i: int) -> Example: ...
+
+
+@dataclasses.dataclass(frozen=True)
+class Source:
+  """Where examples come from. Fields are JSON scalars, so that an experiment can carry its data.
+
+  A field whose value only says where on this machine the data lies has the metadata {"address": False}:
+  it does not enter the content address of an experiment.
+  """
+
+  kind: ClassVar[str] = "image"  # or "audio"
+  keys: ClassVar[tuple[str, ...]] = ("x",)  # what `batches` stacks, besides label and index
+
+  @property
+  def shape(self) -> tuple[int, ...]:
+    """[*S,C] of one example after `augment`."""
+    raise TypeError(f"{type(self).__name__} must say its shape")
+
+  @property
+  def rate(self) -> int | None:
+    """Samples per second; None for pictures."""
+    return None
+
+  @property
+  def names(self) -> tuple[str, ...]:
+    """The label names, in the order of the labels; () when there are no labels."""
+    return ()
+
+  @property
+  def classes(self) -> int:
+    """The number of labels; 0 = no labels."""
+    return len(self.names)
+
+  def records(self, split: Split) -> Records:
+    """Opens a split. Raises UserError when there is nothing to read."""
+    raise TypeError(f"{type(self).__name__} must open its records")
+
+  def augment(self, example: Example, rng: np.random.Generator, train: bool) -> Example:
+    """An example of `shape`: random when `train`, deterministic (no use of `rng`) when not."""
+    return example
+
+
+class Arrays:
+  """Records that lie in memory: every array [N,...] is one key of the examples."""
+
+  def __init__(self, **arrays: np.ndarray):
+    self.arrays = arrays
+    self.skipped: tuple[str, ...] = ()
+
+  def __len__(self) -> int:
+    return len(next(iter(self.arrays.values())))
+
+  def __getitem__(self, i: int) -> Example:
+    return {key: array[i] for key, array in self.arrays.items()}
+
+
+class Decoded:
+  """Records made by a function of the index, for data that is read or drawn when it is asked for."""
+
+  def __init__(self, count: int, make: Callable[[int], Example], skipped: Sequence[str] = ()):
+    self.count, self.make = count, make
+    self.skipped = tuple(skipped)
+
+  def __len__(self) -> int:
+    return self.count
+
+  def __getitem__(self, i: int) -> Example:
+    if not 0 <= i < self.count:
+      raise IndexError(i)
+    # A file can break (or turn out broken) after the folder was looked through. A long run should not end
+    # for it, and which example stands in must not depend on the order of reading: it is the next good one.
+    for k in range(self.count):
+      try:
+        return self.make((i + k) % self.count)
+      except Broken as error:
+        warnings.warn(f"broken example replaced by the next one: {error}", stacklevel=2)
+    raise Broken("no example of the data can be decoded")
+
+
+def held_out(names: Sequence[str], fraction: float = 0.1) -> list[bool]:
+  """Which of the names belong to the test split: by a hash of the name alone, so that files which are
+  added later never move the others; at least one (the smallest hash), but never all."""
+  if len(names) < 2:
+    return [False] * len(names)
+  order = [int.from_bytes(hashlib.sha256(name.encode("utf-8", "surrogateescape")).digest()[:8]) for name in names]
+  chosen = [value < fraction * 2**64 for value in order]
+  if not any(chosen):
+    chosen[order.index(min(order))] = True
+  if all(chosen):
+    chosen[order.index(max(order))] = False
+  return chosen
+
+
+def warn_skipped(what: str, skipped: Sequence[str], shown: int = 5) -> None:
+  """One warning line that counts and names what was left out; nothing when all is well."""
+  if skipped:
+    rest = f" and {len(skipped) - shown} more" if len(skipped) > shown else ""
+    warnings.warn(f"{what}: skipped {len(skipped)} files: {'; '.join(skipped[:shown])}{rest}", stacklevel=3)

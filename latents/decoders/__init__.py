@@ -1,0 +1,18 @@
+"""Decoders: Latent -> Decoded, feed-forward or generative behind one interface.
+
+The contract (class `Decoder`):
+  __call__(latent, x [B,*S,C], *, train) -> Decoded; x is the target, which only generative decoders read.
+  sample(latent, *, steps=None) -> x [B,*S,C]; feed-forward decoders ignore steps.
+  last: path of the last kernel within the decoder's parameters (the adaptive GAN weight's).
+  variants: (name, steps) pairs for evaluations; "" is the plain one.
+Decoders read latent.z and latent.mask alone. Random numbers come from the stream "decoder".
+"""
+
+from latents.decoders.base import Decoder
+from latents.decoders.conv import ConvDecoder
+from latents.decoders.flow import FlowDecoder
+from latents.decoders.identity import IdentityDecoder
+from latents.decoders.query import QueryDecoder
+from latents.decoders.wave import WaveDecoder
+
+__all__ = ["ConvDecoder", "Decoder", "FlowDecoder", "IdentityDecoder", "QueryDecoder", "WaveDecoder"]

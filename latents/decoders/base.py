@@ -1,0 +1,26 @@
+"""The defaults of a decoder, and what feed-forward ones share."""
+
+from typing import ClassVar
+
+import flax.linen as nn
+
+from latents.types import Array, Decoded, Latent
+
+
+class Decoder(nn.Module):
+  """A feed-forward decoder: subclasses give `reconstruct`; see the room's contract in `__init__.py`."""
+
+  last: ClassVar[tuple[str, ...]] = ()
+  variants: ClassVar[tuple[tuple[str, int | None], ...]] = (("", None),)
+
+  def __call__(self, latent: Latent, x: Array, *, train: bool) -> Decoded:
+    """Latent -> Decoded(x [B,*S,C]) without terms; x is not read."""
+    return Decoded(x=self.reconstruct(latent, train=train))
+
+  def sample(self, latent: Latent, *, steps: int | None = None) -> Array:
+    """Latent -> x [B,*S,C], deterministic."""
+    return self.reconstruct(latent, train=False)
+
+  def reconstruct(self, latent: Latent, *, train: bool) -> Array:
+    """Latent -> x [B,*S,C]: the network itself."""
+    raise TypeError(f"{type(self).__name__} gives no `reconstruct`")

@@ -1,0 +1,78 @@
+"""A diffusion decoder with one loss: DiTo (Chen, Girdhar, Wang, Rambhatla, Misra 2025, arXiv:2501.18593)."""
+
+import dataclasses
+from typing import ClassVar
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+
+from latents.decoders.base import Decoder
+from latents.diffusion.paths import mix, velocity, x0_from_velocity
+from latents.diffusion.samplers import Euler, Heun, grid
+from latents.errors import UserError
+from latents.nn.conv import nearest
+from latents.types import Array, Decoded, Latent
+
+
+class FlowDecoder(Decoder):
+  """z [B,*s,D] -> a sample of x [B,*s*stride,channels] by flow matching on x, conditioned on z.
+
+  The backbone sees x_tau and z (nearest-upsampled by `stride`) side by side in its channels, gives v = eps - x,
+  and must have out = channels and no classes. Loss (section 3.1), tau ~ U(0,1) per sample:
+    {"flow"}: mean |v(x_tau, tau, z) - (eps - x)|^2,  x_tau = (1 - tau) x + tau eps.
+  Its gradient reaches the encoder through z. Decoded.x is the one-step estimate x_tau - tau v, whose error in
+  x is blur where tau is large. Random numbers: rng "decoder", in training and in sampling.
+  sampler: its `steps` are the default of `sample`. DiTo itself takes 50 Euler steps.
+  `last` is that of a `UNet` backbone.
+  """
+
+  last: ClassVar[tuple[str, ...]] = ("backbone", "conv_out", "kernel")
+  variants: ClassVar[tuple[tuple[str, int | None], ...]] = (("2 steps", 2), ("20 steps", 20))
+
+  backbone: nn.Module
+  stride: int = 8
+  channels: int = 3
+  sampler: Euler | Heun = Euler(20)
+
+  def __call__(self, latent: Latent, x: Array, *, train: bool) -> Decoded:
+    """Latent, x [B,*S,channels] -> Decoded(one-step estimate of x, {"flow"}); random also where train is False."""
+    wanted = self._signal_shape(latent.z)
+    if x.shape != wanted:
+      raise UserError(f"FlowDecoder(stride={self.stride}, channels={self.channels}) makes {wanted}, not {x.shape}")
+    x = x.astype(jnp.float32)
+    key_tau, key_eps = jax.random.split(self.make_rng("decoder"))
+    tau = jax.random.uniform(key_tau, x.shape[:1])
+    eps = jax.random.normal(key_eps, x.shape)
+    noisy = mix(x, eps, tau)
+    v = self._velocity(self.backbone, noisy, tau, nearest(latent.z, self.stride), train)
+    flow = jnp.square(v - velocity(x, eps)).mean()
+    return Decoded(x=x0_from_velocity(noisy, v, tau), terms={"flow": flow})
+
+  def sample(self, latent: Latent, *, steps: int | None = None) -> Array:
+    """Latent -> x: `steps` steps from noise; sample i has the key fold_in(rng "decoder", i), whatever the batch."""
+    z = latent.z
+    shape = self._signal_shape(z)
+    key = self.make_rng("decoder")
+    keys = jax.vmap(lambda i: jax.random.fold_in(key, i))(jnp.arange(z.shape[0]))
+    noise = jax.vmap(lambda k: jax.random.normal(k, shape[1:]))(keys)
+    wide = nearest(z, self.stride)
+    backbone, variables = self.backbone.unbind()  # a bound module must not be called inside the sampler's scan
+
+    def field(x: Array, tau: Array) -> Array:
+      def call(bound: nn.Module) -> Array:
+        return self._velocity(bound, x, jnp.full(x.shape[:1], tau), wide, False)
+
+      return nn.apply(call, backbone)(variables)
+
+    sampler = self.sampler if steps is None else dataclasses.replace(self.sampler, steps=steps)
+    return sampler(field, noise, grid(sampler.steps))
+
+  def _signal_shape(self, z: Array) -> tuple[int, ...]:
+    return (z.shape[0], *(n * self.stride for n in z.shape[1:-1]), self.channels)
+
+  def _velocity(self, backbone: nn.Module, x: Array, tau: Array, wide: Array, train: bool) -> Array:
+    v = backbone(jnp.concatenate([x, wide], -1), tau, None, train=train)
+    if v.shape != x.shape:
+      raise UserError(f"the backbone of a FlowDecoder gives {v.shape[-1]} channels, set its out={self.channels}")
+    return v.astype(jnp.float32)

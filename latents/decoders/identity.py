@@ -1,0 +1,12 @@
+"""The decoder that does nothing; see `encoders/identity.py`."""
+
+from latents.decoders.base import Decoder
+from latents.types import Array, Latent
+
+
+class IdentityDecoder(Decoder):
+  """z [B,*S,C] -> x = z; no parameters, so `last` is empty."""
+
+  def reconstruct(self, latent: Latent, *, train: bool) -> Array:
+    """z [B,*S,C] -> same."""
+    return latent.z

@@ -1,0 +1,42 @@
+"""Distributions of the training time tau, and the shift of time for larger latents."""
+
+import dataclasses
+import math
+
+import jax
+
+from latents.types import Array
+
+
+@dataclasses.dataclass(frozen=True)
+class Uniform:
+  """tau ~ U(0, 1)."""
+
+  def __call__(self, key: Array, batch: int) -> Array:
+    """[batch] times in [0,1)."""
+    return jax.random.uniform(key, (batch,))
+
+
+@dataclasses.dataclass(frozen=True)
+class LogitNormal:
+  """log(tau / (1 - tau)) ~ N(mean, std^2) (Esser et al. 2024, arXiv:2403.03206, eq. 19); mean > 0: more noise."""
+
+  mean: float = 0.0
+  std: float = 1.0
+
+  def __call__(self, key: Array, batch: int) -> Array:
+    """[batch] times in (0,1)."""
+    return jax.nn.sigmoid(self.mean + self.std * jax.random.normal(key, (batch,)))
+
+
+def shift(tau: Array, s: float) -> Array:
+  """s tau / (1 + (s - 1) tau): log-SNR falls by 2 ln s (Esser et al. 2024, eq. 23). Shifts s1, s2 make s1 s2."""
+  return s * tau / (1 + (s - 1) * tau)
+
+
+def dimension_shift(dims: int, base: int = 4096) -> float:
+  """max(1, sqrt(dims / base)): the shift for a latent of `dims` numbers (RAE, arXiv:2510.11690, section 4).
+
+  base: 4 x 32 x 32, the latent for which the unshifted times were tuned.
+  """
+  return max(1.0, math.sqrt(dims / base))

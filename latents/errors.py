@@ -1,0 +1,14 @@
+"""The one exception for mistakes of a user: the command line prints it as one line and exits with 2."""
+
+import difflib
+from collections.abc import Iterable
+
+
+class UserError(Exception):
+  """Bad input, said in one clear line."""
+
+
+def nearest(word: str, choices: Iterable[str]) -> str:
+  """' (did you mean X?)' for the choice nearest to `word`, or ''."""
+  found = difflib.get_close_matches(word, list(choices), n=1, cutoff=0.5)
+  return f" (did you mean {found[0]}?)" if found else ""

@@ -1,0 +1,27 @@
+"""Whether samples are of the class that was asked for, judged by a classifier that never saw the model."""
+
+import numpy as np
+
+from latents.evaluate.distribution import Measured
+
+
+def agreement(
+  train: tuple[np.ndarray, np.ndarray], test: tuple[np.ndarray, np.ndarray], samples: tuple[np.ndarray, np.ndarray]
+) -> dict[str, Measured]:
+  """(x [N,...], label [N]) of real training and held-out data and of samples -> two shares in [0,1].
+
+  class_agreement: of samples, how many the classifier gives the label that was asked for.
+  classifier_accuracy: the same of held-out real data, without which the first says nothing. The
+  classifier is scikit-learn's SVC (RBF) on pixels: for small, simple images such as digits.
+  """
+  from sklearn.svm import SVC  # takes a second to import
+
+  def flat(x: np.ndarray) -> np.ndarray:
+    return np.asarray(x, np.float64).reshape(len(x), -1)
+
+  judge = SVC(C=10.0, gamma="scale").fit(flat(train[0]), train[1])
+  note = f"SVC (RBF, C=10) on pixels, trained on {len(train[0])} real images, held-out n={len(test[0])}"
+  return {
+    "class_agreement": Measured(float(judge.score(flat(samples[0]), samples[1])), f"{note}, n={len(samples[0])}"),
+    "classifier_accuracy": Measured(float(judge.score(flat(test[0]), test[1])), note),
+  }

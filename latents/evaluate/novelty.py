@@ -1,0 +1,37 @@
+"""Whether samples are copies: distances to the nearest training example and to each other."""
+
+import numpy as np
+
+from latents.evaluate.distribution import Measured
+
+
+def nearest_distances(a: np.ndarray, b: np.ndarray | None = None) -> np.ndarray:
+  """a [N,...], b [M,...] in [-1,1] -> [N] root-mean-square distance to the nearest of b (or other of a)."""
+  x = np.asarray(a, np.float64).reshape(len(a), -1)
+  y = x if b is None else np.asarray(b, np.float64).reshape(len(b), -1)
+  out = np.empty(len(x))
+  for first in range(0, len(x), 256):
+    part = x[first : first + 256]
+    squares = (part**2).sum(1)[:, None] - 2 * part @ y.T + (y**2).sum(1)[None]
+    if b is None:
+      squares[np.arange(len(part)), first + np.arange(len(part))] = np.inf
+    out[first : first + 256] = np.sqrt(np.maximum(squares.min(1), 0) / x.shape[1])
+  return out
+
+
+def novelty(train: np.ndarray, test: np.ndarray, samples: np.ndarray) -> dict[str, Measured]:
+  """Signals [N,...] in [-1,1] -> medians of nearest-neighbour distances, beside those of real held-out data.
+
+  Copies of the training set would be at 0 from it; a collapsed prior's samples at 0 from each other.
+  Equal numbers are compared: the first n of samples and of held-out data.
+  """
+  n = min(len(test), len(samples))
+  test, samples = test[:n], samples[:n]
+  note = f"median RMS distance in [-1,1], n={n}, {len(train)} training examples"
+  values = {
+    "sample_to_train": nearest_distances(samples, train),
+    "heldout_to_train": nearest_distances(test, train),
+    "sample_to_sample": nearest_distances(samples),
+    "heldout_to_heldout": nearest_distances(test),
+  }
+  return {name: Measured(float(np.median(value)), note) for name, value in values.items()}

@@ -1,0 +1,219 @@
+"""The declaration: an experiment as one frozen tree of parts, its JSON, and its address.
+
+The JSON is what is stored with every run and rebuilt from it. It is untrusted input: `from_json`
+builds classes of `latents` alone. The address of a stage is the hash of its own declaration; fields
+marked `metadata={"address": False}` (where data lie, how often to log, how to sample) do not enter it.
+"""
+
+import dataclasses
+import hashlib
+import importlib
+import json
+from collections.abc import Mapping
+from typing import Any
+
+import flax.linen as nn
+
+from latents.autoencoder import Autoencoder
+from latents.data import Source
+from latents.errors import UserError
+from latents.losses import Loss
+from latents.optim import Adam
+from latents.priors import Prior
+
+Json = Any  # None | bool | int | float | str | list | dict
+
+
+def aside(default: Any) -> Any:
+  """A field that is not part of the address: changing it does not make another model."""
+  return dataclasses.field(default=default, metadata={"address": False})
+
+
+@dataclasses.dataclass(frozen=True)
+class Mesh:
+  """Devices along each axis; -1 = all that remain. The batch is split over data and fsdp.
+
+  data: copies of the model. fsdp: parameters, optimiser and EMA split, gathered when used.
+  tensor: widths of layers split.
+  """
+
+  data: int = -1
+  fsdp: int = 1
+  tensor: int = 1
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Stage1:
+  """Training of the autoencoder.
+
+  losses: by the name that is logged; each term of the model must have one.
+  steps, batch: number of updates and global batch. ema: rate of the average that is kept and used
+  (0 = none). log_every, save_every: steps between lines of the log and between checkpoints.
+  workers: processes that load data (0 = threads). patience: updates in a row that may be skipped for
+  being non-finite before the run stops.
+  """
+
+  data: Source
+  model: Autoencoder
+  losses: Mapping[str, Loss]
+  steps: int
+  batch: int
+  optimizer: Adam = Adam()
+  ema: float = 0.999
+  log_every: int = aside(10)
+  save_every: int = aside(500)
+  workers: int = aside(0)
+  patience: int = aside(20)
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Stage2:
+  """Training of the prior on the latents of the frozen stage 1.
+
+  data: usually stage 1's; another crop or size where the autoencoder is used on larger grids.
+  cache: encode the data once (both mirrored copies) instead of in every step. Others as `Stage1`.
+  """
+
+  data: Source
+  prior: Prior
+  steps: int
+  batch: int
+  optimizer: Adam = Adam()
+  ema: float = 0.9999
+  cache: bool = False
+  log_every: int = aside(10)
+  save_every: int = aside(500)
+  workers: int = aside(0)
+  patience: int = aside(20)
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Evaluation:
+  """What `latents evaluate` measures: numbers of held-out examples and of samples, and the batch.
+
+  lpips: a file of LPIPS(squeeze) weights; without it LPIPS is left out. features: measure the
+  distances on EfficientNet-Lite0 features; None = if its weights are installed (extra `perceptual`). classifier: have a classifier on pixels
+  judge the samples' labels, and measure their distance from the training set (small images only).
+  """
+
+  images: int = 300
+  samples: int = 300
+  batch: int = 100
+  lpips: str | None = None
+  features: bool | None = None
+  classifier: bool = False
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Experiment:
+  """One system: a stage 1, a stage 2 (or None), a seed, a mesh and what is measured."""
+
+  name: str
+  stage1: Stage1
+  stage2: Stage2 | None
+  seed: int = 0
+  mesh: Mesh = aside(Mesh())
+  evaluation: Evaluation = aside(Evaluation())
+
+
+def to_json(x: Any, *, address: bool = False, seen: set[int] | None = None) -> Json:
+  """Tree of dataclasses -> JSON types. TypeError for what could not be rebuilt.
+
+  A module that stands in two places is refused: JSON would make two of it, with two sets of params.
+  """
+  seen = set() if seen is None else seen
+  if dataclasses.is_dataclass(x) and not isinstance(x, type):
+    skip: tuple[str, ...] = ()
+    if isinstance(x, nn.Module):
+      if id(x) in seen:
+        raise ValueError(f"{type(x).__name__} stands in two places of the experiment; build it twice")
+      seen.add(id(x))
+      skip = ("parent", "name")
+    fields = [f for f in dataclasses.fields(x) if f.init and f.name not in skip]
+    if address:
+      fields = [f for f in fields if f.metadata.get("address", True)]
+    body = {f.name: to_json(getattr(x, f.name), address=address, seen=seen) for f in fields}
+    return {"!": f"{type(x).__module__}:{type(x).__qualname__}", **body}
+  if isinstance(x, tuple):
+    return [to_json(v, address=address, seen=seen) for v in x]
+  if isinstance(x, Mapping):
+    return {k: to_json(v, address=address, seen=seen) for k, v in x.items()}
+  if x is None or isinstance(x, bool | int | float | str):
+    return x
+  raise TypeError(f"an experiment cannot hold {type(x).__name__} {x!r}: use numbers, strings, tuples, parts")
+
+
+def from_json(x: Json) -> Any:
+  """JSON types -> tree of dataclasses of `latents`. UserError for anything else."""
+  if isinstance(x, list):
+    return tuple(map(from_json, x))
+  if not isinstance(x, dict):
+    return x
+  values = {k: from_json(v) for k, v in x.items() if k != "!"}
+  if "!" not in x:
+    return values
+  return _part(x["!"])(**_known(x["!"], values))
+
+
+def _part(path: Json) -> type:
+  """'latents.x.y:Class' -> the dataclass; nothing outside `latents`, no functions, no attributes of modules."""
+  module, _, name = str(path).partition(":")
+  if module.split(".")[0] != "latents" or not all(p.isidentifier() for p in module.split(".")):
+    raise UserError(f"the stored experiment names {path!r}, which is not a part of latents: refused")
+  try:
+    found = getattr(importlib.import_module(module), name)
+  except (ImportError, AttributeError):
+    raise UserError(f"the stored experiment names {path!r}, which this version of latents lacks") from None
+  if not (isinstance(found, type) and dataclasses.is_dataclass(found) and found.__module__ == module):
+    raise UserError(f"the stored experiment names {path!r}, which is not a part of latents: refused")
+  return found
+
+
+def _known(path: str, values: dict[str, Any]) -> dict[str, Any]:
+  fields = {f.name for f in dataclasses.fields(_part(path)) if f.init}
+  for name in values:
+    if name not in fields or name in ("parent", "name") and issubclass(_part(path), nn.Module):
+      raise UserError(f"the stored experiment gives {path} a field '{name}', which it lacks")
+  return values
+
+
+def loads(text: str, where: str) -> Experiment:
+  """The text of an `experiment.json` -> Experiment. UserError naming `where` if it is not one."""
+  try:
+    made = from_json(json.loads(text))
+  except (ValueError, TypeError, RecursionError) as error:
+    raise UserError(f"{where} is not a stored experiment: {str(error).splitlines()[0]}") from None
+  if not isinstance(made, Experiment):
+    raise UserError(f"{where} does not hold an experiment")
+  return made
+
+
+def dumps(experiment: Experiment) -> str:
+  """Experiment -> the text of `experiment.json`, readable and diffable."""
+  return json.dumps(to_json(experiment), indent=1) + "\n"
+
+
+def digest(x: Json) -> str:
+  """Ten hex digits of the SHA-256 of canonical JSON."""
+  return hashlib.sha256(json.dumps(x, sort_keys=True).encode()).hexdigest()[:10]
+
+
+def addresses(experiment: Experiment) -> tuple[str, str | None]:
+  """The addresses of stage 1 and stage 2; stage 2's contains stage 1's, on whose latents it is trained."""
+  one = digest([to_json(experiment.stage1, address=True), experiment.seed])
+  if experiment.stage2 is None:
+    return one, None
+  return one, digest([to_json(experiment.stage2, address=True), experiment.seed, one])
+
+
+def differences(a: Json, b: Json, path: str = "") -> list[str]:
+  """Dotted paths at which two declarations differ, with both values, for messages."""
+  if isinstance(a, dict) and isinstance(b, dict):
+    keys = dict.fromkeys([*a, *b])
+    return [d for k in keys for d in differences(a.get(k), b.get(k), f"{path}.{k}" if path else str(k))]
+  return [] if a == b else [f"{path}: {_short(a)} -> {_short(b)}"]
+
+
+def _short(x: Json) -> str:
+  text = json.dumps(x)
+  return text if len(text) <= 40 else text[:37] + "..."

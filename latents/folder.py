@@ -1,0 +1,141 @@
+"""A run's folder: what lies where, whose it is, and that one process at a time writes in it.
+
+    runs/digits/
+      experiment.json                     the declaration
+      metrics.jsonl, tensorboard/         the log
+      stage1-<address>/, stage2-<address>/
+        checkpoints/                      Orbax, for resuming
+        weights.safetensors artefact.json when the stage is done: the weights to use, and facts
+      samples.png samples.npz reconstructions.png scores.json report.html
+
+A folder is complete in itself: a stage 1 that another run beside it has finished is copied in.
+"""
+
+import fcntl
+import os
+import shutil
+from pathlib import Path
+
+from latents import artefact
+from latents.errors import UserError
+from latents.experiment import Experiment, addresses, differences, digest, dumps, loads, to_json
+from latents.train import log
+from latents.train.checkpoint import disk_errors
+
+DECLARATION, LOCK, SCORES, REPORT = "experiment.json", ".lock", "scores.json", "report.html"
+
+
+class Folder:
+  """The folder of one run; `experiment` is what it declares."""
+
+  def __init__(self, path: Path, experiment: Experiment):
+    self.path, self.experiment = path, experiment
+    self._lock: int | None = None
+
+  def stage(self, number: int) -> Path:
+    """The folder of a stage, named by the hash of its declaration."""
+    return self.path / f"stage{number}-{addresses(self.experiment)[number - 1]}"
+
+  def artefact(self, number: int) -> artefact.Artefact | None:
+    """The finished stage, or None."""
+    return artefact.read(self.stage(number))
+
+  def claim(self) -> None:
+    """Make this the only process that writes here; the system frees the claim however we end."""
+    with disk_errors(self.path):
+      self.path.mkdir(parents=True, exist_ok=True)
+      self._lock = os.open(self.path / LOCK, os.O_RDWR | os.O_CREAT, 0o644)
+    try:
+      fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError:
+      owner = os.pread(self._lock, 64, 0).decode(errors="replace").strip()
+      raise UserError(f"{self.path} is in use by another process ({owner or 'unknown'})") from None
+    os.truncate(self._lock, 0)
+    os.pwrite(self._lock, f"pid {os.getpid()}".encode(), 0)
+
+  def write_declaration(self) -> None:
+    """Store the experiment, whole or not at all."""
+    temporary = self.path / (DECLARATION + ".tmp")
+    with disk_errors(self.path):
+      temporary.write_text(dumps(self.experiment))
+      os.replace(temporary, self.path / DECLARATION)
+
+  def declared(self) -> bool:
+    """The stored declaration is this one to the last field, also those that do not make another run."""
+    path = self.path / DECLARATION
+    return path.is_file() and path.read_text() == dumps(self.experiment)
+
+  def judged(self) -> bool:
+    """The score card and the report are there."""
+    return all((self.path / name).is_file() for name in (SCORES, REPORT))
+
+  def borrow_stage1(self) -> Path | None:
+    """Copy stage 1 from a run beside this one that has finished the same; its folder, or None."""
+    mine = self.stage(1)
+    if (mine / artefact.FACTS).exists() or (mine / "checkpoints").exists():
+      return None
+    for other in sorted(self.path.parent.glob(f"*/{mine.name}/{artefact.FACTS}")):
+      source = other.parent
+      if artefact.read(source) is None:
+        continue
+      with disk_errors(self.path):
+        mine.mkdir(parents=True, exist_ok=True)
+        for name in (artefact.WEIGHTS, artefact.FACTS):  # the facts last: they say that it is complete
+          shutil.copyfile(source / name, mine / (name + ".tmp"))
+          os.replace(mine / (name + ".tmp"), mine / name)
+      lines = [line for line in log.read(source.parent / log.FILE) if line["stage"] == 1]
+      log.rewrite(self.path / log.FILE, lines)
+      return source
+    return None
+
+
+def open_folder(path: Path) -> Folder:
+  """The folder of an existing run. UserError if it is none."""
+  if not path.is_dir():
+    raise UserError(f"{path} is not a folder")
+  if not (path / DECLARATION).is_file():
+    raise UserError(f"{path} is not a run's folder: it has no {DECLARATION}")
+  try:
+    text = (path / DECLARATION).read_text()
+  except (OSError, UnicodeDecodeError) as error:
+    raise UserError(f"{path / DECLARATION} cannot be read: {error}") from None
+  return Folder(path, loads(text, str(path / DECLARATION)))
+
+
+def identity(experiment: Experiment) -> str:
+  """What makes two runs the same run: the addresses of both stages."""
+  return digest(list(addresses(experiment)))
+
+
+def choose_folder(runs: Path, experiment: Experiment, name: str | None) -> Folder:
+  """Where a run of this experiment goes: `runs/NAME`, or `runs/NAME-<hash>` if another declaration of
+  the same experiment is there already.
+
+  UserError if `runs` is itself a run's folder, or if the place holds something else: another
+  experiment, or files that are no run's; or, with an explicit `name`, another declaration.
+  """
+  if (runs / DECLARATION).exists():
+    raise UserError(f"{runs} is a run's folder itself; --runs takes the folder that holds runs")
+  if runs.exists() and not runs.is_dir():
+    raise UserError(f"{runs} is not a folder")
+  path = runs / _safe(name or experiment.name)
+  if not path.exists() or not any(p.name != LOCK for p in path.iterdir()):
+    return Folder(path, experiment)
+  there = open_folder(path).experiment
+  if identity(there) == identity(experiment):
+    return Folder(path, experiment)
+  changed = differences(to_json(there, address=True), to_json(experiment, address=True))
+  if there.name != experiment.name:
+    raise UserError(f"{path} holds a run of another experiment, '{there.name}': choose another --name or --runs")
+  if name is not None:
+    raise UserError(f"{path} holds another run of {there.name} ({'; '.join(changed[:3])}): choose another --name")
+  path = runs / f"{path.name}-{identity(experiment)[:6]}"
+  if path.exists() and identity(open_folder(path).experiment) != identity(experiment):
+    raise UserError(f"{path} holds another experiment: choose another --name or --runs")
+  return Folder(path, experiment)
+
+
+def _safe(name: str) -> str:
+  if not name or name.startswith((".", "-")) or any(c in name for c in "/\\\0\n"):
+    raise UserError(f"'{name}' cannot be the name of a run: one folder's name, please")
+  return name

@@ -1,0 +1,87 @@
+"""Encoding data once: the latents of a frozen stage 1 with their mirror images, for `latents encode` and stage 2."""
+
+import dataclasses
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, Literal
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from latents.artefact import Artefact
+from latents.data import CachedLatents, Source, evaluation_batches, write_cache
+from latents.errors import UserError
+from latents.experiment import Experiment
+from latents.folder import open_folder
+from latents.frozen import Frozen
+from latents.model import load_folder
+from latents.train.checkpoint import disk_errors, local
+from latents.types import to_signal
+
+BATCH = 64
+
+
+@dataclasses.dataclass(frozen=True)
+class StoredLatents(CachedLatents):
+  """A cache with the labels of the data it was made from, as stage 2's data."""
+
+  @property
+  def stored(self) -> jax.ShapeDtypeStruct:
+    """Shape and dtype of one stored latent."""
+    return jax.ShapeDtypeStruct(self.shape, np.dtype(self.manifest["dtype"]))
+
+
+def encode(run: Path, out: Path, split: Literal["train", "test"] = "train") -> str:
+  """Write the cache of a run's stage-2 data to a new folder; a line that says what was written."""
+  folder = open_folder(run)
+  if out.exists():
+    raise UserError(f"--out {out} exists already: nothing was overwritten")
+  model, one = load_folder(folder), folder.artefact(1)
+  assert one is not None
+  data = (folder.experiment.stage2 or folder.experiment.stage1).data
+  with disk_errors(out.absolute().parent):
+    write(folder.experiment, model.arrays, one, data, out, split)
+  made = CachedLatents(str(out), one.fingerprint)
+  count = len(made.records(split))
+  return f"{out}: {count} latents of {made.shape}, plain and mirrored, of stage 1 {one.fingerprint[:12]}"
+
+
+def cached(experiment: Experiment, arrays: Any, one: Artefact, folder: Path) -> StoredLatents:
+  """The cache of stage 2's training data in `folder`, written now if it is not there."""
+  assert experiment.stage2 is not None
+  data = experiment.stage2.data
+  flip = getattr(data, "flip", False)
+  made = StoredLatents(str(folder), one.fingerprint, flip)
+  if not (folder / "train" / "manifest.json").exists():
+    with disk_errors(folder.parent):
+      write(experiment, arrays, one, data, folder, "train")
+  return made
+
+
+def write(
+  experiment: Experiment, arrays: Any, one: Artefact, data: Source, folder: Path, split: Literal["train", "test"]
+) -> None:
+  """Encode a split in order, without augmentation but for the mirror image, and write it whole or not at all."""
+  frozen = Frozen(experiment.stage1.model)
+  mirrored = data.kind == "image"  # sound played backwards is no sound of the set
+
+  @jax.jit
+  def store(arrays: Any, x: Any) -> Any:
+    x = to_signal(x)
+    plain = frozen.store(arrays, x)
+    other = frozen.store(arrays, x[..., ::-1, :]) if mirrored else plain
+    return jnp.stack([plain, other], 1)
+
+  source = evaluation_batches(data, split=split, batch=BATCH)
+
+  def batches() -> Iterator[dict[str, np.ndarray]]:
+    for batch in source:
+      found = {"stored": local(store(arrays, batch["x"])), "mask": batch["mask"]}
+      yield found | ({"label": batch["label"]} if "label" in batch else {})
+
+  count = len(data.records(split))
+  write_cache(
+    str(folder), batches(), split=split, count=count, fingerprint=one.fingerprint,
+    statistics=one.facts["statistics"], names=data.names,
+  )  # fmt: skip

@@ -1,0 +1,255 @@
+"""The command line: `latents run|sample|reconstruct|encode|evaluate|report|list|data|doctor`.
+
+It reads arguments, calls the floor below and turns mistakes into one line. Exit codes: 0 done, 1 a
+defect (with its traceback), 2 bad input, 75 preempted with the state saved (run the same command
+again), 130 interrupted.
+"""
+
+import argparse
+import shlex
+import sys
+import warnings
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, NoReturn
+
+from latents import environment
+from latents.errors import UserError, nearest
+
+PREEMPTED = 75  # EX_TEMPFAIL of sysexits.h: schedulers take it for 'try again'
+
+
+class Parser(argparse.ArgumentParser):
+  """argparse with one-line errors that name the nearest flag."""
+
+  def error(self, message: str) -> NoReturn:
+    """Raise the message as a UserError."""
+    known = [o for a in self._actions for o in a.option_strings if o.startswith("--")]
+    for word in message.split():
+      if message.startswith("unrecognized arguments") and word.startswith("--"):
+        raise UserError(f"unknown flag {word.split('=')[0]}{nearest(word.split('=')[0], known)}")
+    raise UserError(f"{self.prog.removeprefix('latents ')}: {message}")
+
+
+def parser() -> Parser:
+  """All subcommands; each sets `call`."""
+  top = Parser(prog="latents", description="Two-stage generative modelling.", allow_abbrev=False)
+  top.add_argument("--version", action="version", version=_version())
+  sub = top.add_subparsers(title="commands", required=True, metavar="COMMAND", parser_class=Parser)
+
+  def command(name: str, call: Callable, text: str, into: Any = sub, **options: Any) -> Parser:
+    made = into.add_parser(name, help=text, description=text, allow_abbrev=False, **options)
+    made.set_defaults(call=call, parser=made)
+    return made
+
+  run = command("run", _run, "train both stages, sample, score and report; resumes or does nothing", add_help=False)
+  run.add_argument("experiment", metavar="EXPERIMENT", nargs="?", help="an experiment file, or its bare name")
+  run.add_argument("--runs", type=Path, default=Path("runs"), help="the folder that holds runs")
+  run.add_argument("--name", help="the run's folder within it (default: the experiment's name)")
+
+  sample = command("sample", _sample, "draw samples from a finished run")
+  sample.add_argument("run", type=Path)
+  sample.add_argument("--labels", type=_integers, help="e.g. 0,1,2; default: all in turn")
+  sample.add_argument("--number", type=int, help="how many; labels repeat in turn")
+  sample.add_argument("--guidance", type=float, help="default: the experiment's")
+  sample.add_argument("--seed", type=int, default=0)
+  sample.add_argument("--out", type=Path, default=Path("samples.png"), help="x.png, x.npz, or x.flac for sound")
+
+  reconstruct = command("reconstruct", _reconstruct, "encode and decode files")
+  reconstruct.add_argument("run", type=Path)
+  reconstruct.add_argument("images", nargs="+", type=Path, metavar="IMAGE")
+  reconstruct.add_argument("--out", type=Path, required=True, help="a folder")
+  reconstruct.add_argument("--steps", type=int, help="of a generative decoder")
+
+  encode = command("encode", _encode, "write the latent cache of a run's data")
+  encode.add_argument("run", type=Path)
+  encode.add_argument("--out", type=Path, required=True, help="a folder that is not there yet")
+  encode.add_argument("--split", choices=("train", "test"), default="train")
+
+  evaluate = command("evaluate", _evaluate, "measure a finished run again and renew its report")
+  evaluate.add_argument("run", type=Path)
+  evaluate.add_argument("--images", type=int, help="held-out examples")
+  evaluate.add_argument("--samples", type=int, help="samples to draw")
+  evaluate.add_argument("--lpips", help="a file of LPIPS(squeeze) weights")
+
+  report = command("report", _report, "one HTML page of one or many runs")
+  report.add_argument("runs", nargs="+", type=Path, metavar="RUN")
+  report.add_argument("--out", type=Path, help="x.html (default: report.html in the one run, or here)")
+
+  command("list", _list, "all experiments, with paper and state").add_argument(
+    "--runs", type=Path, default=Path("runs"), help="the folder that holds runs"
+  )
+  command("doctor", _doctor, "check devices and versions")
+
+  data = command("data", _run, "look at data, or prepare them")
+  inner = data.add_subparsers(title="commands", required=True, metavar="COMMAND", parser_class=Parser)
+  look = command("inspect", _inspect, "a picture of a decoded batch, and statistics", inner)
+  look.add_argument("source", help="digits, shapes, photos, folder:PATH, tfds:NAME or audio:PATH")
+  look.add_argument("--data-dir", help="where TFDS data sets lie")
+  look.add_argument("--size", type=int, help="pixels a side")
+  look.add_argument("--out", type=Path, default=Path("data.png"))
+  prepare = command("prepare", _prepare, "an image folder to a TFDS ArrayRecord set", inner)
+  prepare.add_argument("folder", type=Path)
+  prepare.add_argument("name")
+  prepare.add_argument("--out", type=Path, help="the data_dir to write to (default: $TFDS_DATA_DIR or ~/tensorflow_datasets)")
+  return top
+
+
+def main(argv: list[str] | None = None) -> int:
+  """Run a command; the exit code. Bad input is one line on stderr and 2."""
+  argv = sys.argv[1:] if argv is None else argv
+  warnings.showwarning = _warn
+  try:
+    arguments, rest = parser().parse_known_args(argv)
+    if rest and arguments.call is not _run:
+      arguments.parser.error(f"unrecognized arguments: {' '.join(rest)}")
+    arguments.rest, arguments.command = rest, shlex.join(["latents", *argv])
+    return arguments.call(arguments) or 0
+  except UserError as error:
+    print(f"latents: error: {' '.join(str(error).split())}", file=sys.stderr)
+    return 2
+  except KeyboardInterrupt:
+    print("latents: interrupted; the same command goes on from the last checkpoint", file=sys.stderr)
+    return 130
+  except BrokenPipeError:
+    return 0
+  except Exception as error:
+    reason = _disk_reason(error)
+    if type(error).__name__ == "Preempted":
+      print(f"latents: {error}", file=sys.stderr)
+      return PREEMPTED
+    if reason is None:
+      raise
+    print(f"latents: error: cannot write: {reason}", file=sys.stderr)
+    return 2
+
+
+def _disk_reason(error: Exception) -> str | None:
+  checkpoint = sys.modules.get("latents.train.checkpoint")
+  return checkpoint.disk_reason(error) if checkpoint else None
+
+
+def _warn(message: Any, category: Any, *_: Any) -> None:
+  if issubclass(category, UserWarning):
+    print(f"latents: warning: {' '.join(str(message).split())}", file=sys.stderr)
+
+
+def _version() -> str:
+  from latents import __version__
+
+  return f"latents {__version__}"
+
+
+def _integers(text: str) -> list[int]:
+  try:
+    return [int(word) for word in text.split(",")]
+  except ValueError:
+    raise argparse.ArgumentTypeError(f"'{text}' is not a list of whole numbers such as 0,1,2") from None
+
+
+# The commands import what they need when they are called: `latents list` should not wait for jax.
+
+
+def _run(arguments: argparse.Namespace) -> None:
+  if arguments.experiment is None:
+    if {"-h", "--help"} & set(arguments.rest):
+      arguments.parser.print_help()
+      print("\nlatents run EXPERIMENT --help lists every flag of that experiment")
+      return
+    arguments.parser.error("EXPERIMENT is missing: a file such as experiments/digits.py")
+  environment.prepare()
+  from latents import overrides, run
+
+  experiment = overrides.build(overrides.find_file(arguments.experiment), arguments.rest)
+  run.run(experiment, arguments.runs, arguments.name, arguments.command)
+
+
+def _sample(arguments: argparse.Namespace) -> None:
+  environment.prepare()
+  import latents
+  from latents import files
+
+  files.check_out(arguments.out)
+  model = latents.load(arguments.run)
+  labels = model.sampler.labels(arguments.labels, arguments.number)
+  x = model.sampler.signals(labels, seed=arguments.seed, guidance=arguments.guidance)
+  files.write_signals(arguments.out, x, labels if model.sampler.classes else None, model.experiment.stage1.data)
+  print(f"{arguments.out}: {len(x)} samples")
+
+
+def _reconstruct(arguments: argparse.Namespace) -> None:
+  environment.prepare()
+  import latents
+  from latents import files
+
+  model = latents.load(arguments.run)
+  for line in files.reconstruct(model, arguments.images, arguments.out, arguments.steps):
+    print(line)
+
+
+def _encode(arguments: argparse.Namespace) -> None:
+  environment.prepare()
+  from latents import latent_cache
+
+  print(latent_cache.encode(arguments.run, arguments.out, arguments.split))
+
+
+def _evaluate(arguments: argparse.Namespace) -> None:
+  environment.prepare()
+  import json
+
+  from latents import run
+
+  changes = {k: v for k in ("images", "samples", "lpips") if (v := getattr(arguments, k)) is not None}
+  print(json.dumps(run.evaluate(arguments.run, changes, arguments.command), indent=1))
+
+
+def _report(arguments: argparse.Namespace) -> None:
+  from latents.report import write_report
+
+  alone = len(arguments.runs) == 1
+  out = arguments.out or (arguments.runs[0] / "report.html" if alone else Path("report.html"))
+  write_report(arguments.runs, out)
+  print(out)
+
+
+def _list(arguments: argparse.Namespace) -> None:
+  from latents import catalogue
+
+  print(catalogue.table(arguments.runs))
+
+
+def _doctor(_: argparse.Namespace) -> int:
+  environment.prepare()
+  found = environment.problems()
+  if not any("jax does not start" in line for line in found):
+    for name, value in environment.describe().items():
+      print(f"{name:22} {value}")
+  for line in found:
+    print(f"latents: error: {line}", file=sys.stderr)
+  return 2 if found else 0
+
+
+def _inspect(arguments: argparse.Namespace) -> None:
+  import json
+
+  from latents.data import inspect, source
+
+  options = {"size": arguments.size, "data_dir": arguments.data_dir}
+  made = source(arguments.source, **{k: v for k, v in options.items() if v is not None})
+  print(json.dumps(inspect(made, arguments.out), indent=1))
+
+
+def _prepare(arguments: argparse.Namespace) -> None:
+  from latents.data import prepare
+
+  print(prepare(arguments.folder, arguments.name, arguments.out))
+
+
+def entry() -> NoReturn:
+  """The console script."""
+  sys.exit(main())
+
+
+if __name__ == "__main__":
+  entry()

@@ -1,0 +1,145 @@
+"""Convolutional blocks of LDM's autoencoder and U-Net (Rombach et al. 2022, arXiv:2112.10752, appendix).
+
+Everything takes [B,*S,C] and works for one, two or three signal axes: kernels are 3 per axis.
+"""
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+
+from latents.errors import UserError
+from latents.nn.attention import attend
+from latents.nn.norm import GroupNorm
+from latents.types import Array
+
+# PyTorch's default for convolutions and linear layers: uniform in +-1/sqrt(fan_in), i.e. variance 1/(3 fan_in).
+uniform_fan_in = nn.initializers.variance_scaling(1 / 3, "fan_in", "uniform")
+
+
+class Conv(nn.Module):
+  """[B,*S,C] -> [B,*S',features]: convolution with `size` taps an axis and PyTorch's initial weights.
+
+  padding: "SAME" or "VALID". zero: kernel starts at 0. Parameters: kernel [size..., C, features], bias.
+  """
+
+  features: int
+  size: int = 3
+  stride: int = 1
+  padding: str = "SAME"
+  zero: bool = False
+  dtype: str = "float32"
+
+  @nn.compact
+  def __call__(self, x: Array) -> Array:
+    axes = x.ndim - 2
+    init = nn.initializers.zeros if self.zero else uniform_fan_in
+    kernel = self.param("kernel", init, (self.size,) * axes + (x.shape[-1], self.features), jnp.float32)
+    bias = self.param("bias", nn.initializers.zeros, (self.features,), jnp.float32)
+    letters = "DHW"[3 - axes :]
+    numbers = jax.lax.conv_dimension_numbers(
+      x.shape, kernel.shape, ("N" + letters + "C", letters + "IO", "N" + letters + "C")
+    )
+    y = jax.lax.conv_general_dilated(
+      x.astype(self.dtype), kernel.astype(self.dtype), (self.stride,) * axes, self.padding, dimension_numbers=numbers
+    )
+    return y + bias.astype(self.dtype)
+
+
+class Downsample(nn.Module):
+  """[B,*S,C] -> [B,*S/2,C]: pads one at the bottom and right, then a 3-tap convolution of stride 2, no padding."""
+
+  features: int | None = None
+  dtype: str = "float32"
+
+  @nn.compact
+  def __call__(self, x: Array) -> Array:
+    if any(n % 2 for n in x.shape[1:-1]):
+      raise UserError(f"Downsample halves every axis, but the input's axes are {x.shape[1:-1]}")
+    x = jnp.pad(x, [(0, 0), *[(0, 1)] * (x.ndim - 2), (0, 0)])
+    return Conv(self.features or x.shape[-1], stride=2, padding="VALID", dtype=self.dtype, name="conv")(x)
+
+
+def nearest(x: Array, factor: int = 2) -> Array:
+  """[B,*S,C] -> [B,*S*factor,C]: nearest-neighbour upsampling of every signal axis."""
+  for axis in range(1, x.ndim - 1):
+    x = jnp.repeat(x, factor, axis)
+  return x
+
+
+class Upsample(nn.Module):
+  """[B,*S,C] -> [B,2*S,C]: nearest neighbour, then a 3-tap convolution."""
+
+  features: int | None = None
+  dtype: str = "float32"
+
+  @nn.compact
+  def __call__(self, x: Array) -> Array:
+    return Conv(self.features or x.shape[-1], dtype=self.dtype, name="conv")(nearest(x))
+
+
+class ResBlock(nn.Module):
+  """[B,*S,C] -> [B,*S,features]: x + conv(SiLU(GN(conv(SiLU(GN(x)))))), a 1-tap shortcut if channels change.
+
+  With `time` [B,E] (U-Nets): Linear(SiLU(time)) is added after the first convolution, or, with `film`, scales
+  and shifts the second norm's output (ADM, arXiv:2105.05233, "AdaGN"). zero: the last convolution starts at 0.
+  dropout: rate before the last convolution, active when train (rng "dropout").
+  Parameters: norm1, conv1, norm2, conv2, shortcut (if channels change), time (if `time` is given).
+  """
+
+  features: int | None = None
+  eps: float = 1e-6
+  film: bool = False
+  zero: bool = False
+  dropout: float = 0.0
+  dtype: str = "float32"
+
+  @nn.compact
+  def __call__(self, x: Array, time: Array | None = None, *, train: bool = False) -> Array:
+    features = self.features or x.shape[-1]
+    h = nn.silu(GroupNorm(eps=self.eps, dtype=self.dtype, name="norm1")(x))
+    h = Conv(features, dtype=self.dtype, name="conv1")(h)
+    shift = scale = None
+    if time is not None:
+      width = 2 * features if self.film else features
+      dense = nn.Dense(width, dtype=self.dtype, kernel_init=uniform_fan_in, name="time")
+      shift = dense(nn.silu(time)).reshape(x.shape[0], *(1,) * (x.ndim - 2), width)
+      if self.film:
+        scale, shift = jnp.split(shift, 2, -1)
+      else:
+        h = h + shift
+    h = GroupNorm(eps=self.eps, dtype=self.dtype, name="norm2")(h)
+    if scale is not None:
+      h = h * (1 + scale) + shift
+    h = nn.Dropout(self.dropout, deterministic=not train)(nn.silu(h))
+    h = Conv(features, zero=self.zero, dtype=self.dtype, name="conv2")(h)
+    if features != x.shape[-1]:
+      x = Conv(features, size=1, dtype=self.dtype, name="shortcut")(x)
+    return x + h
+
+
+class AttentionBlock(nn.Module):
+  """[B,*S,C] -> same shape: x + out(attention(q, k, v of GN(x))) over all positions; LDM's middle block.
+
+  heads: 1 in the autoencoders. zero: the output projection starts at 0. Parameters: norm, q, k, v, out.
+  """
+
+  heads: int = 1
+  eps: float = 1e-6
+  zero: bool = False
+  dtype: str = "float32"
+
+  @nn.compact
+  def __call__(self, x: Array) -> Array:
+    channels = x.shape[-1]
+    if channels % self.heads:
+      raise UserError(f"{channels} channels do not divide into {self.heads} heads")
+    h = GroupNorm(eps=self.eps, dtype=self.dtype, name="norm")(x).reshape(x.shape[0], -1, channels)
+    split = (*h.shape[:2], self.heads, channels // self.heads)
+
+    def linear(name: str, zero: bool = False) -> nn.Dense:
+      init = nn.initializers.zeros if zero else uniform_fan_in
+      return nn.Dense(channels, dtype=self.dtype, kernel_init=init, name=name)
+
+    q, k, v = (linear(name)(h).reshape(split) for name in ("q", "k", "v"))
+    h = linear("out", self.zero)(attend(q, k, v).reshape(h.shape))
+    return x + h.reshape(x.shape)

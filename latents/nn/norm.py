@@ -1,0 +1,75 @@
+"""Normalisation layers. Statistics are float32 whatever the compute dtype."""
+
+import math
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+
+from latents.types import Array
+
+
+def groups_of(channels: int, most: int = 32) -> int:
+  """The number of groups for GroupNorm: min(most, channels), or a common divisor where that does not divide."""
+  groups = min(most, channels)
+  return groups if channels % groups == 0 else math.gcd(most, channels)
+
+
+class GroupNorm(nn.Module):
+  """[B,*S,C] -> same shape: group normalisation (Wu & He 2018) with a learned scale and shift per channel.
+
+  groups: at most so many groups (see `groups_of`). eps: 1e-6 in LDM's autoencoders, 1e-5 in its U-Nets.
+  Per-channel sums are taken first and then pooled per group: one pass over x, then x * a + b.
+  """
+
+  groups: int = 32
+  eps: float = 1e-6
+  dtype: str = "float32"
+
+  @nn.compact
+  def __call__(self, x: Array) -> Array:
+    channels = x.shape[-1]
+    groups = groups_of(channels, self.groups)
+    scale = self.param("scale", nn.initializers.ones, (channels,), jnp.float32)
+    bias = self.param("bias", nn.initializers.zeros, (channels,), jnp.float32)
+    x32 = x.astype(jnp.float32)
+    axes = tuple(range(1, x.ndim - 1))
+    shape = (x.shape[0], groups, channels // groups)
+    mean = x32.mean(axes).reshape(shape).mean(-1, keepdims=True)
+    square = jnp.square(x32).mean(axes).reshape(shape).mean(-1, keepdims=True)
+    inverse = jax.lax.rsqrt(jnp.maximum(square - jnp.square(mean), 0.0) + self.eps)
+    a = inverse * scale.reshape(groups, -1)
+    b = bias.reshape(groups, -1) - mean * a
+    wide = (x.shape[0], *(1,) * len(axes), channels)
+    return (x32 * a.reshape(wide) + b.reshape(wide)).astype(self.dtype)
+
+
+class LayerNorm(nn.Module):
+  """[...,C] -> same shape: layer normalisation without learned parameters (DiT's; eps 1e-6)."""
+
+  eps: float = 1e-6
+  dtype: str = "float32"
+
+  @nn.compact
+  def __call__(self, x: Array) -> Array:
+    x = x.astype(jnp.float32)
+    centred = x - x.mean(-1, keepdims=True)
+    return (centred * jax.lax.rsqrt(jnp.square(centred).mean(-1, keepdims=True) + self.eps)).astype(self.dtype)
+
+
+class RMSNorm(nn.Module):
+  """[...,C] -> same shape: x / rms(x) * scale (Zhang & Sennrich 2019, eq. 4)."""
+
+  eps: float = 1e-5
+  dtype: str = "float32"
+
+  @nn.compact
+  def __call__(self, x: Array) -> Array:
+    scale = self.param("scale", nn.initializers.ones, (x.shape[-1],), jnp.float32)
+    x = x.astype(jnp.float32)
+    return (x * jax.lax.rsqrt(jnp.square(x).mean(-1, keepdims=True) + self.eps) * scale).astype(self.dtype)
+
+
+def modulate(x: Array, shift: Array, scale: Array) -> Array:
+  """x [B,N,C], shift and scale [B,1,C] -> x (1 + scale) + shift (adaLN, Peebles & Xie 2023)."""
+  return x * (1 + scale) + shift

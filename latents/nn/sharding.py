@@ -1,0 +1,32 @@
+"""The one hint about sharding that models give: per-sample tensors stay with their sample.
+
+Without it XLA reshards the small conditioning path of a DiT the wrong way under FSDP (it gathers the
+condition of the global batch and exchanges all adaLN outputs): measured 14 -> 5 all-to-alls a step.
+"""
+
+import math
+
+import jax
+from jax.sharding import AxisType, PartitionSpec
+
+from latents.types import Array
+
+BATCH_AXES = ("data", "fsdp")
+
+
+def batch_axes() -> dict[str, int]:
+  """Name -> size of the axes of the current mesh over which the batch is split; {} without a mesh."""
+  mesh = jax.sharding.get_abstract_mesh()
+  if mesh is None or mesh.empty:
+    return {}
+  kinds = dict(zip(mesh.axis_names, mesh.axis_types, strict=True))
+  # inside shard_map an axis is Manual, and a constraint on it would be an error
+  return {name: mesh.shape[name] for name in BATCH_AXES if kinds.get(name) == AxisType.Auto}
+
+
+def constrain(x: Array) -> Array:
+  """[B,...] -> same: splits the batch over the mesh's data axes; a no-op without them, or where B is indivisible."""
+  axes = batch_axes()
+  if not axes or x.shape[0] % math.prod(axes.values()):
+    return x
+  return jax.lax.with_sharding_constraint(x, PartitionSpec(tuple(axes), *[None] * (x.ndim - 1)))

@@ -1,0 +1,154 @@
+"""From an experiment file and flags to an `Experiment`: the file's own knobs, then every scalar of the tree."""
+
+import contextlib
+import dataclasses
+import importlib.util
+import inspect
+import io
+import re
+import sys
+import traceback
+import types
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import tyro
+
+from latents.errors import UserError, nearest
+from latents.experiment import Experiment
+
+CONFIG = (tyro.conf.AvoidSubcommands, tyro.conf.FlagConversionOff)
+
+
+def find_file(name: str) -> Path:
+  """A path, or the bare name of a file in `experiments/` (here, or beside the package)."""
+  path = Path(name)
+  places = folders()
+  for candidate in (path, *(place / f"{name}.py" for place in places)):
+    if candidate.is_file() and candidate.suffix == ".py":
+      return candidate
+  known = [f.stem for place in places for f in sorted(place.glob("**/*.py"))]
+  if path.exists():
+    raise UserError(f"{name} is not an experiment file (.py)")
+  raise UserError(f"there is no experiment file {name}{nearest(path.stem, known)}")
+
+
+def folders() -> list[Path]:
+  """Where experiment files are looked for: ./experiments, and the one beside the package."""
+  places = (Path("experiments"), Path(__file__).resolve().parent.parent / "experiments")
+  return [p for i, p in enumerate(places) if p.is_dir() and p.resolve() not in {q.resolve() for q in places[:i]}]
+
+
+def load_file(path: Path) -> types.ModuleType:
+  """Run an experiment file. UserError with the file and line if it fails, or if it has no `experiment`."""
+  root = next((p.parent for p in path.resolve().parents if p.name == "experiments"), None)
+  if root is not None and str(root) not in sys.path:
+    sys.path.insert(0, str(root))  # a file may import another: `from experiments import digits`
+  spec = importlib.util.spec_from_file_location(f"experiment_{path.stem}", path)
+  if spec is None or spec.loader is None:
+    raise UserError(f"{path} cannot be loaded as Python")
+  module = importlib.util.module_from_spec(spec)
+  with _told(path):
+    spec.loader.exec_module(module)
+  if not callable(getattr(module, "experiment", None)):
+    raise UserError(f"{path} defines no function `experiment`")
+  return module
+
+
+def build(path: Path, flags: list[str]) -> Experiment:
+  """The experiment of a file with its flags applied. UserError, one line, for a flag that does not fit."""
+  module = load_file(path)
+  function = module.experiment
+  if "--help" in flags or "-h" in flags:
+    _print_help(path, function)
+  known = [f"--{_flag(p)}" for p in inspect.signature(function).parameters]
+  head, tail = _split(flags, known)
+  with _told(path):
+    made = _tyro(function, head, known)
+  if not isinstance(made, Experiment):
+    raise UserError(f"`experiment` of {path} gives {type(made).__name__}, not an Experiment")
+  return override(made, tail, known)
+
+
+def override(made: Experiment, flags: list[str], known: list[str] = []) -> Experiment:  # noqa: B006
+  """Flags such as --stage1.model.encoder.ch 64 applied to an experiment."""
+  if not flags:
+    return made
+  return _tyro(Experiment, flags, [*known, *(f"--{p}" for p in scalars(made))], default=made)
+
+
+def scalars(tree: Any, path: str = "") -> Iterator[str]:
+  """Dotted paths of everything in a declaration that a flag can set, as flags spell them."""
+  if dataclasses.is_dataclass(tree) and not isinstance(tree, type):
+    names = [f.name for f in dataclasses.fields(tree) if f.init and f.name not in ("parent", "name") or not path]
+    for name in names:
+      yield from scalars(getattr(tree, name), f"{path}.{_flag(name)}" if path else _flag(name))
+  elif isinstance(tree, Mapping):
+    for name, value in tree.items():
+      yield from scalars(value, f"{path}.{_flag(name)}")
+  else:
+    yield path
+
+
+def _flag(name: str) -> str:
+  return name.replace("_", "-")
+
+
+def _split(flags: list[str], known: list[str]) -> tuple[list[str], list[str]]:
+  """(flags of the function's own knobs with their values, all others)."""
+  head: list[str] = []
+  tail: list[str] = []
+  into = tail
+  for word in flags:
+    if word.startswith("--"):
+      into = head if _flag(word.split("=")[0]) in known else tail
+    into.append(word)
+  return head, tail
+
+
+def _tyro(target: Any, flags: list[str], known: list[str], **options: Any) -> Any:
+  for word in flags:
+    name = _flag(word.split("=")[0])
+    if word.startswith("--") and name not in known:
+      raise UserError(f"unknown flag {word.split('=')[0]}{nearest(name, known)}")
+  out = io.StringIO()
+  try:
+    with contextlib.redirect_stderr(out), contextlib.redirect_stdout(out):
+      return tyro.cli(target, args=flags, prog="latents run", config=CONFIG, **options)
+  except SystemExit:
+    raise UserError(_one_line(out.getvalue())) from None
+
+
+def _one_line(text: str) -> str:
+  """The first paragraph of tyro's framed message, without the frame."""
+  lines = [re.sub(r"^[│|]\s?|\s*[│|]$", "", line).rstrip() for line in text.splitlines()]
+  body: list[str] = []
+  for line in lines[1:]:
+    if not line.strip() or set(line.strip()) <= set("─╰╯-"):
+      break
+    body.append(line.strip())
+  return " ".join(body) or "a flag does not fit"
+
+
+def _print_help(path: Path, function: Any) -> None:
+  print((inspect.getdoc(sys.modules.get(function.__module__)) or "").strip())
+  print(f"\nKnobs of {path}:\n")
+  with contextlib.suppress(SystemExit):
+    tyro.cli(function, args=["--help"], prog=f"latents run {path}", config=CONFIG)
+  print("\nEvery scalar of the experiment:\n")
+  tyro.cli(Experiment, args=["--help"], prog=f"latents run {path}", default=function(), config=CONFIG)
+
+
+@contextlib.contextmanager
+def _told(path: Path) -> Iterator[None]:
+  """A failure inside the user's file as one line with its place."""
+  try:
+    yield
+  except (UserError, KeyboardInterrupt):
+    raise
+  except Exception as error:
+    frames = [f for f in traceback.extract_tb(error.__traceback__) if Path(f.filename) == path]
+    line = error.lineno if isinstance(error, SyntaxError) else frames[-1].lineno if frames else "?"
+    message = str(error).splitlines()[0] if str(error) else ""
+    raise UserError(f"{path}:{line}: {type(error).__name__}: {message}") from error

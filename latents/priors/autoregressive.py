@@ -1,0 +1,107 @@
+"""Autoregressive prior on codes: next-token cross-entropy, sampling with a key-value cache.
+
+Esser et al. 2021, arXiv:2012.09841 (VQGAN's second stage); guidance as in LlamaGen, arXiv:2406.06525.
+"""
+
+import math
+
+import jax
+import jax.numpy as jnp
+
+from latents.backbones.transformer import Transformer
+from latents.diffusion.guidance import guide
+from latents.errors import UserError
+from latents.priors.base import Prior, check_guidance, drop_labels, null_labels, sample_keys
+from latents.types import Array, Latent, Terms
+
+
+def keep_top_k(logits: Array, k: int) -> Array:
+  """[...,V] logits -> the same with all but the k largest at -inf (ties with the k-th stay); 0 = all."""
+  if not 0 < k < logits.shape[-1]:
+    return logits
+  least = jax.lax.top_k(logits, k)[0][..., -1:]
+  return jnp.where(logits < least, -jnp.inf, logits)
+
+
+def keep_top_p(logits: Array, p: float) -> Array:
+  """[...,V] logits -> the same, only the smallest set of tokens whose probabilities reach p (Holtzman et al. 2020)."""
+  if p >= 1.0:
+    return logits
+  ordered = -jnp.sort(-logits, -1)
+  chances = jax.nn.softmax(ordered, -1)
+  needed = jnp.cumsum(chances, -1) - chances < p  # the mass BEFORE a token is short of p
+  least = jnp.min(jnp.where(needed, ordered, jnp.inf), -1, keepdims=True)
+  return jnp.where(logits < least, -jnp.inf, logits)
+
+
+class AutoregressivePrior(Prior):
+  """Reads latent.codes [B,*s] or [B,*s,G], flattened in raster order with the levels G innermost.
+
+  label_drop: share of labels that become null in training. Sampling: guidance u + s (c - u) on logits, then
+  temperature, then top_k (0 = all), then top_p (1 = all).
+  """
+
+  backbone: Transformer
+  label_drop: float = 0.1
+  temperature: float = 1.0
+  top_k: int = 0
+  top_p: float = 1.0
+  guidance: float = 1.0
+
+  discrete = True
+
+  def _check(self, shape: tuple[int, ...]) -> None:
+    groups = self.backbone.groups
+    if groups > 1 and shape[-1] != groups:
+      raise UserError(f"the transformer has {groups} levels of codes, but the codes are {shape} a sample")
+    if math.prod(shape) != self.backbone.length:
+      raise UserError(f"the transformer models {self.backbone.length} tokens, but codes of {shape} are {math.prod(shape)}")
+
+  def loss(self, latent: Latent, cond: Array | None, *, train: bool) -> Terms:
+    """{"nll": nats a token, mean over batch and tokens (mask: over kept positions)}."""
+    codes = latent.codes
+    if codes is None:
+      raise UserError("an autoregressive prior needs codes, but this bottleneck is continuous")
+    self._check(codes.shape[1:])
+    if train and cond is not None and self.backbone.classes:
+      cond = drop_labels(self.make_rng("prior"), cond, self.label_drop, self.backbone.classes)
+    tokens = codes.reshape(codes.shape[0], -1)
+    chances = jax.nn.log_softmax(self.backbone(tokens, cond, train=train))
+    nll = -jnp.take_along_axis(chances, tokens[..., None], -1)[..., 0]
+    if latent.mask is None:
+      return {"nll": nll.mean()}
+    mask = jnp.repeat(latent.mask.reshape(codes.shape[0], -1), self.backbone.groups, 1)
+    return {"nll": jnp.sum(nll * mask) / jnp.maximum(mask.sum(), 1)}
+
+  def sample(
+    self, cond: Array | None, *, shape: tuple[int, ...], guidance: float | None = None, count: int = 1
+  ) -> Latent:
+    """See `Prior.sample`; codes [B,*shape]. Guidance runs null and label as one batch of 2 B with one cache."""
+    self._check(shape)
+    scale, classes = self.guidance if guidance is None else guidance, self.backbone.classes
+    check_guidance(scale, classes)
+    batch = count if cond is None else cond.shape[0]
+    null = null_labels(classes, batch)
+    cond = null if cond is None or not classes or scale == 0.0 else cond
+    double = scale not in (0.0, 1.0)
+    label = jnp.concatenate([null, cond]) if double else cond
+    keys = sample_keys(self.make_rng("prior"), batch)
+    backbone, variables = self.backbone.unbind()
+
+    def draw(logits: Array, index: Array) -> Array:
+      if self.temperature == 0.0:
+        return jnp.argmax(logits, -1).astype(jnp.int32)
+      logits = keep_top_p(keep_top_k(logits / self.temperature, self.top_k), self.top_p)
+      return jax.vmap(lambda key, row: jax.random.categorical(jax.random.fold_in(key, index), row))(keys, logits)
+
+    def step(carry: tuple, index: Array) -> tuple:
+      token, cache = carry
+      given = jnp.concatenate([token, token]) if double else token
+      logits, cache = backbone.apply(variables, given, label, index, cache, method="step")
+      logits = guide(*jnp.split(logits, 2), scale) if double else logits
+      token = draw(logits, index).astype(jnp.int32)
+      return (token, cache), token
+
+    start = jnp.zeros(batch, jnp.int32), backbone.cache(2 * batch if double else batch)
+    tokens = jax.lax.scan(step, start, jnp.arange(self.backbone.length))[1]
+    return Latent(codes=tokens.T.reshape(batch, *shape))

@@ -1,0 +1,282 @@
+"""Arrays -> what a page can hold by itself: sprite PNGs, WAV files, curves as SVG."""
+
+import base64
+import dataclasses
+import html
+import io
+import json
+import math
+import wave
+from collections.abc import Sequence
+
+import numpy as np
+from PIL import Image
+
+from latents.report.scores import number
+
+
+@dataclasses.dataclass(frozen=True)
+class Sheet:
+  """Images of one size packed in one PNG, each in a cell with an edge of one repeated pixel.
+
+  The edge keeps neighbours out of a cell when a browser scales it by a fraction.
+  """
+
+  png: bytes
+  count: int
+  columns: int
+  height: int
+  width: int
+
+  @property
+  def rows(self) -> int:
+    return -(-self.count // self.columns)
+
+  def rule(self) -> str:
+    """The CSS declarations of an element that shows one image; --x and --y say which."""
+    across = 100 * self.columns * (self.width + 2) / self.width
+    down = 100 * self.rows * (self.height + 2) / self.height
+    return (
+      f"background-image:url({data_uri(self.png, 'image/png')});background-size:{across:.4f}% {down:.4f}%;"
+      f"image-rendering:{'pixelated' if max(self.height, self.width) <= 96 else 'auto'}"
+    )
+
+  def place(self, i: int) -> str:
+    """The CSS variables that choose image i."""
+    row, column = divmod(i, self.columns)
+    return f"--x:{_percent(column, self.columns, self.width)};--y:{_percent(row, self.rows, self.height)}"
+
+
+def _percent(index: int, cells: int, size: int) -> str:
+  """A background position p% lines up p% of the sheet with p% of the element."""
+  return f"{100 * (index * (size + 2) + 1) / (cells * (size + 2) - size):.4f}%"
+
+
+def sheet(images: np.ndarray) -> Sheet:
+  """uint8 [N,H,W,3], N > 0 -> Sheet; greys are stored as such."""
+  n, height, width, _ = images.shape
+  columns = math.ceil(math.sqrt(n))
+  rows = -(-n // columns)
+  page = np.zeros((rows, columns, height + 2, width + 2, 3), np.uint8)
+  page.reshape(rows * columns, height + 2, width + 2, 3)[:n] = np.pad(
+    images, ((0, 0), (1, 1), (1, 1), (0, 0)), mode="edge"
+  )
+  page = page.transpose(0, 2, 1, 3, 4).reshape(rows * (height + 2), columns * (width + 2), 3)
+  return Sheet(png(page), n, columns, height, width)
+
+
+def png(image: np.ndarray, colours: int | None = None) -> bytes:
+  """uint8 [H,W,3] -> PNG; with at most `colours` colours if given."""
+  grey = (image[..., :1] == image).all()
+  picture = Image.fromarray(np.ascontiguousarray(image[..., 0] if grey else image))
+  if colours is not None and not grey:
+    picture = picture.quantize(colours, dither=Image.Dither.NONE)
+  file = io.BytesIO()
+  picture.save(file, format="PNG", optimize=True)
+  return file.getvalue()
+
+
+def data_uri(content: bytes, kind: str) -> str:
+  """Bytes -> data:<kind>;base64,..."""
+  return f"data:{kind};base64,{base64.b64encode(content).decode()}"
+
+
+def pictures(x: np.ndarray) -> np.ndarray:
+  """Signals [N,*S,C] (uint8, or float in [-1,1]) -> uint8 [N,H,W,3]; of a video, four frames side by side."""
+  if x.ndim == 5:
+    frames = np.linspace(0, x.shape[1] - 1, min(4, x.shape[1])).round().astype(int)
+    x = np.concatenate([x[:, t] for t in frames], axis=2)
+  if x.dtype.kind == "f":
+    x = np.nan_to_num(x.astype(np.float32), nan=0.0, posinf=1.0, neginf=-1.0)
+    x = (np.clip(x, -1, 1) * 127.5 + 127.5).round()
+  x = np.clip(x, 0, 255).astype(np.uint8)
+  return np.repeat(x[..., :1], 3, -1) if x.shape[-1] < 3 else x[..., :3]
+
+
+def shrink(images: np.ndarray, side: int) -> np.ndarray:
+  """uint8 [N,H,W,3] with the longer side at most `side`."""
+  height, width = images.shape[1:3]
+  if max(height, width) <= side:
+    return images
+  ratio = side / max(height, width)
+  size = (max(1, round(width * ratio)), max(1, round(height * ratio)))
+  return np.stack([np.asarray(Image.fromarray(i).resize(size, Image.Resampling.LANCZOS)) for i in images])
+
+
+def pack(
+  arrays: Sequence[np.ndarray], budget: int, sides: Sequence[int], counts: Sequence[int]
+) -> tuple[list[Sheet], int]:
+  """Sheets of the first images of every array, as large and as many as `budget` bytes of PNG allow.
+
+  Size is kept before number: texture is what a flip shows. Returns the sheets and the side that was kept.
+  """
+  for side in sides:
+    trial = [shrink(a[:4], side) for a in arrays]
+    each = sum(len(sheet(t).png) for t in trial) / max(1, len(trial[0]))
+    for count in counts:
+      if min(count, len(arrays[0])) * each <= budget:
+        return [sheet(shrink(a[:count], side)) for a in arrays], side
+  return [sheet(shrink(a[: counts[-1]], sides[-1])) for a in arrays], sides[-1]
+
+
+def wav(x: np.ndarray, rate: int) -> bytes:
+  """float [T] in [-1,1] -> 16-bit PCM, one channel."""
+  file = io.BytesIO()
+  with wave.open(file, "wb") as out:
+    out.setnchannels(1)
+    out.setsampwidth(2)
+    out.setframerate(rate)
+    out.writeframes((np.clip(x, -1, 1) * 32767).round().astype("<i2").tobytes())
+  return file.getvalue()
+
+
+def waves(x: np.ndarray) -> np.ndarray:
+  """Stored audio [N,T,C] (uint8, int16 or float) -> float32 [N,T] in [-1,1], the mean of its channels."""
+  if x.dtype.kind == "f":
+    y = np.nan_to_num(x.astype(np.float32), nan=0.0, posinf=1.0, neginf=-1.0)
+  elif x.dtype == np.uint8:
+    y = x.astype(np.float32) / 127.5 - 1
+  else:
+    y = x.astype(np.float32) / 32768
+  return np.clip(y.mean(-1), -1, 1)
+
+
+def waveform(x: np.ndarray, columns: int = 180) -> str:
+  """float [T] -> SVG of the range of the samples under every column, in the page's own colours."""
+  bins = np.array_split(np.resize(x, max(len(x), columns)), columns)
+  top = " ".join(f"L{i} {24 - 23 * float(b.max()):.1f}" for i, b in enumerate(bins))
+  bottom = " ".join(f"L{i} {24.6 - 23 * float(b.min()):.1f}" for i, b in reversed(list(enumerate(bins))))
+  return (
+    f'<svg class="wave" viewBox="0 0 {columns - 1} 48" preserveAspectRatio="none" aria-hidden="true">'
+    f'<path d="M{top[1:]} {bottom}Z"/></svg>'
+  )
+
+
+WIDTH, HEIGHT, LEFT, RIGHT, TOP, BOTTOM = 320, 170, 46, 8, 8, 24
+
+
+@dataclasses.dataclass(frozen=True)
+class Axis:
+  """Values -> places in [start, end]; logarithmic where that reads better."""
+
+  low: float
+  high: float
+  start: float
+  end: float
+  log: bool = False
+
+  def place(self, v: np.ndarray) -> np.ndarray:
+    low, high = (math.log10(self.low), math.log10(self.high)) if self.log else (self.low, self.high)
+    return self.start + ((np.log10(v) if self.log else v) - low) / (high - low) * (self.end - self.start)
+
+  def ticks(self, most: int) -> list[float]:
+    if not self.log:
+      return linear_ticks(self.low, self.high, most)
+    first, last = math.floor(math.log10(self.low)), math.ceil(math.log10(self.high))
+    every = max(1, math.ceil((last - first) / most))
+    ticks = [10.0**e for e in range(first, last + 1, every)]
+    if sum(self.low <= t <= self.high for t in ticks) < 3:
+      ticks = [m * 10.0**e for e in range(first, last + 1) for m in (1, 2, 5)]
+    return [t for t in ticks if self.low * 0.999 <= t <= self.high * 1.001]
+
+
+def linear_ticks(low: float, high: float, most: int) -> list[float]:
+  """Round numbers in [low, high], about `most`."""
+  raw = (high - low) / most
+  unit = 10.0 ** math.floor(math.log10(raw))
+  step = unit * next(m for m in (1, 2, 2.5, 5, 10) if m * unit >= raw * 0.999)
+  return [step * i for i in range(math.ceil(low / step - 1e-9), math.floor(high / step + 1e-9) + 1)]
+
+
+def value_axis(values: np.ndarray) -> Axis:
+  """log if all values are positive and span more than a decade, else linear with a little air."""
+  low, high = float(values.min()), float(values.max())
+  if low > 0 and high / low > 10:
+    return Axis(low / 1.15, high * 1.15, HEIGHT - BOTTOM, TOP, log=True)
+  air = 0.06 * (high - low) or 0.1 * abs(high) or 1.0
+  floor = 0.0 if low >= 0 and low - air < 0 else low - air
+  return Axis(floor, high + air, HEIGHT - BOTTOM, TOP)
+
+
+def smooth(values: np.ndarray, log: bool) -> np.ndarray:
+  """Centred mean over a twentieth of the curve; of logarithms on a log axis."""
+  half = len(values) // 40
+  if half == 0:
+    return values
+  v = np.log(values) if log else values
+  sums = np.concatenate([[0.0], np.cumsum(v)])
+  i = np.arange(len(v))
+  low, high = np.maximum(i - half, 0), np.minimum(i + half + 1, len(v))
+  mean = (sums[high] - sums[low]) / (high - low)
+  return np.exp(mean) if log else mean
+
+
+def short(x: float) -> str:
+  """A tick's number: 500, 20k, 1.5M, 0.02, 1e-5."""
+  for limit, letter in ((1e9, "G"), (1e6, "M"), (1e4, "k")):
+    if limit <= abs(x) < 1e12:
+      return f"{x / (1e3 if letter == 'k' else limit):g}{letter}"
+  return f"{x:.3g}".replace("e-0", "e-").replace("e+0", "e").replace("-", "\N{MINUS SIGN}")
+
+
+def curve(name: str, steps: np.ndarray, values: np.ndarray) -> str:
+  """A curve as <figure>: steps [n] ascending, values [n] with nan for no number."""
+  there = np.isfinite(values) & (np.abs(values) < 1e300)
+  title, lost = html.escape(name), int((~there).sum())
+  note = f'<span class="lost">{lost} of {len(values)} not finite</span>' if lost else ""
+  steps, values = steps[there], values[there]
+  if not len(values):
+    return (
+      f'<figure class="curve"><figcaption><b>{title}</b>{note}</figcaption><p class="none">no finite value</p></figure>'
+    )
+  y = value_axis(values)
+  x = Axis(steps[0], max(steps[-1], steps[0] + 1), LEFT, WIDTH - RIGHT)
+  mean = smooth(values, y.log)
+  keep = thin(values)
+  points = [[_plain(a), _plain(b)] for a, b in zip(steps[keep], values[keep], strict=True)]
+  label = f"{name}: {number(float(values[0]))} at step {short(steps[0])}, {number(float(mean[-1]))} at step {short(steps[-1])}"
+  data = json.dumps({"p": points, "x": [x.low, x.high], "y": [y.low, y.high], "log": y.log})
+  box = f"{LEFT} {TOP} {WIDTH - RIGHT} {HEIGHT - BOTTOM}"
+  return (
+    f'<figure class="curve"><figcaption><b>{title}</b>{note}<output>{number(float(mean[-1]))}</output></figcaption>'
+    f'<svg viewBox="0 0 {WIDTH} {HEIGHT}" role="img" tabindex="0" data-box="{box}" '
+    f'aria-label="{html.escape(label)}{", log scale" if y.log else ""}" data-curve="{html.escape(data)}">'
+    f"{_axes(x, y)}{_line('raw', x, y, steps[keep], values[keep])}{_line('mean', x, y, steps[keep], mean[keep])}"
+    f'<line class="at" y1="{TOP}" y2="{HEIGHT - BOTTOM}"/><circle class="at" r="3"/></svg></figure>'
+  )
+
+
+def thin(values: np.ndarray, most: int = 300) -> np.ndarray:
+  """Indices of at most `most` points that keep the lowest and the highest of every stretch, and both ends."""
+  if len(values) <= most:
+    return np.arange(len(values))
+  parts = np.array_split(np.arange(len(values)), most // 2 - 1)
+  extremes = [i for p in parts for i in (p[values[p].argmin()], p[values[p].argmax()])]
+  return np.unique([0, *extremes, len(values) - 1])
+
+
+def _plain(x: float) -> float | int:
+  return int(x) if x == int(x) and abs(x) < 1e15 else float(f"{x:.5g}")
+
+
+def _line(kind: str, x: Axis, y: Axis, steps: np.ndarray, values: np.ndarray) -> str:
+  across, up = x.place(steps), y.place(values)
+  if len(steps) == 1:
+    return f'<circle class="{kind}" cx="{across[0]:.1f}" cy="{up[0]:.1f}" r="2.5"/>'
+  path = " ".join(f"{a:.1f},{b:.1f}" for a, b in zip(across, up, strict=True))
+  return f'<polyline class="{kind}" points="{path}"/>'
+
+
+def _axes(x: Axis, y: Axis) -> str:
+  out = []
+  for tick, place in ((t, float(y.place(np.float64(t)))) for t in y.ticks(4)):
+    out.append(f'<line class="rule" x1="{LEFT}" x2="{WIDTH - RIGHT}" y1="{place:.1f}" y2="{place:.1f}"/>')
+    out.append(f'<text x="{LEFT - 6}" y="{place + 3.5:.1f}" text-anchor="end">{short(tick)}</text>')
+  for tick in x.ticks(4):
+    place = float(x.place(np.float64(tick)))
+    anchor = "end" if place > WIDTH - 24 else "middle"
+    out.append(f'<line class="tick" x1="{place:.1f}" x2="{place:.1f}" y1="{HEIGHT - BOTTOM}" y2="{HEIGHT - BOTTOM + 4}"/>')
+    out.append(f'<text x="{place:.1f}" y="{HEIGHT - 7}" text-anchor="{anchor}">{short(tick)}</text>')
+  base = HEIGHT - BOTTOM
+  out.append(f'<line class="base" x1="{LEFT}" x2="{WIDTH - RIGHT}" y1="{base}" y2="{base}"/>')
+  return "".join(out)

@@ -1,0 +1,212 @@
+"""Scores as people read them: labels, units, directions, numbers; and the comparison of runs."""
+
+import dataclasses
+import math
+from collections.abc import Sequence
+from typing import Any
+
+from latents.report.run import Run, finite
+
+DASH = "\N{EN DASH}"
+
+
+@dataclasses.dataclass(frozen=True)
+class Score:
+  """How a score is shown. best: 'low', 'high', 'one' (a ratio whose ideal is 1) or '' (no ranking)."""
+
+  label: str
+  unit: str = ""
+  best: str = ""
+
+
+KNOWN = {
+  "tsr": Score("Tensor size reduction", "\N{MULTIPLICATION SIGN}", "high"),
+  "bits": Score("Bits per example", "bit", "low"),
+  "bits_per_dim": Score("Bits per dimension", "bit", "low"),
+  "shape": Score("Latent shape"),
+  "kind": Score("Latent kind"),
+  "psnr": Score("PSNR", "dB", "high"),
+  "ssim": Score("SSIM", "", "high"),
+  "lpips": Score("LPIPS", "", "low"),
+  "energy_kept": Score("Energy kept", "", "one"),
+  "l1": Score("L1 error", "", "low"),
+  "l2": Score("L2 error", "", "low"),
+  "mse": Score("Squared error", "", "low"),
+  "mae": Score("Absolute error", "", "low"),
+  "nll": Score("Negative log-likelihood", "", "low"),
+}
+# what a score's name starts with, where the rest says on which features it was measured
+FAMILIES = {
+  "frechet": Score("Fr\N{LATIN SMALL LETTER E WITH ACUTE}chet distance", "", "low"),
+  "kernel": Score("Kernel distance", "", "low"),
+  "kid": Score("Kernel distance", "", "low"),
+  "mmd": Score("Kernel distance", "", "low"),
+  "precision": Score("Precision", "", "high"),
+  "recall": Score("Recall", "", "high"),
+  "density": Score("Density", "", "high"),
+  "coverage": Score("Coverage", "", "high"),
+  "class_agreement": Score("Class agreement", "", "high"),
+  "agreement": Score("Class agreement", "", "high"),
+}
+SETTINGS = ("images", "number", "n", "count", "guidance", "seed", "steps", "batch", "sampler", "features")
+ARROWS = {
+  "low": ("\N{DOWNWARDS ARROW}", "lower is better"),
+  "high": ("\N{UPWARDS ARROW}", "higher is better"),
+  "one": ("\N{RIGHTWARDS ARROW}1", "closer to 1 is better"),
+}
+
+
+def describe(key: str) -> Score:
+  """The Score of a key of scores.json; unknown keys keep their name and are not ranked."""
+  if key in KNOWN:
+    return KNOWN[key]
+  for start, score in FAMILIES.items():
+    if key == start or key.startswith(start + "_"):
+      rest = key[len(start) + 1 :].replace("_", " ")
+      rest = rest.replace("efficientnet lite0", "EfficientNet-Lite0")
+      return dataclasses.replace(score, label=f"{score.label}, {rest}" if rest else score.label)
+  label = key.replace("_", " ").strip() or "value"
+  return Score(label[:1].upper() + label[1:])
+
+
+def number(x: Any) -> str:
+  """Any JSON value as short text: 4 significant digits, grouped integers, en dash for null."""
+  if x is None:
+    return DASH
+  if isinstance(x, bool):
+    return "yes" if x else "no"
+  if isinstance(x, list):
+    if x and all(isinstance(v, int | float) and not isinstance(v, bool) for v in x):
+      return " \N{MULTIPLICATION SIGN} ".join(map(number, x[:8]))
+    return ", ".join(number(v) for v in x[:8])
+  if not isinstance(x, int | float):
+    return clip(str(x), 200)
+  value = finite(x)
+  if math.isnan(value):
+    overflow = isinstance(x, int) or math.isinf(x)
+    return ("\N{MINUS SIGN}" if x < 0 else "") + "\N{INFINITY}" if overflow else "nan"
+  if value == 0:
+    return "0"
+  if abs(value) < 1e15 and isinstance(x, int):
+    text = f"{x:,}".replace(",", "\N{NARROW NO-BREAK SPACE}") if abs(x) >= 10_000 else str(x)
+  elif 1e-3 <= abs(value) < 1e6:
+    places = max(0, 3 - math.floor(math.log10(abs(value))))
+    text = f"{value:.{places}f}"
+  else:
+    text = f"{value:.2e}".replace("e+0", "e").replace("e-0", "e-").replace("e+", "e")
+  return text.replace("-", "\N{MINUS SIGN}")
+
+
+def clip(text: str, length: int) -> str:
+  """Text of at most `length` characters."""
+  return text if len(text) <= length else text[: length - 1] + "\N{HORIZONTAL ELLIPSIS}"
+
+
+def seconds(x: Any) -> str:
+  """Seconds as people say them: '12.3 s', '4 min 5 s', '3 h 20 min'."""
+  value = finite(x)
+  if math.isnan(value) or value < 0:
+    return DASH
+  if value < 60:
+    return f"{number(float(value))} s"
+  whole = round(value)
+  if whole < 3600:
+    return f"{whole // 60} min {whole % 60} s"
+  return f"{whole // 3600} h {whole % 3600 // 60} min"
+
+
+def split(table: dict[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
+  """One level of a table of scores -> (scores, settings): what was measured, and how."""
+  flat: dict[str, Any] = {}
+  for key, value in table.items():
+    flat |= {f"{key} {k}".strip(): v for k, v in value.items()} if isinstance(value, dict) else {key: value}
+  setting = {k: v for k, v in flat.items() if k in SETTINGS or isinstance(v, str)}
+  return {k: v for k, v in flat.items() if k not in setting}, setting
+
+
+def order(keys: Sequence[str]) -> list[str]:
+  """Known scores first, in the order of the tables above; then the others as they come."""
+  known = [*KNOWN, *FAMILIES]
+
+  def rank(key: str) -> int:
+    return next((i for i, k in enumerate(known) if key == k or key.startswith(k + "_")), len(known))
+
+  return sorted(dict.fromkeys(keys), key=rank)
+
+
+@dataclasses.dataclass(frozen=True)
+class Column:
+  """One score over all runs. best: the rows to print in bold; groups: the axis it belongs to."""
+
+  group: str
+  key: str
+  values: tuple[Any, ...]
+  best: frozenset[int]
+
+  @property
+  def score(self) -> Score:
+    return describe(self.key)
+
+
+def main_decoding(run: Run) -> dict[str, Any]:
+  """Distortion of the decoding that has no name, else of the first one."""
+  decodings = run.decodings()
+  return decodings.get("") or next(iter(decodings.values()), {})
+
+
+def compare(runs: Sequence[Run]) -> tuple[list[Column], list[str]]:
+  """The columns of the comparison, and notes on what makes runs not comparable.
+
+  A group of scores that were measured in different ways (other numbers of examples) has no best.
+  """
+  groups = {
+    "Rate": [split({k: v for k, v in r.table("latent").items() if k != "kind"}) for r in runs],
+    "Distortion": [split(main_decoding(r)) for r in runs],
+    "Samples": [split(r.table("samples")) for r in runs],
+  }
+  columns, notes = [], []
+  for group, tables in groups.items():
+    ways = {str([s.get(k) for k in ("images", "number", "n", "count")]) for t, s in tables if t}
+    if len(ways) > 1:
+      notes.append(f"{group}: measured on different numbers of examples, so no run is marked as the best.")
+    for key in order([k for table, _ in tables for k in table]):
+      values = tuple(table.get(key) for table, _ in tables)
+      chosen = best(values, describe(key).best) if len(ways) == 1 else frozenset()
+      columns.append(Column(group, key, values, chosen))
+  if len({str(sorted(r.table("protocol").items(), key=str)) for r in runs if r.table("protocol")}) > 1:
+    notes.append("The runs were measured under different protocols (see each run).")
+  return columns, notes
+
+
+def best(values: Sequence[Any], direction: str) -> frozenset[int]:
+  """The rows with the best value; none where fewer than two have one or all are equal."""
+  signs = {"low": lambda v: v, "high": lambda v: -v, "one": lambda v: abs(v - 1)}
+  costs = {i: signs[direction](finite(v)) for i, v in enumerate(values) if direction and not math.isnan(finite(v))}
+  if len(costs) < 2 or len(set(costs.values())) == 1:
+    return frozenset()
+  return frozenset(i for i, cost in costs.items() if cost == min(costs.values()))
+
+
+def part(tree: Any) -> str:
+  """The class of a part of a declaration, '?' if it is none."""
+  name = tree.get("!") if isinstance(tree, dict) else None
+  return clip(name.rpartition(":")[2] or "?", 60) if isinstance(name, str) else "?"
+
+
+def chain(run: Run) -> tuple[list[str], str | None]:
+  """([encoder, bottleneck, decoder], prior): the classes of the parts; the prior with its backbone."""
+  model = (run.stage(1) or {}).get("model")
+  parts = [part(model.get(k)) for k in ("encoder", "bottleneck", "decoder") if k in model] if isinstance(model, dict) else []
+  prior = (run.stage(2) or {}).get("prior")
+  if prior is None:
+    return parts, None
+  inner = prior.get("backbone") if isinstance(prior, dict) else None
+  return parts, f"{part(prior)}({part(inner)})" if inner else part(prior)
+
+
+def titles(runs: Sequence[Run]) -> list[str]:
+  """One distinct title a run: its name, with its folder where names repeat."""
+  names = [run.name for run in runs]
+  folders = [run.path.resolve().name for run in runs]
+  out = [n if names.count(n) == 1 or f == n else f"{n} ({f})" for n, f in zip(names, folders, strict=True)]
+  return [t if out.count(t) == 1 else f"{t} #{i + 1}" for i, t in enumerate(out)]

@@ -1,0 +1,179 @@
+"""One command's work: stage 1, stage 2, samples, score card, report; each resumed, reused or skipped."""
+
+import dataclasses
+import shutil
+import sys
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import jax
+
+from latents import artefact, latent_cache, model, objective, score
+from latents.data import batches as load_batches
+from latents.errors import UserError
+from latents.experiment import Experiment, Stage1, Stage2, addresses
+from latents.folder import REPORT, Folder, choose_folder, open_folder
+from latents.frozen import Frozen
+from latents.report import write_report
+from latents.train import loop, sharding, statistics
+from latents.train.build_step import Program, build_step
+from latents.train.checkpoint import local
+from latents.train.state import flatten
+from latents.types import Batch
+
+STAGES = {1: "autoencoder", 2: "prior"}
+
+
+def run(experiment: Experiment, runs: Path, name: str | None, command: str) -> Path:
+  """Bring a run to its end and return its folder; what is done already is not done again.
+
+  command: what the user typed, for the report. UserError, one line, for what the user can mend.
+  """
+  objective.load_frozen(experiment.stage1.losses)  # missing weights are said now, not when they are needed
+  mesh = sharding.make_mesh(experiment.mesh)
+  folder = choose_folder(runs, experiment, name)
+  _check_disk(folder, experiment, mesh)
+  folder.claim()
+  changed = not folder.declared()
+  folder.write_declaration()
+  trained = [_finish(folder, number, mesh) for number in (1, 2) if number == 1 or experiment.stage2]
+  if any(trained) or changed or not folder.judged():
+    score.judge(folder, command)
+    write_report([folder.path], folder.path / REPORT)
+  else:
+    _say(f"{folder.path} is complete: nothing to do")
+  _say(f"report: {folder.path / 'report.html'}")
+  return folder.path
+
+
+def evaluate(run: Path, changes: dict[str, Any], command: str) -> dict[str, Any]:
+  """Measure a finished run anew, with other numbers of images and samples if asked; renews its report."""
+  folder = open_folder(run)
+  evaluation = dataclasses.replace(folder.experiment.evaluation, **changes)
+  folder = Folder(run, dataclasses.replace(folder.experiment, evaluation=evaluation))
+  for name in ("images", "samples", "batch"):
+    if getattr(evaluation, name) < 1:
+      raise UserError(f"--{name} must be at least 1")
+  folder.claim()
+  scores = score.judge(folder, command)
+  write_report([run], run / REPORT)
+  return scores
+
+
+def _finish(folder: Folder, number: int, mesh: jax.sharding.Mesh) -> bool:
+  """Bring a stage to its artefact; True if there was something to do."""
+  if folder.artefact(number) is not None:
+    return False
+  if number == 1:
+    source = folder.borrow_stage1()
+    if source is not None:
+      _say(f"stage 1 is the same as in {source.parent}: reused")
+      return True
+  train_stage(folder, number, mesh)
+  return True
+
+
+def train_stage(folder: Folder, number: int, mesh: jax.sharding.Mesh) -> artefact.Artefact:
+  """Train a stage from its newest checkpoint on and write its artefact."""
+  experiment = folder.experiment
+  stage = experiment.stage1 if number == 1 else experiment.stage2
+  assert stage is not None
+  began = time.perf_counter()
+  place = folder.stage(number)
+  program, arrays, facts, batches = (_prepare1 if number == 1 else _prepare2)(folder, mesh)
+  plan = loop.Plan(
+    stage=number, steps=stage.steps, log_every=stage.log_every, save_every=stage.save_every, patience=stage.patience
+  )
+  count = _count(program)
+  _say(f"stage {number}, {STAGES[number]}: {count:,} parameters, {stage.steps} steps of {stage.batch}")
+  writer = folder.path if jax.process_index() == 0 else None
+  if stage.steps:
+    state = loop.train(program, plan, arrays, batches, place, writer)
+  else:
+    state = program.init()
+  variables = {"params": state.ema, **state.extra["variables"]}
+  facts |= {
+    "address": addresses(experiment)[number - 1],
+    "stage": number,
+    "steps": stage.steps,
+    "parameters": count,
+    "ema": stage.ema,
+    "seconds": round(time.perf_counter() - began, 1),
+  }
+  if number == 1:
+    facts["statistics"] = _statistics(folder.experiment, variables, mesh)
+  weights = flatten(local(variables))
+  return artefact.write(place, weights, facts)
+
+
+def _prepare1(folder: Folder, mesh: jax.sharding.Mesh) -> tuple[Program, Any, dict, Callable]:
+  stage = folder.experiment.stage1
+  program = build_step(folder.experiment, 1, mesh)
+  arrays = sharding.place(objective.load_frozen(stage.losses), mesh)
+  return program, arrays, {}, _batches(folder.experiment, stage)
+
+
+def _prepare2(folder: Folder, mesh: jax.sharding.Mesh) -> tuple[Program, Any, dict, Callable]:
+  experiment = folder.experiment
+  stage, one = experiment.stage2, folder.artefact(1)
+  assert stage is not None and one is not None
+  arrays = sharding.place(model.stage1_arrays(experiment, one, str(folder.stage(1))), mesh)
+  stored, source = None, stage.data
+  if stage.cache:
+    source = latent_cache.cached(experiment, arrays, one, folder.stage(2) / "latents")
+    stored = source.stored
+  program = build_step(experiment, 2, mesh, stored=stored)
+  return program, arrays, {"stage1": one.fingerprint}, _batches(experiment, stage, source)
+
+
+def _batches(experiment: Experiment, stage: Stage1 | Stage2, source: Any = None) -> Callable[[int], Iterator[Batch]]:
+  """start -> this process's rows of the global batches from step `start` on, a function of (seed, step)."""
+  return lambda start: load_batches(
+    stage.data if source is None else source,
+    split="train",
+    batch=stage.batch,
+    seed=experiment.seed,
+    start=start,
+    workers=stage.workers,
+    process=jax.process_index(),
+    processes=jax.process_count(),
+  )
+
+
+def _statistics(experiment: Experiment, variables: Any, mesh: jax.sharding.Mesh) -> dict[str, Any]:
+  stage = experiment.stage1
+  source = stage.data if experiment.stage2 is None else experiment.stage2.data
+  count = max(1, min(statistics.EXAMPLES, len(source.records("train"))) // stage.batch)
+  data = load_batches(
+    source, split="train", batch=stage.batch, seed=experiment.seed, start=0, workers=0,
+    process=jax.process_index(), processes=jax.process_count(),
+  )  # fmt: skip
+  try:
+    first = (batch for _, batch in zip(range(count), data, strict=False))
+    return statistics.measure(Frozen(stage.model), variables, first, mesh)
+  finally:
+    getattr(data, "close", lambda: None)()
+
+
+def _count(program: Program) -> int:
+  return sum(a.size for a in jax.tree.leaves(program.state.params))
+
+
+def _check_disk(folder: Folder, experiment: Experiment, mesh: jax.sharding.Mesh) -> None:
+  """Two checkpoints and the weights must fit before anything is started."""
+  needed = 0
+  for number in (1, 2):
+    if number == 1 or experiment.stage2:
+      state = build_step(experiment, number, mesh).state
+      needed += sum(a.size * a.dtype.itemsize for a in jax.tree.leaves(state)) * 2.5
+  there = next(p for p in (folder.path, *folder.path.absolute().parents) if p.exists())
+  free = shutil.disk_usage(there).free
+  if free < needed:
+    raise UserError(f"{there} has {free / 2**20:.0f} MiB free; this run's checkpoints need {needed / 2**20:.0f} MiB")
+
+
+def _say(text: str) -> None:
+  if jax.process_index() == 0:
+    print(f"latents: {text}", file=sys.stderr, flush=True)

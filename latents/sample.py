@@ -1,0 +1,69 @@
+"""Sampling: prior.sample -> frozen.decode, in chunks of one compiled size, over the mesh of a run."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import jax
+import numpy as np
+
+from latents.errors import UserError
+from latents.experiment import Experiment
+from latents.frozen import Frozen, streams
+from latents.types import Latent
+
+
+class Sampler:
+  """Draws latents and signals from a finished experiment.
+
+  arrays: what `Frozen` needs of stage 1. prior: the prior's variables. A draw depends on (seed, its
+  number, its label, guidance) and on the chunk size, not on how many are asked for.
+  """
+
+  def __init__(self, experiment: Experiment, arrays: Any, prior: Any, chunk: int = 64):
+    if experiment.stage2 is None:
+      raise UserError(f"{experiment.name} has no prior (stage 2), so it cannot sample")
+    self.frozen, self.prior = Frozen(experiment.stage1.model), experiment.stage2.prior
+    self.arrays, self.variables, self.chunk = arrays, prior, chunk
+    self.classes = experiment.stage2.data.classes
+    latent = self.frozen.shape(arrays, experiment.stage2.data.shape)
+    self.shape = (latent.codes if self.prior.discrete else latent.z).shape
+    self._draw = jax.jit(self._draw_chunk, static_argnames="guidance")
+    self._decode = jax.jit(
+      lambda arrays, latent, key: self.frozen.decode(arrays, latent, key=key)
+    )
+
+  def _draw_chunk(self, variables: Any, labels: Any, key: Any, guidance: float | None) -> Latent:
+    return self.prior.apply(
+      variables, labels, shape=self.shape, guidance=guidance, method="sample", rngs=streams(key)
+    )
+
+  def labels(self, labels: Sequence[int] | None, number: int | None) -> np.ndarray:
+    """int32 labels to draw: those asked for, repeated up to `number`; all classes in turn by default."""
+    if labels is not None and not self.classes:
+      raise UserError("this experiment has no labels; leave --labels out")
+    turn = list(labels) if labels is not None else list(range(max(self.classes, 1)))
+    for label in turn:
+      if not 0 <= label < max(self.classes, 1):
+        raise UserError(f"label {label} is not one of 0 to {self.classes - 1}")
+    number = len(turn) if number is None else number
+    if number < 1 or not turn:
+      raise UserError(f"cannot draw {number} samples of {len(turn)} labels")
+    return np.asarray([turn[i % len(turn)] for i in range(number)], np.int32)
+
+  def latents(self, labels: np.ndarray, seed: int, guidance: float | None) -> list[tuple[Latent, int]]:
+    """Chunks of normalised latents, each with the number of its rows that were asked for."""
+    out = []
+    for first in range(0, len(labels), self.chunk):
+      part = labels[first : first + self.chunk]
+      full = np.concatenate([part, np.zeros(self.chunk - len(part), np.int32)])
+      key = jax.random.fold_in(jax.random.key(seed), first)
+      out.append((self._draw(self.variables, full, key, guidance), len(part)))
+    return out
+
+  def signals(self, labels: np.ndarray, *, seed: int = 0, guidance: float | None = None) -> np.ndarray:
+    """int32 labels [N] -> samples [N,*S,C] float32 in [-1,1] (clipped)."""
+    out = []
+    for number, (latent, rows) in enumerate(self.latents(labels, seed, guidance)):
+      key = jax.random.fold_in(jax.random.key(seed), 2**30 + number)
+      out.append(np.clip(np.asarray(self._decode(self.arrays, latent, key))[:rows], -1, 1))
+    return np.concatenate(out)

@@ -1,0 +1,120 @@
+"""One builder of a stage's program, shared by training, planning and tests."""
+
+import dataclasses
+import functools
+from collections.abc import Callable
+from typing import Any, Literal
+
+import jax
+import jax.numpy as jnp
+from jax.sharding import NamedSharding, PartitionSpec
+
+from latents import objective
+from latents.data import Source
+from latents.experiment import Experiment, Mesh, Stage2
+from latents.frozen import Frozen
+from latents.train import sharding, stage1, stage2
+from latents.train.state import State
+from latents.types import Batch
+
+
+@dataclasses.dataclass(frozen=True)
+class Program:
+  """A stage ready to run or to compile on `mesh`.
+
+  init() -> State; step(state, frozen, batch) -> (state, scalars by name), state donated; both jitted.
+  state, frozen, batch: abstract trees with shardings attached.
+  """
+
+  mesh: jax.sharding.Mesh
+  init: Callable[[], State]
+  step: Callable[[State, Any, Batch], tuple[State, dict]]
+  state: State
+  frozen: Any
+  batch: Batch
+
+
+def abstract_batch(source: Source, batch: int, mesh: jax.sharding.Mesh) -> Batch:
+  """Shapes of a global batch as the loader gives it."""
+  rows = NamedSharding(mesh, sharding.BATCH)
+  dtype = jnp.uint8 if source.kind == "image" else jnp.float32
+  shapes = {"x": jax.ShapeDtypeStruct((batch, *source.shape), dtype, sharding=rows)}
+  ids = jax.ShapeDtypeStruct((batch,), jnp.int32, sharding=rows)
+  return shapes | {"index": ids} | ({"label": ids} if source.classes else {})
+
+
+def abstract_autoencoder(experiment: Experiment) -> dict[str, Any]:
+  """Shapes of what `Frozen` needs of stage 1: variables, mean, std."""
+  stage = experiment.stage1
+  x = jnp.uint8 if stage.data.kind == "image" else jnp.float32
+  batch = {"x": jax.ShapeDtypeStruct((1, *stage.data.shape), x)}
+  state = jax.eval_shape(functools.partial(stage1.init, stage, experiment.seed), batch)
+  variables = {"params": state.params["ae"], **state.extra["variables"]}
+  signal = jax.ShapeDtypeStruct(batch["x"].shape, jnp.float32)
+  latent = jax.eval_shape(lambda v, x: stage.model.apply(v, x, method="encode"), variables, signal)
+  if latent.z is None:
+    return {"variables": variables, "mean": None, "std": None}
+  channel = jax.ShapeDtypeStruct(latent.z.shape[-1:], jnp.float32)
+  return {"variables": variables, "mean": channel, "std": channel}
+
+
+def abstract_prior(experiment: Experiment) -> dict[str, Any]:
+  """Shapes of the prior's variables."""
+  alone = sharding.make_mesh(Mesh(), jax.devices()[:1])
+  state = build_step(experiment, 2, alone).state
+  return {"params": state.params["prior"], **state.extra["variables"]}
+
+
+def build_step(
+  experiment: Experiment, stage: Literal[1, 2], mesh: jax.sharding.Mesh, *, stored: Any = None
+) -> Program:
+  """The program of a stage. stored: shape and dtype of one cached latent, if stage 2 reads a cache."""
+  declared = experiment.stage1 if stage == 1 else experiment.stage2
+  if declared is None:
+    raise ValueError(f"{experiment.name} has no stage {stage}")
+  sharding.check_batch(declared.batch, mesh)
+  batch = abstract_batch(declared.data, declared.batch, mesh)
+  if stored is not None:
+    shape = (declared.batch, *stored.shape)
+    batch["stored"] = jax.ShapeDtypeStruct(shape, stored.dtype, sharding=batch.pop("x").sharding)
+  if isinstance(declared, Stage2):
+    model = Frozen(experiment.stage1.model)
+    frozen = abstract_autoencoder(experiment)
+    init = functools.partial(stage2.init, declared, model, experiment.seed)
+    step = functools.partial(stage2.step, declared, model, experiment.seed)
+  else:
+    frozen = objective.abstract_frozen(declared.losses)
+    init = lambda frozen, batch: stage1.init(declared, experiment.seed, batch)  # noqa: E731
+    step = functools.partial(stage1.step, declared, experiment.seed)
+  return _program(mesh, init, step, frozen, batch)
+
+
+def _program(mesh: jax.sharding.Mesh, init: Callable, step: Callable, frozen: Any, batch: Batch) -> Program:
+  with jax.set_mesh(mesh):
+    state = sharding.abstract(jax.eval_shape(init, frozen, batch), mesh)
+  frozen = sharding.abstract(frozen, mesh)
+  layout = jax.tree.map(lambda a: a.sharding, state)
+
+  def start() -> State:
+    zeros = functools.partial(jax.tree.map, lambda a: jnp.zeros(a.shape, a.dtype))
+    return init(zeros(frozen), zeros(batch))
+
+  replicated = NamedSharding(mesh, PartitionSpec())
+  jitted_init = jax.jit(start, out_shardings=layout)
+  jitted_step = jax.jit(step, out_shardings=(layout, replicated), donate_argnums=0)
+
+  def in_mesh(function: Callable) -> Callable:
+    @functools.wraps(function)
+    def call(*args: Any) -> Any:
+      with jax.set_mesh(mesh):
+        return function(*args)
+
+    call.lower = lambda *args: _lower(mesh, function, args)
+    return call
+
+  return Program(mesh, in_mesh(jitted_init), in_mesh(jitted_step), state, frozen, batch)
+
+
+def _lower(mesh: jax.sharding.Mesh, function: Any, args: tuple) -> Any:
+  with jax.set_mesh(mesh):
+    return function.lower(*args)

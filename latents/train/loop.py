@@ -1,0 +1,165 @@
+"""The one training loop: restore, step, log, save. It knows nothing of models or stages."""
+
+import dataclasses
+import signal
+import sys
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import jax
+import numpy as np
+from tqdm import tqdm
+
+from latents.errors import UserError
+from latents.train.build_step import Program
+from latents.train.checkpoint import Checkpoints
+from latents.train.log import Log
+from latents.train.sharding import place_batch
+from latents.train.state import State
+from latents.types import Batch
+
+
+class Preempted(Exception):
+  """The machine asked us to stop; the state is saved. The command line exits with its own code."""
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Plan:
+  """What the loop needs besides the program: lengths, rhythm and the number of the stage in the log."""
+
+  stage: int
+  steps: int
+  log_every: int
+  save_every: int
+  patience: int
+
+
+def train(
+  program: Program,
+  plan: Plan,
+  frozen: Any,
+  batches: Callable[[int], Iterator[Batch]],
+  folder: Path,
+  run: Path | None,
+) -> State:
+  """Run a stage to its last step and return its state.
+
+  batches(start) iterates over this process's rows of the global batches from step `start` on. folder:
+  where the checkpoints lie. run: the run's folder for the log; None on processes that do not write.
+  Resumes from the newest readable checkpoint. UserError after `patience` skipped updates in a row;
+  the last good checkpoint stays. Preempted after a SIGTERM, with the state saved.
+  """
+  checkpoints = Checkpoints(folder / "checkpoints")
+  try:
+    state = checkpoints.restore(program.state)
+    for note in checkpoints.notes:
+      print(f"latents: {note}", file=sys.stderr)
+    state = program.init() if state is None else state
+    step = int(state.step)
+    checkpoints.discard_after(step)
+    log = Log(run, plan.stage, step)
+    data = batches(step)
+    try:
+      return _loop(program, plan, state, frozen, data, checkpoints, log)
+    finally:
+      log.close()
+      getattr(data, "close", lambda: None)()
+  finally:
+    checkpoints.close()
+
+
+def _loop(
+  program: Program, plan: Plan, state: State, frozen: Any, data: Iterator, checkpoints: Checkpoints, log: Log
+) -> State:
+  start = int(state.step)
+  watch = _Watch(start)
+  bar = _bar(plan, start)
+  with _StopRequest() as stop, bar:
+    for step in range(start + 1, plan.steps + 1):
+      begin = time.perf_counter()
+      batch = next(data)
+      watch.waited += time.perf_counter() - begin
+      index = batch["index"]
+      state, scalars = program.step(state, frozen, place_batch(batch, program.mesh))
+      bar.update()
+      if step % plan.log_every == 0 or step in (start + 1, plan.steps):
+        values = {f"train/{k}": float(v) for k, v in jax.device_get(scalars).items()}
+        values |= watch.read(step) | {"train/skipped": int(state.extra["skipped_total"])}
+        log.write(step, values)
+        bar.set_postfix({k[6:]: f"{v:.4g}" for k, v in _headline(values).items()}, refresh=False)
+        _check_patience(plan, state, step, index, checkpoints)
+      if stop.requested and step < plan.steps:
+        checkpoints.save(step, state)
+        checkpoints.finish()
+        raise Preempted(f"asked to stop: saved at step {step} of stage {plan.stage}; the same command resumes")
+      if (step % plan.save_every == 0 or step == plan.steps) and not int(state.extra["skipped"]):
+        checkpoints.save(step, state)
+    checkpoints.finish()
+  return state
+
+
+def _check_patience(plan: Plan, state: State, step: int, index: np.ndarray, checkpoints: Checkpoints) -> None:
+  skipped = int(state.extra["skipped"])
+  if skipped >= plan.patience:
+    checkpoints.finish()
+    raise UserError(
+      f"stage {plan.stage}: {skipped} updates in a row were not finite (last at step {step}, examples "
+      f"{', '.join(map(str, index[:8]))}, ...); stopped, the last good checkpoint is kept"
+    )
+
+
+def _headline(values: dict[str, float]) -> dict[str, float]:
+  """The losses for the progress bar: few enough for one line."""
+  train = {k: v for k, v in values.items() if k.startswith("train/") and "grad" not in k and "skip" not in k}
+  return dict(sorted(train.items(), key=lambda kv: kv[0] != "train/total")[:5])
+
+
+def _bar(plan: Plan, start: int) -> tqdm:
+  terminal = sys.stderr.isatty()
+  return tqdm(
+    total=plan.steps,
+    initial=start,
+    desc=f"stage {plan.stage}",
+    unit="step",
+    mininterval=0.2 if terminal else 15.0,
+    disable=jax.process_index() != 0,
+    dynamic_ncols=terminal,
+  )
+
+
+class _Watch:
+  """Seconds a step and the share of them spent waiting for data, since the last line of the log."""
+
+  def __init__(self, step: int):
+    self.step, self.begin, self.waited = step, time.perf_counter(), 0.0
+
+  def read(self, step: int) -> dict[str, float]:
+    now = time.perf_counter()
+    span, steps = now - self.begin, step - self.step
+    out = {"time/step_s": span / steps, "time/data_wait": self.waited / span}
+    self.step, self.begin, self.waited = step, now, 0.0
+    return out
+
+
+class _StopRequest:
+  """SIGTERM (a preemption notice) asks the loop to stop after the step at hand."""
+
+  def __init__(self):
+    self.requested = False
+
+  def __enter__(self) -> "_StopRequest":
+    def ask(*_: Any) -> None:
+      self.requested = True
+
+    try:
+      self._before = signal.signal(signal.SIGTERM, ask)
+    except ValueError:  # not the main thread: a notebook or a test; the process's own handler stays
+      self._before = None
+    return self
+
+  def __exit__(self, *_: Any) -> None:
+    if self._before is not None:
+      signal.signal(signal.SIGTERM, self._before)
+

@@ -1,0 +1,89 @@
+"""The mesh, and the one table that says how parameters, optimiser and EMA lie on it."""
+
+import math
+import re
+from typing import Any
+
+import jax
+import numpy as np
+from jax.sharding import AxisType, NamedSharding, PartitionSpec
+
+from latents import experiment as declaration
+from latents.errors import UserError
+from latents.train.state import flatten, unflatten
+
+AXES = ("data", "fsdp", "tensor")
+BATCH = PartitionSpec(("data", "fsdp"))
+
+# Widths that `tensor` splits, by the end of a parameter's path: first projections by their outputs,
+# second ones by their inputs, so that one sum closes each pair (Shoeybi et al. 2019).
+TABLE: tuple[tuple[str, PartitionSpec], ...] = (
+  (r"(query|key|value|qkv|fc1|gate|up|wi)/kernel$", PartitionSpec(None, "tensor")),
+  (r"(out|proj|fc2|down|wo)/kernel$", PartitionSpec("tensor", None)),
+)
+
+SMALL = 2**14  # numbers; a smaller array is copied to every device, gathering it costs more than it saves
+
+
+def make_mesh(spec: "declaration.Mesh", devices: list[Any] | None = None) -> jax.sharding.Mesh:
+  """Devices (all of this run by default) as a mesh of axes data, fsdp, tensor."""
+  devices = jax.devices() if devices is None else devices
+  shape = [spec.data, spec.fsdp, spec.tensor]
+  known = math.prod(n for n in shape if n != -1)
+  if shape.count(-1) > 1 or any(n == 0 or n < -1 for n in shape):
+    raise UserError(f"mesh {tuple(shape)}: sizes are positive, and at most one is -1 (all that remain)")
+  if len(devices) % known or (-1 not in shape and known != len(devices)):
+    raise UserError(f"mesh {tuple(shape)} does not fit {len(devices)} devices")
+  shape = [len(devices) // known if n == -1 else n for n in shape]
+  grid = np.asarray(devices).reshape(shape)
+  return jax.sharding.Mesh(grid, AXES, axis_types=(AxisType.Auto,) * len(AXES))
+
+
+def spec_of(path: str, shape: tuple[int, ...], mesh: jax.sharding.Mesh) -> PartitionSpec:
+  """The layout of one array: the table for `tensor`, then the largest axis that `fsdp` divides."""
+  spec: list[Any] = [None] * len(shape)
+  if len(shape) == 2 and mesh.shape["tensor"] > 1:
+    for pattern, entry in TABLE:
+      if re.search(pattern, path):
+        spec = [a if a and n % mesh.shape[a] == 0 else None for a, n in zip(entry, shape, strict=True)]
+        break
+  if math.prod(shape) >= SMALL and mesh.shape["fsdp"] > 1:
+    free = [i for i, n in enumerate(shape) if spec[i] is None and n % mesh.shape["fsdp"] == 0]
+    if free:
+      spec[max(free, key=lambda i: shape[i])] = "fsdp"
+  return PartitionSpec(*spec)
+
+
+def shardings(tree: Any, mesh: jax.sharding.Mesh) -> Any:
+  """Tree of arrays or shapes -> the same tree of NamedShardings."""
+  flat = flatten(tree)
+  return unflatten(tree, {p: NamedSharding(mesh, spec_of(p, a.shape, mesh)) for p, a in flat.items()})
+
+
+def abstract(tree: Any, mesh: jax.sharding.Mesh) -> Any:
+  """Tree of shapes -> the same with shardings attached: what restore and compile ask for."""
+  return jax.tree.map(
+    lambda a, s: jax.ShapeDtypeStruct(a.shape, a.dtype, sharding=s), tree, shardings(tree, mesh)
+  )
+
+
+def check_batch(batch: int, mesh: jax.sharding.Mesh) -> None:
+  """The global batch must divide over the devices that hold different examples."""
+  parts = mesh.shape["data"] * mesh.shape["fsdp"]
+  if batch % parts:
+    raise UserError(f"a global batch of {batch} does not divide over {parts} devices (data x fsdp)")
+
+
+def place_batch(batch: dict[str, np.ndarray], mesh: jax.sharding.Mesh) -> dict[str, jax.Array]:
+  """This process's rows of the global batch -> global arrays split over data and fsdp."""
+  sharding = NamedSharding(mesh, BATCH)
+  return {k: jax.make_array_from_process_local_data(sharding, v) for k, v in batch.items()}
+
+
+def place(tree: Any, mesh: jax.sharding.Mesh) -> Any:
+  """Tree of numpy arrays, the same on every process -> global arrays laid out by the table."""
+  def put(array: Any, sharding: NamedSharding) -> jax.Array:
+    array = np.asarray(array)
+    return jax.make_array_from_callback(array.shape, sharding, lambda index: array[index])
+
+  return jax.tree.map(put, tree, shardings(tree, mesh))

@@ -1,0 +1,145 @@
+"""The step of stage 1: autoencoder and discriminator, two explicit gradients in one function."""
+
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import optax
+from flax import traverse_util
+
+from latents import objective
+from latents.experiment import Stage1
+from latents.frozen import streams
+from latents.losses import Adversarial
+from latents.train.state import State, average, descend, fresh, guard
+from latents.types import Array, Batch, to_signal
+
+
+def init(stage: Stage1, seed: int, batch: Batch) -> State:
+  """State at step 0. The batch gives shapes alone; under jit its forward pass is never run."""
+  key = jax.random.fold_in(jax.random.key(seed), 2**31 - 1)  # apart from the key of every step
+  x = to_signal(batch["x"])
+  rngs = {"params": jax.random.fold_in(key, 0), **streams(jax.random.fold_in(key, 1))}
+  variables = dict(stage.model.init(rngs, x, train=True))
+  params = {"ae": variables.pop("params", {})}
+  opt = {"ae": stage.optimizer.make(stage.steps).init(params["ae"])}
+  gan = objective.adversarial(stage.losses)
+  if gan:
+    _, loss = gan
+    params["disc"] = loss.discriminator.init(jax.random.fold_in(key, 2), x, train=True)["params"]
+    opt["disc"] = loss.optimizer.make(stage.steps).init(params["disc"])
+  return fresh(params, opt, "ae", variables)
+
+
+def step(stage: Stage1, seed: int, state: State, frozen: dict[str, Any], batch: Batch) -> tuple[State, dict]:
+  """One update of the autoencoder and, from its start on, of the discriminator.
+
+  frozen: parameters of the losses' networks by the loss's name. Returns the new state and scalars
+  by name. The discriminator sees a stop_gradient of x_hat; each side changes its own params only.
+  """
+  key = jax.random.fold_in(jax.random.key(seed), state.step)
+  x = to_signal(batch["x"])
+  gan = objective.adversarial(stage.losses)
+
+  def generator(ae: Any) -> tuple[Array, tuple]:
+    (latent, decoded), variables = _forward(stage, ae, state, x, key)
+    terms = {**latent.terms, **decoded.terms}
+    for name, loss in objective.signal_losses(stage.losses).items():
+      terms[name] = loss(x, decoded.x, aux=frozen.get(name))
+    logs = dict(latent.logs)
+    if gan:
+      terms[gan[0]], extra = _fool(stage, gan[1], ae, state, frozen, x, decoded.x, key)
+      logs |= extra
+    value = objective.total(terms, stage.losses, state.step)
+    return value, (terms, logs, decoded.x, variables)
+
+  (value, (terms, logs, x_hat, variables)), grads = jax.value_and_grad(generator, has_aux=True)(
+    state.params["ae"]
+  )
+  norms = {"ae": optax.global_norm(grads)}
+  params, opt = dict(state.params), dict(state.opt)
+  params["ae"], opt["ae"] = descend(
+    stage.optimizer.make(stage.steps), grads, state.opt["ae"], state.params["ae"]
+  )
+  if gan:
+    params["disc"], opt["disc"], norms["disc"], extra = _discriminate(
+      stage, gan[1], state, x, jax.lax.stop_gradient(x_hat)
+    )
+    logs |= extra
+  ema = average(state.ema, params["ae"], stage.ema, state.step) if stage.ema else params["ae"]
+  new = State(
+    step=state.step + 1, params=params, opt=opt, ema=ema, extra={**state.extra, "variables": variables}
+  )
+  finite = jnp.isfinite(value) & jnp.isfinite(sum(norms.values()))
+  logs |= {"total": value, **terms, **{f"grad_{name}": norm for name, norm in norms.items()}}
+  return guard(finite, new, state), logs
+
+
+def _forward(stage: Stage1, ae: Any, state: State, x: Array, key: Array) -> tuple[tuple, dict]:
+  variables = state.extra["variables"]
+  out, changed = stage.model.apply(
+    {"params": ae, **variables}, x, train=True, rngs=streams(key), mutable=list(variables)
+  )
+  return out, {**variables, **changed}
+
+
+def _fool(
+  stage: Stage1, loss: Adversarial, ae: Any, state: State, frozen: dict, x: Array, x_hat: Array, key: Array
+) -> tuple[Array, dict]:
+  """The generator's adversarial term [] with its ramp and adaptive weight, and what to log of it."""
+  gate = loss.gate(state.step)
+
+  def adversary(x_hat: Array) -> Array:
+    logits = loss.discriminator.apply({"params": state.params["disc"]}, x_hat, train=True)
+    return loss.generator(logits)
+
+  if not loss.adaptive:
+    value = jax.lax.cond(gate > 0, adversary, lambda _: jnp.zeros(()), x_hat)
+    return gate * value, {"gan_gate": gate}
+
+  # Both terms' gradients at the decoder's last kernel (Esser et al. 2020, eq. 7). The forward pass
+  # stands here a second time without gradient; the compiler finds that it is the same and runs it once.
+  path = ("params", "decoder", *stage.model.decoder.last)
+  flat = traverse_util.flatten_dict({"params": jax.lax.stop_gradient(ae)})
+
+  def from_last(kernel: Array) -> Array:
+    params = traverse_util.unflatten_dict({**flat, path: kernel})["params"]
+    return _forward(stage, params, state, x, key)[0][1].x
+
+  _, pull = jax.vjp(from_last, flat[path])
+
+  def regression(x_hat: Array) -> Array:
+    losses = objective.signal_losses(stage.losses)
+    terms = {name: fn(x, x_hat, aux=frozen.get(name)) for name, fn in losses.items()}
+    return objective.total(terms, losses, state.step)
+
+  def weighed(x_hat: Array) -> tuple[Array, Array]:
+    still = jax.lax.stop_gradient(x_hat)
+    (rec,), (adv,) = pull(jax.grad(regression)(still)), pull(jax.grad(adversary)(still))
+    ratio = loss.adaptive_weight(rec, adv)
+    return ratio * adversary(x_hat), ratio
+
+  value, ratio = jax.lax.cond(gate > 0, weighed, lambda _: (jnp.zeros(()), jnp.zeros(())), x_hat)
+  return gate * value, {"gan_gate": gate, "gan_adaptive": ratio}
+
+
+def _discriminate(
+  stage: Stage1, loss: Adversarial, state: State, x: Array, x_hat: Array
+) -> tuple[Any, Any, Array, dict]:
+  """The discriminator's update (none before its start): params, opt, gradient norm, logs."""
+
+  def objective_of(disc: Any) -> tuple[Array, dict]:
+    real = loss.discriminator.apply({"params": disc}, x, train=True)
+    fake = loss.discriminator.apply({"params": disc}, x_hat, train=True)
+    value, logs = loss.discriminate(real, fake)
+    return value, {"disc": value, **logs}
+
+  def train(disc: Any, opt: Any) -> tuple:
+    (_, logs), grads = jax.value_and_grad(objective_of, has_aux=True)(disc)
+    return *descend(loss.optimizer.make(stage.steps), grads, opt, disc), optax.global_norm(grads), logs
+
+  def rest(disc: Any, opt: Any) -> tuple:
+    still = jax.eval_shape(train, disc, opt)[2:]
+    return disc, opt, *jax.tree.map(lambda a: jnp.zeros(a.shape, a.dtype), still)
+
+  return jax.lax.cond(loss.disc_gate(state.step) > 0, train, rest, state.params["disc"], state.opt["disc"])

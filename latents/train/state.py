@@ -1,0 +1,84 @@
+"""What training carries from step to step: plain nested dicts of arrays."""
+
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import optax
+from flax import struct, traverse_util
+
+from latents.types import Array
+
+Tree = Any
+
+
+@struct.dataclass
+class State:
+  """step [] int32 counts updates done; all randomness is fold_in(key(seed), step).
+
+  params, opt: the same top-level keys ({"ae", "disc"} or {"prior"}), float32. ema: average of
+  params["ae"] or params["prior"]. extra: state without a gradient: {"variables": linen collections
+  such as the EMA codebook, "skipped": [] int32 updates skipped in a row, "skipped_total": []}.
+  """
+
+  step: Array
+  params: dict[str, Tree]
+  opt: dict[str, Tree]
+  ema: Tree
+  extra: dict[str, Tree]
+
+
+def fresh(params: dict[str, Tree], opt: dict[str, Tree], averaged: str, variables: dict[str, Tree]) -> State:
+  """The state at step 0; the average starts as a copy of the parameters."""
+  zero = jnp.zeros((), jnp.int32)
+  return State(
+    step=zero,
+    params=params,
+    opt=opt,
+    ema=jax.tree.map(jnp.copy, params[averaged]),
+    extra={"variables": variables, "skipped": zero, "skipped_total": zero},
+  )
+
+
+def average(ema: Tree, params: Tree, rate: float, step: Array) -> Tree:
+  """ema <- r ema + (1 - r) params, r = min(rate, (1 + step) / (10 + step)): no bias to the first steps."""
+  r = jnp.minimum(rate, (1.0 + step) / (10.0 + step))
+  return jax.tree.map(lambda e, p: r * e + (1.0 - r) * p, ema, params)
+
+
+def descend(tx: optax.GradientTransformation, grads: Tree, opt: Tree, params: Tree) -> tuple[Tree, Tree]:
+  """One update: (params, opt)."""
+  updates, opt = tx.update(grads, opt, params)
+  return optax.apply_updates(params, updates), opt
+
+
+def guard(finite: Array, new: State, old: State) -> State:
+  """`new` where all gradients were finite; else `old`, one step on, with the skip counted."""
+  kept = jax.tree.map(lambda a, b: jnp.where(finite, a, b), new, old.replace(step=new.step))
+  skipped = jnp.where(finite, 0, old.extra["skipped"] + 1)
+  total = old.extra["skipped_total"] + jnp.where(finite, 0, 1)
+  return kept.replace(extra={**kept.extra, "skipped": skipped, "skipped_total": total})
+
+
+def flatten(tree: Tree) -> dict[str, Array]:
+  """Any pytree -> {"path/of/leaf": array}; names do not depend on optax's or linen's own types."""
+  leaves, _ = jax.tree_util.tree_flatten_with_path(tree)
+  return {"/".join(_word(k) for k in path): leaf for path, leaf in leaves}
+
+
+def unflatten(tree: Tree, flat: dict[str, Array]) -> Tree:
+  """The structure of `tree` with the leaves of `flat`; KeyError if one is missing."""
+  leaves, structure = jax.tree_util.tree_flatten_with_path(tree)
+  return structure.unflatten([flat["/".join(_word(k) for k in path)] for path, _ in leaves])
+
+
+def _word(key: Any) -> str:
+  for attribute in ("key", "name", "idx"):
+    if hasattr(key, attribute):
+      return str(getattr(key, attribute))
+  return str(key)
+
+
+def nest(flat: dict[str, Array]) -> dict[str, Tree]:
+  """{"a/b": x} -> {"a": {"b": x}}, for trees of plain dicts."""
+  return traverse_util.unflatten_dict(flat, sep="/")

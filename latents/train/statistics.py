@@ -1,0 +1,56 @@
+"""The per-channel mean and standard deviation of the latents, measured once when stage 1 is done."""
+
+from collections.abc import Iterator
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from latents.frozen import Frozen
+from latents.train.checkpoint import local
+from latents.train.sharding import place_batch
+from latents.types import Batch, to_signal
+
+EXAMPLES = 10_000  # Yao & Wang 2025 (2501.01423) normalise by as many
+
+
+def measure(frozen: Frozen, variables: Any, batches: Iterator[Batch], mesh: jax.sharding.Mesh) -> dict[str, Any]:
+  """Sums over the given training batches -> {"mean": [D], "std": [D], "count": vectors, "how": str}.
+
+  Of draws of the posterior, since the prior is trained on draws. Sums of each batch are in float32
+  about the first batch's mean, the sums of batches in float64.
+  """
+
+  @jax.jit
+  def sums(variables: Any, x: jax.Array, centre: jax.Array, key: jax.Array) -> tuple:
+    arrays = {"variables": variables, "mean": centre, "std": jnp.ones_like(centre)}
+    z = frozen.encode(arrays, to_signal(x), key=key, train=True).z
+    flat = z.reshape(-1, z.shape[-1]).astype(jnp.float32)
+    return flat.shape[0], flat.sum(0), (flat**2).sum(0)
+
+  count, first, second, centre = 0, 0.0, 0.0, None
+  for number, batch in enumerate(batches):
+    x = place_batch({"x": batch["x"]}, mesh)["x"]
+    key = jax.random.fold_in(jax.random.key(0), number)
+    if centre is None:
+      n, one, _ = local(sums(variables, x, jnp.zeros(_channels(frozen, variables, x)), key))
+      centre = jnp.asarray(one / n)
+    n, one, two = local(sums(variables, x, centre, key))
+    count, first, second = count + int(n), first + np.float64(one), second + np.float64(two)
+  if centre is None or not count:
+    raise ValueError("no batches to measure the latents on")
+  offset = first / count
+  std = np.sqrt(np.maximum(second / count - offset**2, 1e-12))
+  return {
+    "mean": [float(m) for m in np.float64(centre) + offset],
+    "std": [float(s) for s in std],
+    "count": count,
+    "how": "draws of the posterior, training split, augmented",
+  }
+
+
+def _channels(frozen: Frozen, variables: Any, x: Any) -> int:
+  signal = jax.ShapeDtypeStruct(x.shape, jnp.float32)
+  latent = jax.eval_shape(lambda v, x: frozen.autoencoder.apply(v, x, method="encode"), variables, signal)
+  return latent.z.shape[-1]

@@ -1,0 +1,61 @@
+"""The values that pass between parts, and the axis letters that every docstring uses.
+
+Axis letters: `B` batch, `*S` signal axes (`H W`, `T H W` or `T`), `*s` latent axes or `N` tokens,
+`C` channels, `D` latent dim, `E` features, `V` vocabulary, `G` groups or levels of codes,
+`L` condition length. A scalar is `[]`.
+
+Signals are float32 in [-1, 1] everywhere inside; data sources may hand over uint8 (0..255), which
+`to_signal` maps to [-1, 1] on the device, so that a quarter of the bytes cross the bus.
+"""
+
+from collections.abc import Mapping
+from typing import Any
+
+import jax.numpy as jnp
+from flax import struct
+
+Array = Any  # jax.Array, numpy.ndarray or jax.ShapeDtypeStruct: all carry shape and dtype
+Terms = Mapping[str, Array]  # name -> scalar [], unweighted, mean over batch and elements
+Batch = dict[str, Array]  # "x" [B,*S,C]; "label" int32 [B]; "index" int32 [B]; "mask" bool [B] (padding)
+
+
+@struct.dataclass
+class Latent:
+  """What a bottleneck makes and a decoder reads.
+
+  z: [B,*s,D] float32, what the decoder reads (straight-through if discrete); None = embed codes.
+  codes: [B,*s] or [B,*s,G] int32; None for a continuous latent.
+  mask: [B,*s] bool, the tokens that are kept (variable-length latents); None = all.
+  terms: the bottleneck's losses; each must have a weight of the same name in the experiment.
+  logs: diagnostics (usage, perplexity, ...): logged, never part of the objective.
+  """
+
+  z: Array | None = None
+  codes: Array | None = None
+  mask: Array | None = None
+  terms: Terms = struct.field(default_factory=dict)
+  logs: Terms = struct.field(default_factory=dict)
+
+
+@struct.dataclass
+class Decoded:
+  """What a decoder gives in training.
+
+  x: [B,*S,C] reconstruction, or the one-step estimate of x of a generative decoder.
+  terms: {} for feed-forward decoders; {"flow": []} and the like for generative ones.
+  """
+
+  x: Array
+  terms: Terms = struct.field(default_factory=dict)
+
+
+def to_signal(x: Array) -> Array:
+  """[..] uint8 in 0..255 or float in [-1,1] -> float32 in [-1,1] (x / 127.5 - 1)."""
+  if x.dtype == jnp.uint8:
+    return x.astype(jnp.float32) / 127.5 - 1.0
+  return x.astype(jnp.float32)
+
+
+def to_uint8(x: Array) -> Array:
+  """[..] float in [-1,1] -> uint8: floor(clip(127.5 x + 128, 0, 255)), the ADM evaluation's rounding."""
+  return jnp.floor(jnp.clip(127.5 * x + 128.0, 0, 255)).astype(jnp.uint8)

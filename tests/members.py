@@ -1,0 +1,113 @@
+"""All members of each kind, so that one property test covers every one of them.
+
+A member is (name, constructor without arguments, example input shape without the batch).
+A new part is tested the moment it has a line here.
+"""
+
+from latents.backbones import DiT, Transformer, UNet
+from latents.diffusion import Euler, Heun, Uniform
+from latents.priors import AutoregressivePrior, FlowPrior
+from latents.bottlenecks import EMAVQ, FSQ, KL, LayerNormLatent, NestedDropout, NoBottleneck, ResidualFSQ
+from latents.decoders import ConvDecoder, FlowDecoder, IdentityDecoder, QueryDecoder, WaveDecoder
+from latents.discriminators import PatchGAN
+from latents.encoders import ConvEncoder, IdentityEncoder, QueryEncoder, WaveEncoder
+from latents.evaluate import PSNR, SSIM, Energy, LPIPSMetric
+from latents.losses import L1, L2, LPIPSLoss, Perceptual
+
+# -- encoders: (name, make, signal shape [*S,C])
+ENCODERS = [
+  ("conv", lambda: ConvEncoder(ch=8, mult=(1, 2, 2), blocks=1, out=4, attention=(1,)), (16, 8, 3)),
+  ("conv remat", lambda: ConvEncoder(ch=8, mult=(1, 2), blocks=1, out=4, remat=True, mid_attention=False), (8, 8, 1)),
+  ("conv 1d", lambda: ConvEncoder(ch=8, mult=(1, 2), blocks=1, out=4), (16, 2)),
+  ("conv 3d", lambda: ConvEncoder(ch=8, mult=(1, 2), blocks=1, out=4), (4, 8, 8, 1)),
+  ("identity", lambda: IdentityEncoder(), (8, 8, 3)),
+  ("query", lambda: QueryEncoder(width=16, depth=2, heads=2, patch=4, tokens=6, out=5), (16, 8, 3)),
+  ("query remat", lambda: QueryEncoder(width=16, depth=2, heads=2, patch=4, tokens=6, out=5, remat=True), (16, 1)),
+  ("wave", lambda: WaveEncoder(ch=4, strides=(2, 3, 4), out=6), (48, 2)),
+  ("wave elu", lambda: WaveEncoder(ch=4, strides=(2, 4), out=6, activation="elu"), (64, 1)),
+]
+
+# -- bottlenecks: (name, make, encoder output shape [*s,E])
+BOTTLENECKS = [
+  ("none", lambda: NoBottleneck(), (4, 4, 6)),
+  ("none projected", lambda: NoBottleneck(dim=3), (4, 4, 6)),
+  ("layer norm", lambda: LayerNormLatent(), (4, 4, 6)),
+  ("kl", lambda: KL(dim=3), (4, 4, 6)),
+  ("kl 1d", lambda: KL(dim=3), (8, 6)),
+  ("ema vq", lambda: EMAVQ(vocab=16, dim=3), (4, 4, 6)),
+  ("ema vq restart", lambda: EMAVQ(vocab=16, dim=6, restart=0.1, kmeans=2, project=False), (4, 4, 6)),
+  ("fsq", lambda: FSQ(levels=(5, 4, 3)), (4, 4, 6)),
+  ("fsq unprojected", lambda: FSQ(levels=(8, 6, 5), project=False), (8, 3)),
+  ("residual fsq", lambda: ResidualFSQ(levels=(5, 4, 3), quantizers=3), (4, 4, 6)),
+  ("residual fsq clamp", lambda: ResidualFSQ(levels=(5, 4), quantizers=3, clamp=True), (4, 6)),
+  ("nested kl", lambda: NestedDropout(KL(dim=3)), (8, 6)),
+  ("nested fsq", lambda: NestedDropout(FSQ(levels=(5, 4, 3)), minimum=2), (4, 4, 6)),
+  ("nested residual fsq", lambda: NestedDropout(ResidualFSQ(levels=(5, 4, 3), quantizers=2)), (8, 6)),
+]
+
+# -- decoders: (name, make, latent shape [*s,D], signal shape [*S,C])
+DECODERS = [
+  ("conv", lambda: ConvDecoder(ch=8, mult=(1, 2, 2), blocks=1, channels=1, attention=(1,)), (4, 2, 4), (16, 8, 1)),
+  ("conv remat", lambda: ConvDecoder(ch=8, mult=(1, 2), blocks=1, remat=True, mid_attention=False), (4, 4, 2), (8, 8, 3)),
+  ("conv 1d", lambda: ConvDecoder(ch=8, mult=(1, 2), blocks=1, channels=2), (8, 2), (16, 2)),
+  ("identity", lambda: IdentityDecoder(), (8, 8, 3), (8, 8, 3)),
+  ("query", lambda: QueryDecoder(grid=(4, 2), width=16, depth=2, heads=2, patch=4), (6, 5), (16, 8, 3)),
+  ("wave", lambda: WaveDecoder(ch=4, strides=(2, 3, 4), channels=2), (2, 6), (48, 2)),
+  ("wave elu", lambda: WaveDecoder(ch=4, strides=(2, 4), activation="elu"), (8, 6), (64, 1)),
+  ("flow", lambda: FlowDecoder(UNet(8, mult=(1, 2), blocks=1, out=1), stride=4, channels=1), (2, 4, 3), (8, 16, 1)),
+]
+
+# -- backbones: (name, make, input shape [*s,D])
+BACKBONES = [
+  ("dit", lambda: DiT(2, 16, 2, classes=3), (4, 4, 3)),
+  ("dit-tokens", lambda: DiT(1, 16, 2, patch=1, classes=3, position="none", remat="block"), (6, 5)),
+  ("dit-video", lambda: DiT(1, 12, 2), (2, 4, 4, 3)),
+  ("unet", lambda: UNet(8, (1, 2), 1, attention=(1,), classes=3), (4, 4, 3)),
+  ("unet-add", lambda: UNet(8, (1, 1, 2), 2, film=False), (8, 8, 2)),
+]
+
+# -- priors: (name, make, per-sample latent shape, vocab or None)
+PRIORS = [
+  ("flow", lambda: FlowPrior(DiT(1, 16, 2, classes=3), sampler=Euler(4)), (4, 4, 3), None),
+  ("flow-heun", lambda: FlowPrior(UNet(8, (1, 2), 1), Uniform(), shift=2.0, sampler=Heun(3)), (4, 4, 3), None),
+  (
+    "autoregressive",
+    lambda: AutoregressivePrior(Transformer(11, 16, 1, 2, length=16, classes=3, multiple=8), top_k=5, top_p=0.9),
+    (4, 4),
+    11,
+  ),
+  (
+    "autoregressive-levels",
+    lambda: AutoregressivePrior(Transformer(7, 16, 1, 2, length=12, groups=3, position="sincos", multiple=8)),
+    (2, 2, 3),
+    7,
+  ),
+]
+
+# -- discriminators: (name, make, signal shape [*S,C])
+DISCRIMINATORS = [
+  ("patchgan", lambda: PatchGAN(ch=4, layers=2), (16, 16, 3)),
+  ("patchgan-audio", lambda: PatchGAN(ch=4, layers=3, norm="group"), (40, 1)),
+  ("patchgan-video", lambda: PatchGAN(ch=4, layers=1, norm="none"), (6, 8, 8, 1)),
+]
+
+# -- losses: (name, make, signal shape [*S,C])
+LOSSES = [
+  ("l1", L1, (8, 8, 3)),
+  ("l1-audio", L1, (20, 1)),
+  ("l2", L2, (8, 8, 3)),
+  ("perceptual", lambda: Perceptual(side=32), (16, 16, 1)),
+  ("perceptual-video", lambda: Perceptual(layers=(0, 1), side=16), (2, 16, 16, 3)),
+  ("lpips", LPIPSLoss, (32, 32, 3)),
+]
+
+# -- metrics: (name, make)
+METRICS = [
+  ("psnr", PSNR),
+  ("ssim", SSIM),
+  ("energy", Energy),
+  ("lpips", LPIPSMetric),
+]
+
+# -- sources: (name, make)
+SOURCES = []

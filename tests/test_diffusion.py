@@ -1,0 +1,183 @@
+"""Paths, times, samplers and guidance against closed forms. Order tests run in float64."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from latents.diffusion import Euler, Heun, LogitNormal, Uniform, dimension_shift, grid, guide, paths, segments, shift, solve
+
+KEY = jax.random.key(0)
+MEANS, STDS, WEIGHTS = np.array([-1.5, 0.2, 2.0]), np.array([0.3, 0.5, 0.4]), np.array([0.3, 0.5, 0.2])
+
+
+def mixture_velocity(xp, x, tau):
+  """E[eps - x0 | x_tau = x] for data from a mixture of three Gaussians."""
+  x = x[..., None]
+  mean = (1 - tau) * MEANS
+  var = (1 - tau) ** 2 * STDS**2 + tau**2
+  log = xp.log(WEIGHTS) - 0.5 * xp.log(var) - 0.5 * (x - mean) ** 2 / var
+  share = xp.exp(log - log.max(-1, keepdims=True))
+  share = share / share.sum(-1, keepdims=True)
+  x0 = MEANS + (1 - tau) * STDS**2 / var * (x - mean)
+  eps = tau / var * (x - mean)
+  return (share * (eps - x0)).sum(-1)
+
+
+def test_conversions_round_trip_in_float64():
+  with jax.enable_x64(True):
+    x0, eps = (jnp.asarray(np.random.default_rng(i).normal(size=(5, 3, 2))) for i in range(2))
+    tau = jnp.linspace(0.1, 0.9, 5)
+    x, v = paths.mix(x0, eps, tau), paths.velocity(x0, eps)
+    for got, expected in [
+      (paths.x0_from_velocity(x, v, tau), x0),
+      (paths.eps_from_velocity(x, v, tau), eps),
+      (paths.velocity_from_x0(x, x0, tau), v),
+      (paths.velocity_from_eps(x, eps, tau), v),
+      (paths.score_from_velocity(x, v, tau), -eps / tau[:, None, None]),
+      (paths.mix(x0, eps, 0.25), 0.75 * x0 + 0.25 * eps),
+    ]:
+      assert got.dtype == jnp.float64
+      assert np.abs(got - expected).max() < 1e-10
+
+
+def test_all_parametrisations_have_one_gradient_under_matching_weights():
+  """v-loss = x0-loss / tau^2 = eps-loss / (1 - tau)^2 on the linear path, so the gradients agree too."""
+  with jax.enable_x64(True):
+    x0, eps, v_hat = (jnp.asarray(np.random.default_rng(i).normal(size=(6, 4))) for i in range(3))
+    tau = jnp.linspace(0.1, 0.9, 6)
+    x = paths.mix(x0, eps, tau)
+    wide = tau[:, None]
+    losses = [
+      lambda v: jnp.mean((v - paths.velocity(x0, eps)) ** 2),
+      lambda v: jnp.mean((paths.x0_from_velocity(x, v, tau) - x0) ** 2 / wide**2),
+      lambda v: jnp.mean((paths.eps_from_velocity(x, v, tau) - eps) ** 2 / (1 - wide) ** 2),
+    ]
+    first, *others = [jax.grad(loss)(v_hat) for loss in losses]
+    for other in others:
+      assert np.abs(first - other).max() < 1e-10
+
+
+def test_shifts_compose_and_move_the_log_snr():
+  with jax.enable_x64(True):
+    tau = jnp.linspace(0.01, 0.99, 50)
+    assert np.abs(shift(shift(tau, 2.0), 3.0) - shift(tau, 6.0)).max() < 1e-12
+    assert np.abs(shift(shift(tau, 2.5), 1 / 2.5) - tau).max() < 1e-12
+    assert np.abs(paths.log_snr(shift(tau, 3.0)) - (paths.log_snr(tau) - 2 * np.log(3.0))).max() < 1e-10
+  assert shift(0.0, 3.0) == 0.0
+  assert shift(1.0, 3.0) == 1.0
+  # LightningDiT's shift of 0.3 in data time t = 1 - tau is 1 / 0.3 in noise time
+  t = np.linspace(0, 1, 11)
+  assert np.allclose(1 - 0.3 * t / (1 - 0.7 * t), shift(1 - t, 1 / 0.3))
+
+
+def test_dimension_shift_has_the_published_values():
+  assert dimension_shift(4 * 32 * 32) == 1.0
+  assert dimension_shift(64) == 1.0
+  assert dimension_shift(32 * 16 * 16) == pytest.approx(np.sqrt(2))
+  assert dimension_shift(768 * 16 * 16) == pytest.approx(6.928, abs=1e-3)
+  assert dimension_shift(400, base=100) == 2.0
+
+
+def test_training_times_have_their_distribution():
+  tau = np.asarray(LogitNormal(0.5, 1.3)(KEY, 40_000))
+  assert (0 < tau).all() and (tau < 1).all()
+  logit = np.log(tau / (1 - tau))
+  assert abs(logit.mean() - 0.5) < 0.03
+  assert abs(logit.std() - 1.3) < 0.03
+  flat = np.asarray(Uniform()(KEY, 40_000))
+  assert np.abs(np.quantile(flat, [0.1, 0.5, 0.9]) - [0.1, 0.5, 0.9]).max() < 0.01
+
+
+def test_grid_falls_from_one_to_zero():
+  assert np.allclose(grid(4), [1, 0.75, 0.5, 0.25, 0])
+  shifted = grid(50, 3.0)
+  assert shifted.shape == (51,) and shifted[0] == 1.0 and shifted[-1] == 0.0
+  assert (np.diff(shifted) < 0).all() and (shifted >= grid(50)).all()
+
+
+def errors(sampler, counts: list[int]) -> np.ndarray:
+  """Root mean square end errors on the mixture's exact field, against RK4 with 4096 steps."""
+  start = np.linspace(-2, 2, 9)
+  x, times = start, np.linspace(1, 0, 4097)
+  for now, then in zip(times[:-1], times[1:], strict=True):
+    h = then - now
+    k1 = mixture_velocity(np, x, now)
+    k2 = mixture_velocity(np, x + h / 2 * k1, now + h / 2)
+    k3 = mixture_velocity(np, x + h / 2 * k2, now + h / 2)
+    x = x + h / 6 * (k1 + 2 * k2 + 2 * k3 + mixture_velocity(np, x + h * k3, then))
+  with jax.enable_x64(True):
+    field = lambda x, tau: mixture_velocity(jnp, x, tau)
+    ends = [np.asarray(sampler(field, jnp.asarray(start), grid(n))) for n in counts]
+  return np.array([np.sqrt(np.mean((end - x) ** 2)) for end in ends])
+
+
+@pytest.mark.parametrize(("sampler", "order"), [(Euler(), 1), (Heun(), 2)])
+def test_samplers_have_their_order(sampler, order: int):
+  found = errors(sampler, [128, 256, 512, 1024])
+  assert np.abs(np.diff(-np.log2(found)) - order).max() < 0.15
+
+
+def test_a_gaussian_field_ends_at_the_closed_form():
+  """For data N(m, s^2) the flow maps noise e to m + s e; the published error of Euler at 32 steps is 2.0e-2."""
+  m, s = 1.3, 0.4
+  e = np.random.default_rng(0).normal(size=4000)
+
+  def field(x, tau):
+    var = (1 - tau) ** 2 * s**2 + tau**2
+    return (tau - (1 - tau) * s**2) / var * (x - (1 - tau) * m) - m
+
+  with jax.enable_x64(True):
+    error = lambda sampler, n: float(np.sqrt(np.mean((sampler(field, jnp.asarray(e), grid(n)) - (m + s * e)) ** 2)))
+    assert error(Euler(), 32) == pytest.approx(2.0e-2, rel=0.1)
+    assert error(Euler(), 256) == pytest.approx(2.6e-3, rel=0.1)
+    assert error(Heun(), 256) < 3e-5
+
+
+def test_a_scan_is_the_python_loop():
+  x = np.linspace(-1, 1, 5, dtype=np.float32)
+  field = lambda x, tau: jnp.sin(3 * x) + tau
+  looped = jnp.asarray(x)
+  times = jnp.asarray(grid(7, 2.0), jnp.float32)
+  for now, then in zip(times[:-1], times[1:], strict=True):
+    looped = looped + (then - now) * field(looped, now)
+  assert np.abs(Euler()(field, jnp.asarray(x), grid(7, 2.0)) - looped).max() < 1e-6
+
+
+def test_guidance_is_linear_in_every_parametrisation():
+  x, u, c = (jax.random.normal(jax.random.key(i), (4, 3)) for i in range(3))
+  tau = jnp.array([0.2, 0.4, 0.6, 0.8])
+  v = guide(u, c, 2.5)
+  for convert in (paths.x0_from_velocity, paths.eps_from_velocity):
+    assert np.abs(convert(x, v, tau) - guide(convert(x, u, tau), convert(x, c, tau), 2.5)).max() < 1e-5
+  assert np.allclose(guide(u, c, 1.0), c, atol=1e-6)
+  assert np.array_equal(guide(u, c, 0.0), u)
+
+
+def test_segments_cover_the_grid_once():
+  times = grid(10)
+  parts = segments(times, (0.25, 0.65))
+  assert [guided for _, guided in parts] == [False, True, False]
+  assert np.array_equal(np.concatenate([parts[0][0], *(t[1:] for t, _ in parts[1:])]), times)
+  assert [len(t) - 1 for t, _ in parts] == [4, 4, 2]
+  assert [g for _, g in segments(times, (0.0, 1.0))] == [True]
+  assert [g for _, g in segments(times, (2.0, 3.0))] == [False]
+
+
+@pytest.mark.parametrize(("sampler", "single", "double"), [(Euler(), 6, 4), (Heun(), 11, 8)])
+def test_outside_the_interval_only_the_conditional_half_runs(sampler, single: int, double: int):
+  """Evaluations are counted as the program runs, one call of the host a time."""
+  calls = {"conditional": 0, "guided": 0}
+
+  def field(name):
+    def count(tau):
+      calls[name] += 1
+      return tau
+
+    return lambda x, tau: jax.pure_callback(count, jax.ShapeDtypeStruct((), jnp.float32), tau) * 0 + x
+
+  x = solve(sampler, field("conditional"), field("guided"), jnp.ones(3), grid(10), (0.25, 0.65))
+  x.block_until_ready()
+  assert calls == {"conditional": single, "guided": double}
+  plain = sampler(lambda x, tau: x, jnp.ones(3), grid(10))
+  assert np.abs(x - plain).max() < 1e-6 or isinstance(sampler, Heun)

@@ -1,0 +1,268 @@
+"""Every encoder and decoder keeps the contract; each one's own promises (sizes, strides, locality, prefixes)."""
+
+import math
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from latents.backbones import UNet
+from latents.bottlenecks import KL, NestedDropout, NoBottleneck
+from latents.decoders import ConvDecoder, FlowDecoder, IdentityDecoder, QueryDecoder, WaveDecoder
+from latents.encoders import ConvEncoder, IdentityEncoder, QueryEncoder, WaveEncoder
+from latents.errors import UserError
+from latents.types import Latent
+from tests.members import DECODERS, ENCODERS
+from tests.test_bottlenecks import fields_are_json, rng_normal
+
+KEY = jax.random.key(0)
+RNGS = {"params": KEY, "decoder": KEY}
+
+
+def noisy(variables, seed=3):
+  """The variables with every zero-initialised kernel (and all else) moved, so that nothing is trivially 0."""
+  leaves, tree = jax.tree.flatten(variables)
+  keys = jax.random.split(jax.random.key(seed), len(leaves))
+  return tree.unflatten([v + 0.05 * jax.random.normal(k, v.shape) for v, k in zip(leaves, keys, strict=True)])
+
+
+def started(module, *args, **kwargs):
+  return noisy(jax.jit(lambda: module.init(RNGS, *args, **kwargs))())
+
+
+@pytest.mark.parametrize(("name", "make", "shape"), ENCODERS, ids=[m[0] for m in ENCODERS])
+def test_encoder_contract(name, make, shape):
+  module, x = make(), jnp.tanh(rng_normal(2, *shape))
+  variables = started(module, x, train=True)
+  encode = jax.jit(lambda x, train: module.apply(variables, x, train=train), static_argnums=1)
+  h = encode(x, False)
+  assert h.ndim >= 3 and h.shape[0] == 2 and np.isfinite(h).all()
+  if hasattr(module, "stride"):
+    assert h.shape[1:-1] == tuple(n // module.stride for n in shape[:-1])
+  np.testing.assert_array_equal(h, encode(x, False))
+  weights = rng_normal(*h.shape, seed=5)
+  gradient = jax.jit(jax.grad(lambda x: (module.apply(variables, x, train=True) * weights).sum()))(x)
+  assert float(jnp.abs(gradient).reshape(2, -1).max(-1).min()) > 0
+  assert fields_are_json(module)
+
+
+@pytest.mark.parametrize(("name", "make", "latent", "shape"), DECODERS, ids=[m[0] for m in DECODERS])
+def test_decoder_contract(name, make, latent, shape):
+  module, x = make(), jnp.tanh(rng_normal(2, *shape))
+  z = rng_normal(2, *latent, seed=2)
+  variables = started(module, Latent(z=z), x, train=True)
+
+  def apply(z, **kwargs):
+    return module.apply(variables, Latent(z=z), rngs={"decoder": KEY}, **kwargs)
+
+  @jax.jit
+  def all_of(z):
+    weights = rng_normal(2, *shape, seed=5)
+    run = lambda z: (lambda d: ((d.x * weights).sum() + sum(d.terms.values()), d))(apply(z, x=x, train=True))  # noqa: E731
+    (_, decoded), gradient = jax.value_and_grad(run, has_aux=True)(z)
+    samples = [apply(z, steps=steps, method="sample") for _, steps in module.variants]
+    return decoded, gradient, samples, apply(z, steps=2, method="sample")
+
+  decoded, gradient, samples, again = all_of(z)
+  for out in (decoded.x, again, *samples):
+    assert out.shape == x.shape and out.dtype == jnp.float32 and np.isfinite(out).all()
+  assert all(np.shape(v) == () for v in decoded.terms.values())
+  assert float(jnp.abs(gradient).reshape(2, -1).max(-1).min()) > 0
+  params = variables.get("params", {})
+  if module.last:  # the path names a kernel that makes the signal's channels
+    for part in module.last:
+      params = params[part]
+    assert params.shape[-1] % shape[-1] == 0
+  else:
+    assert not jax.tree.leaves(params)
+  assert len({name for name, _ in module.variants}) == len(module.variants) > 0
+  assert fields_are_json(module)
+
+
+# -- conv
+
+
+def count(tree):
+  return sum(math.prod(a.shape) for a in jax.tree.leaves(tree))
+
+
+@pytest.mark.parametrize(
+  ("mult", "dim", "parts", "total"),
+  [((1, 2, 4, 4), 4, (34_163_592, 72, 49_490_179 + 20), 83_653_863), ((1, 2, 4), 3, None, 55_312_063)],
+)
+def test_ldm_autoencoders_have_the_published_size(mult, dim, parts, total):
+  encoder, bottleneck, decoder = ConvEncoder(mult=mult, out=2 * dim), KL(dim), ConvDecoder(mult=mult)
+  x = jax.ShapeDtypeStruct((1, 32, 32, 3), jnp.float32)
+  h, e = jax.eval_shape(lambda x: encoder.init_with_output(KEY, x, train=False), x)
+  latent, b = jax.eval_shape(lambda h: bottleneck.init_with_output(KEY, h, train=False), h)
+  d = jax.eval_shape(lambda latent: decoder.init(KEY, latent, x, train=False), latent)
+  assert count((e, b, d)) == total
+  assert parts is None or (count(e), count(b), count(d)) == parts
+
+
+def test_conv_errors_are_one_line():
+  with pytest.raises(UserError, match="12x10 does not divide by the encoder's stride 4"):
+    ConvEncoder(ch=8, mult=(1, 1, 1), blocks=1).init(KEY, jnp.zeros((1, 12, 10, 3)), train=False)
+  with pytest.raises(UserError, match="30 does not divide by the encoder's stride 8"):
+    WaveEncoder(ch=4, strides=(2, 4)).init(KEY, jnp.zeros((1, 30, 1)), train=False)
+  with pytest.raises(UserError, match="patch 4"):
+    QueryEncoder(width=8, depth=1, heads=1, patch=4).init(KEY, jnp.zeros((1, 6, 8, 1)), train=False)
+
+
+def test_conv_takes_any_grid_and_moves_with_it():
+  """The same weights on another grid; without attention and with the norms' statistics alike, a shift by f is one cell."""
+  encoder = ConvEncoder(ch=8, mult=(1, 2, 2), blocks=1, out=2, mid_attention=False)
+  x = jnp.tile(rng_normal(1, 8, 8, 1), (1, 6, 6, 1))  # periodic: GroupNorm sees the same statistics after a roll
+  variables = started(encoder, x[:, :16, :16], train=False)
+  encode = jax.jit(lambda x: encoder.apply(variables, x, train=False))
+  h, moved = encode(x), encode(jnp.roll(x, 4, 1))
+  assert h.shape == (1, 12, 12, 2)
+  np.testing.assert_allclose(moved[:, 7:9, 7:9], h[:, 6:8, 7:9], atol=0.02 * float(jnp.abs(h).max()))
+  assert encode(x[:, :8, :24]).shape == (1, 2, 6, 2)
+
+
+def test_remat_and_dtype_change_no_parameter_and_hardly_the_values():
+  x = rng_normal(1, 8, 8, 3)
+  plain = ConvEncoder(ch=8, mult=(1, 2), blocks=1, out=4)
+  variables = started(plain, x, train=False)
+  value = lambda module: jax.jit(lambda v: jax.value_and_grad(lambda v: module.apply(v, x, train=True).std())(v))(variables)  # noqa: E731
+  (loss, gradient), (loss2, gradient2) = value(plain), value(plain.clone(remat=True))
+  np.testing.assert_allclose(loss, loss2, rtol=1e-6)
+  jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, atol=1e-5), gradient, gradient2)
+  half = plain.clone(dtype="bfloat16")
+  assert all(v.dtype == jnp.float32 for v in jax.tree.leaves(jax.eval_shape(lambda: half.init(KEY, x, train=False))))
+  rough = half.apply(variables, x, train=False)
+  assert rough.dtype == jnp.bfloat16
+  np.testing.assert_allclose(rough.astype(np.float32), plain.apply(variables, x, train=False), atol=0.1)
+
+
+# -- identity
+
+
+def test_identity_parts_hand_the_signal_through():
+  x = rng_normal(2, 4, 4, 3)
+  latent = NoBottleneck().apply({}, IdentityEncoder().apply({}, x, train=True), train=True)
+  np.testing.assert_array_equal(IdentityDecoder().apply({}, latent, x, train=True).x, x)
+  np.testing.assert_array_equal(IdentityDecoder().apply({}, latent, method="sample"), x)
+
+
+# -- query
+
+
+def query_decoder():
+  module = QueryDecoder(grid=(2, 3), width=16, depth=2, heads=2, patch=4, channels=1)
+  z = rng_normal(3, 8, 5)
+  return module, started(module, Latent(z=z), None, train=False), z
+
+
+def test_masked_tokens_cannot_influence_the_output():
+  module, variables, z = query_decoder()
+  mask = jnp.arange(8) < jnp.array([[1], [4], [8]])
+  decode = jax.jit(lambda z, mask: module.apply(variables, Latent(z=z, mask=mask), method="sample"))
+  x = decode(z, mask)
+  for other in (jnp.where(mask[..., None], z, 1e3 * rng_normal(*z.shape, seed=9)), jnp.where(mask[..., None], z, jnp.nan)):
+    np.testing.assert_array_equal(decode(other, mask), x)
+  gradient = jax.jit(jax.grad(lambda z: jnp.square(decode(z, mask)).sum()))(z)
+  np.testing.assert_array_equal(gradient[~np.asarray(mask)], 0.0)
+  assert (np.abs(gradient[np.asarray(mask)]).max(-1) > 0).all()
+  # the same as a shorter sequence (One-D-Piece truncates): no trace of the dropped keys in the softmax
+  short = {"params": {**variables["params"], "token_position": variables["params"]["token_position"][:4]}}
+  np.testing.assert_allclose(module.apply(short, Latent(z=z[:, :4]), method="sample")[1], x[1], atol=1e-5)
+  np.testing.assert_allclose(decode(z, jnp.ones_like(mask)), module.apply(variables, Latent(z=z), method="sample"), atol=1e-5)
+
+
+def test_query_encoder_sees_the_whole_signal_and_names_a_wrong_grid():
+  module, x = QueryEncoder(width=16, depth=1, heads=2, patch=4, tokens=3, out=2), rng_normal(1, 8, 8, 1)
+  variables = started(module, x, train=False)
+  influence = jax.jit(jax.jacrev(lambda x: module.apply(variables, x, train=False)[0].sum(-1)))(x)
+  assert influence.shape == (3, 1, 8, 8, 1) and (np.abs(influence) > 0).all()
+  with pytest.raises(UserError, match="4 learned positions"):
+    module.apply(variables, rng_normal(1, 8, 12, 1), train=False)
+  decoder, variables, z = query_decoder()
+  with pytest.raises(UserError, match="8 learned positions"):
+    decoder.apply(variables, Latent(z=z[:, :3]), method="sample")
+  with pytest.raises(UserError, match="sequence of tokens"):
+    decoder.apply(variables, Latent(z=z[:, None]), method="sample")
+
+
+def test_nested_dropout_makes_prefixes_that_a_query_decoder_reads():
+  module, variables, z = query_decoder()
+  nested = NestedDropout(NoBottleneck())
+  for latent in nested.apply({}, nested.apply({}, z, train=False), method="variants").values():
+    assert module.apply(variables, latent, method="sample").shape == (3, 8, 12, 1)
+
+
+# -- wave
+
+
+def test_wave_is_local_for_odd_and_even_strides():
+  encoder, decoder = WaveEncoder(ch=2, strides=(2, 3), out=3), WaveDecoder(ch=2, strides=(2, 3))
+  x = rng_normal(1, 600, 1)
+  variables = started(encoder, x, train=False)
+  encode = jax.jit(lambda x: encoder.apply(variables, x, train=False))
+  h, moved = encode(x), encode(jnp.roll(x, 6, 1))
+  assert h.shape == (1, 100, 3)
+  np.testing.assert_allclose(moved[:, 31:71], h[:, 30:70], atol=1e-5)  # fully convolutional: shift by f = one frame
+  touched = np.abs(encode(x.at[:, 300].add(1.0)) - h).max((0, 2)).nonzero()[0]
+  assert touched.min() > 50 - 26 and touched.max() < 50 + 26 and abs((touched.min() + touched.max()) / 2 - 50) <= 1
+  variables_d = started(decoder, Latent(z=h), None, train=False)
+  decode = jax.jit(lambda h: decoder.apply(variables_d, Latent(z=h), method="sample"))
+  y = decode(h)
+  assert y.shape == x.shape
+  touched = np.abs(decode(h.at[:, 50].add(1.0)) - y).max((0, 2)).nonzero()[0]
+  assert abs((touched.min() + touched.max()) / 2 - 302.5) <= 3  # frame 50 is samples 300..305: centred on them
+
+
+def test_snake_is_the_papers_and_positive_slope():
+  from latents.encoders.wave import Activate
+
+  x = jnp.linspace(-3, 3, 7)[None, :, None]
+  y = Activate().apply({"params": {"alpha": jnp.array([2.0])}}, x)
+  np.testing.assert_allclose(y, x + np.sin(2 * np.asarray(x)) ** 2 / 2, rtol=1e-5)
+
+
+# -- flow
+
+
+class Truth(UNet):
+  """A backbone that knows the data: v = eps - x0 for x0 = z, exactly."""
+
+  def __call__(self, x, t, cond, *, train=False):
+    noisy, z = jnp.split(x, 2, -1)
+    t = t.reshape(-1, 1, 1, 1)
+    return (noisy - z) / t  # x_tau = (1 - tau) z + tau eps
+
+
+def test_flow_decoder_with_the_true_velocity_has_no_loss_and_returns_the_data():
+  decoder = FlowDecoder(Truth(4), stride=2, channels=1)
+  z = rng_normal(3, 4, 4, 1)
+  x = jnp.repeat(jnp.repeat(z, 2, 1), 2, 2)
+  decoded = decoder.apply({}, Latent(z=z), x, train=True, rngs={"decoder": KEY})
+  assert float(decoded.terms["flow"]) < 1e-6
+  np.testing.assert_allclose(decoded.x, x, atol=1e-3)
+  for steps in (1, 5, None):
+    sample = decoder.apply({}, Latent(z=z), steps=steps, method="sample", rngs={"decoder": KEY})
+    np.testing.assert_allclose(sample, x, atol=1e-5)
+
+
+def test_flow_decoder_samples_do_not_depend_on_the_batch():
+  decoder = FlowDecoder(UNet(4, (1, 1), 1, out=1), stride=2, channels=1)
+  z, x = rng_normal(3, 2, 2, 2), jnp.zeros((3, 4, 4, 1))
+  variables = started(decoder, Latent(z=z), x, train=True)
+  sample = jax.jit(lambda z: decoder.apply(variables, Latent(z=z), steps=3, method="sample", rngs={"decoder": KEY}))
+  np.testing.assert_allclose(sample(z)[:2], sample(z[:2]), atol=1e-5)
+  same = sample(jnp.broadcast_to(z[:1], z.shape))
+  assert float(jnp.abs(same[0] - same[1]).max()) > 0.1  # but samples differ from one another
+  gradient = jax.grad(
+    lambda v: decoder.apply(v, Latent(z=z), x, train=True, rngs={"decoder": KEY}).terms["flow"]
+  )(variables)
+  assert all(np.abs(g).max() > 0 for g in jax.tree.leaves(gradient["params"]["backbone"]["conv_out"]))
+
+
+def test_flow_decoder_names_wrong_shapes():
+  z, x = jnp.zeros((1, 2, 2, 2)), jnp.zeros((1, 4, 4, 1))
+  with pytest.raises(UserError, match="out=1"):
+    FlowDecoder(UNet(4, (1, 1), 1), stride=2, channels=1).init(RNGS, Latent(z=z), x, train=True)
+  with pytest.raises(UserError, match="stride=4"):
+    FlowDecoder(UNet(4, (1, 1), 1, out=1), stride=4, channels=1).init(RNGS, Latent(z=z), x, train=True)

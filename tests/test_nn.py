@@ -1,0 +1,169 @@
+"""Layers against closed forms and against flax's own layers."""
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from jax.sharding import AxisType
+
+from latents.errors import UserError
+from latents.nn.attention import Attention, attend
+from latents.nn.conv import AttentionBlock, Conv, Downsample, ResBlock, Upsample
+from latents.nn.mlp import Mlp, SwiGLU, swiglu_hidden
+from latents.nn.norm import GroupNorm, LayerNorm, RMSNorm, groups_of
+from latents.nn.patch import patchify, unpatchify
+from latents.nn.position import sincos
+from latents.nn.sharding import constrain
+from latents.nn.time import TimeEmbedding, frequencies
+
+KEY = jax.random.key(0)
+
+
+def normal(*shape: int, seed: int = 0) -> jax.Array:
+  return jax.random.normal(jax.random.key(seed), shape)
+
+
+def randomise(tree, scale: float = 0.3):
+  """Every parameter drawn anew, so that zero-initialised layers take part."""
+  leaves, structure = jax.tree.flatten(tree)
+  return jax.tree.unflatten(structure, [scale * normal(*x.shape, seed=i) for i, x in enumerate(leaves)])
+
+
+@pytest.mark.parametrize(("channels", "groups"), [(64, 32), (8, 8), (48, 16), (32, 32)])
+def test_group_norm_is_flax_group_norm(channels: int, groups: int):
+  x = 3 + 2 * normal(2, 5, 7, channels)
+  assert groups_of(channels) == groups
+  params = {"params": {"scale": normal(channels, seed=1), "bias": normal(channels, seed=2)}}
+  expected = nn.GroupNorm(groups, epsilon=1e-6, use_fast_variance=False).apply(params, x)
+  assert np.abs(GroupNorm().apply(params, x) - expected).max() < 2e-5
+
+
+def test_norms_match_flax_and_keep_their_dtype():
+  x = 1 + normal(2, 5, 16)
+  ours, flax_norm = LayerNorm(), nn.LayerNorm(epsilon=1e-6, use_bias=False, use_scale=False, use_fast_variance=False)
+  assert np.abs(ours.apply({}, x) - flax_norm.apply({}, x)).max() < 1e-5
+  y, params = RMSNorm().init_with_output(KEY, x)
+  assert np.abs(y - nn.RMSNorm(epsilon=1e-5).apply(params, x)).max() < 1e-5
+  half = x.astype(jnp.bfloat16)
+  assert GroupNorm(dtype="bfloat16").init_with_output(KEY, half)[0].dtype == jnp.bfloat16
+  # statistics in float32: a large mean does not swamp the deviations as bfloat16 sums would
+  assert np.abs(np.asarray(LayerNorm(dtype="bfloat16").apply({}, half), np.float32) - ours.apply({}, half)).max() < 0.02
+
+
+@pytest.mark.parametrize("axes", [1, 2, 3])
+def test_conv_is_flax_conv(axes: int):
+  x = normal(2, *[6] * axes, 4)
+  layer = Conv(5)
+  params = layer.init(KEY, x)
+  expected = nn.Conv(5, (3,) * axes).apply(params, x)
+  assert np.abs(layer.apply(params, x) - expected).max() < 1e-5
+  bound = 1 / np.sqrt(4 * 3**axes)  # PyTorch: uniform in +-1/sqrt(fan_in)
+  kernel = np.asarray(params["params"]["kernel"])
+  assert bound > np.abs(kernel).max() > 0.8 * bound
+
+
+@pytest.mark.parametrize("shape", [(8, 16), (4, 8, 16), (4, 4, 4, 16)])
+def test_blocks_work_for_any_number_of_axes(shape: tuple[int, ...]):
+  x = normal(2, *shape)
+  down = Downsample().init_with_output(KEY, x)[0]
+  assert down.shape == (2, *[n // 2 for n in shape[:-1]], 16)
+  assert Upsample(8).init_with_output(KEY, x)[0].shape == (2, *[2 * n for n in shape[:-1]], 8)
+  assert AttentionBlock(4).init_with_output(KEY, x)[0].shape == x.shape
+  assert ResBlock(32).init_with_output(KEY, x)[0].shape == (2, *shape[:-1], 32)
+
+
+def test_downsample_pads_bottom_and_right_only():
+  x = normal(1, 4, 4, 1)
+  kernel = jnp.zeros((3, 3, 1, 1)).at[0, 0].set(1.0)  # the first tap reads x[2i, 2j]: nothing is padded before it
+  y = Downsample().apply({"params": {"conv": {"kernel": kernel, "bias": jnp.zeros(1)}}}, x)
+  assert np.array_equal(y[0, :, :, 0], x[0, ::2, ::2, 0])
+  with pytest.raises(UserError, match=r"\(5, 4\)"):
+    Downsample().init(KEY, normal(1, 5, 4, 1))
+
+
+def test_res_block_parameters_and_time():
+  x, time = normal(2, 4, 4, 8), normal(2, 6, seed=1)
+  names = lambda block, *args: set(block.init(KEY, *args)["params"])
+  plain = {"norm1", "conv1", "norm2", "conv2"}
+  assert names(ResBlock(), x) == plain
+  assert names(ResBlock(16), x) == plain | {"shortcut"}
+  assert names(ResBlock(), x, time) == plain | {"time"}
+  assert np.array_equal(ResBlock(zero=True).init_with_output(KEY, x)[0], x)
+  for film in (False, True):
+    block = ResBlock(film=film)
+    params = block.init(KEY, x, time)
+    assert params["params"]["time"]["kernel"].shape == (6, 16 if film else 8)
+    changed = block.apply(params, x, time) - block.apply(params, x, time + 1)
+    assert np.abs(changed).max() > 1e-3
+
+
+def test_attend_is_softmax_attention_and_causal():
+  q, k, v = (normal(2, 5, 3, 4, seed=i) for i in range(3))
+  logits = jnp.einsum("bnhf,bmhf->bhnm", q, k) / 2
+  assert np.abs(attend(q, k, v) - jnp.einsum("bhnm,bmhf->bnhf", jax.nn.softmax(logits), v)).max() < 1e-5
+  lower = jnp.tril(jnp.ones((5, 5), bool))
+  assert np.abs(attend(q, k, v, causal=True) - attend(q, k, v, mask=lower[None, None])).max() < 1e-6
+  assert np.abs(attend(q, k, v, causal=True)[:, 0] - v[:, 0]).max() < 1e-6
+
+
+def test_attention_ignores_masked_keys():
+  x, mask = normal(2, 5, 8), jnp.arange(5) < 3
+  layer = Attention(2)
+  params = layer.init(KEY, x)
+  mask = jnp.stack([mask, mask])
+  a, b = layer.apply(params, x, mask), layer.apply(params, x.at[:, 3:].set(9.0), mask)
+  assert np.abs((a - b)[:, :3]).max() < 1e-6
+  with pytest.raises(UserError, match="width 8 does not divide into 3 heads"):
+    Attention(3).init(KEY, x)
+
+
+def test_mlps():
+  x = normal(3, 8)
+  assert Mlp(4.0).init(KEY, x)["params"]["fc1"]["kernel"].shape == (8, 32)
+  assert swiglu_hidden(768, 256) == 2048
+  assert swiglu_hidden(1024, 256) == 2816  # LlamaGen-L
+  layer = SwiGLU(16)
+  p = layer.init(KEY, x)["params"]
+  expected = (nn.silu(x @ p["gate"]["kernel"]) * (x @ p["up"]["kernel"])) @ p["down"]["kernel"]
+  assert np.abs(layer.apply({"params": p}, x) - expected).max() < 1e-5
+
+
+def test_sincos_puts_the_last_axis_first_and_has_sines_first():
+  table = sincos((3, 5), 8)
+  assert table.shape == (15, 8)
+  row = table[2 * 5 + 4]  # h = 2, w = 4
+  omega = np.array([1.0, 0.01])
+  expected = np.concatenate([np.sin(4 * omega), np.cos(4 * omega), np.sin(2 * omega), np.cos(2 * omega)])
+  assert np.abs(row - expected).max() < 1e-6
+  with pytest.raises(UserError, match="4 divides, not 10"):
+    sincos((3, 5), 10)
+
+
+def test_time_frequencies_are_cosines_first():
+  f = frequencies(jnp.array([0.0, 3.0]), 4)
+  assert np.allclose(f[0], [1, 1, 0, 0])
+  assert np.allclose(f[1], [np.cos(3), np.cos(0.03), np.sin(3), np.sin(0.03)], atol=1e-6)
+  assert TimeEmbedding(6).init_with_output(KEY, jnp.zeros(2))[0].shape == (2, 6)
+
+
+@pytest.mark.parametrize("shape", [(12, 3), (4, 8, 3), (2, 4, 6, 3)])
+def test_patchify_and_back(shape: tuple[int, ...]):
+  x = normal(2, *shape)
+  tokens, grid = patchify(x, 2)
+  assert tokens.shape == (2, np.prod(grid), 2 ** len(grid) * 3)
+  assert np.array_equal(unpatchify(tokens, grid, 2), x)
+  if len(grid) == 2:  # (p q c): the token's second entry of channels is the cell to the right
+    assert np.array_equal(tokens[0, 1, 3:6], x[0, 0, 3])
+  with pytest.raises(UserError, match="patch 5 does not divide"):
+    patchify(x, 5)
+
+
+def test_constrain_is_a_no_op_without_a_mesh_and_marks_the_batch_with_one():
+  x = jnp.ones((4, 3, 2))
+  assert constrain(x) is x
+  axes = (AxisType.Auto,) * 3
+  with jax.set_mesh(jax.make_mesh((1, 1, 1), ("data", "fsdp", "tensor"), axis_types=axes)):
+    assert '{"data", "fsdp"}' in jax.jit(constrain).lower(x).as_text()
+  with jax.set_mesh(jax.make_mesh((1,), ("other",), axis_types=axes[:1])):
+    assert constrain(x) is x

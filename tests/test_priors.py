@@ -1,0 +1,258 @@
+"""Priors: exact losses and samples where the answer is known, guidance, randomness per sample."""
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+
+from latents.backbones import DiT, Transformer
+from latents.diffusion import Euler, Heun
+from latents.errors import UserError
+from latents.priors import AutoregressivePrior, FlowPrior
+from latents.priors.autoregressive import keep_top_k, keep_top_p
+from latents.priors.base import drop_labels
+from latents.types import Latent
+from tests.members import PRIORS
+from tests.test_nn import normal, randomise
+
+KEY = jax.random.key(0)
+LABEL = jnp.array([0, 1, 2, 0])
+BY_NAME = pytest.mark.parametrize(("make", "shape", "vocab"), [m[1:] for m in PRIORS], ids=[m[0] for m in PRIORS])
+
+
+def latent_of(shape, vocab, batch: int = 4) -> Latent:
+  if vocab is None:
+    return Latent(z=normal(batch, *shape))
+  return Latent(codes=jax.random.randint(KEY, (batch, *shape), 0, vocab))
+
+
+def start(prior, latent: Latent, scale: float = 0.3):
+  rngs = {"params": KEY, "prior": KEY, "dropout": KEY}
+  return randomise(prior.init(rngs, latent, LABEL, train=True, method="loss"), scale)
+
+
+def draw(prior, params, cond, shape, key=KEY, **options) -> Latent:
+  run = jax.jit(lambda p, c: prior.apply(p, c, shape=shape, method="sample", rngs={"prior": key}, **options))
+  return run(params, cond)
+
+
+@BY_NAME
+def test_every_prior_keeps_the_contract(make, shape, vocab):
+  prior, latent = make(), latent_of(shape, vocab)
+  assert prior.discrete == (vocab is not None)
+  params = start(prior, latent)
+  terms = prior.apply(params, latent, LABEL, train=True, method="loss", rngs={"prior": KEY, "dropout": KEY})
+  assert all(jnp.shape(term) == () and np.isfinite(term) for term in terms.values())
+  sample = draw(prior, params, LABEL, shape)
+  if vocab is None:
+    assert sample.z.shape == (4, *shape) and np.isfinite(sample.z).all()
+  else:
+    assert sample.codes.shape == (4, *shape) and sample.codes.dtype == jnp.int32
+    assert 0 <= sample.codes.min() and sample.codes.max() < vocab
+
+
+@BY_NAME
+def test_a_sample_depends_on_its_own_index_and_label_alone(make, shape, vocab):
+  prior = make()
+  params = start(prior, latent_of(shape, vocab), 0.1)
+  four, two = draw(prior, params, LABEL, shape), draw(prior, params, LABEL[:2], shape)
+  again, other = draw(prior, params, LABEL, shape), draw(prior, params, LABEL, shape, key=jax.random.key(1))
+  values = lambda latent: np.asarray(latent.z if vocab is None else latent.codes)
+  assert np.abs(values(four)[:2] - values(two)).max() < 1e-4
+  assert np.array_equal(values(four), values(again))
+  assert not np.array_equal(values(four), values(other))
+  assert not np.array_equal(values(four)[0], values(four)[3])  # one label, two samples
+  assert values(draw(prior, params, None, shape, count=3)).shape == (3, *shape)
+
+
+@BY_NAME
+def test_guidance_one_is_conditional_and_zero_is_unconditional(make, shape, vocab):
+  prior = make()
+  params = start(prior, latent_of(shape, vocab), 0.2)
+  values = lambda **options: np.asarray(jax.tree.leaves(draw(prior, params, options.pop("cond", LABEL), shape, **options))[0])
+  plain = values()
+  assert np.array_equal(plain, values(guidance=1.0))
+  if not prior.backbone.classes:
+    with pytest.raises(UserError, match="unconditional"):
+      values(guidance=2.0)
+    return
+  null = jnp.full(4, prior.backbone.classes)
+  assert np.array_equal(values(guidance=0.0), values(cond=null))
+  assert np.abs(values(guidance=1.0 + 1e-6) - plain).max() < 1e-2
+  assert not np.array_equal(values(guidance=4.0), plain)
+  assert np.abs(values(guidance=4.0, cond=null) - values(cond=null)).max() < 1e-3  # u + s (u - u) = u
+
+
+class Exact(nn.Module):
+  """The exact velocity for data N(mean, std^2), per label: mean = label, or 0.5 for the null label."""
+
+  classes: int = 0
+  std: float = 0.4
+
+  @nn.compact
+  def __call__(self, x, t, cond, *, train: bool = False):
+    t = t.reshape(-1, *[1] * (x.ndim - 1))
+    mean = 0.5 if cond is None else jnp.where(cond == self.classes, 0.5, cond).reshape(t.shape)
+    var = (1 - t) ** 2 * self.std**2 + t**2
+    return (t - (1 - t) * self.std**2) / var * (x - (1 - t) * mean) - mean
+
+
+def test_flow_prior_with_the_exact_velocity_samples_the_data():
+  label = jnp.arange(3)
+  for sampler in (Euler(200), Heun(40)):
+    z = draw(FlowPrior(Exact(classes=3), sampler=sampler), {}, label, (64, 64)).z
+    assert np.abs(z.mean((1, 2)) - label).max() < 0.03
+    assert np.abs(z.std((1, 2)) - 0.4).max() < 0.02
+
+
+def test_flow_loss_of_the_exact_velocity_is_the_irreducible_variance():
+  """E Var[eps - x0 | x_tau] = s^2 / ((1-tau)^2 s^2 + tau^2), averaged over the times of training."""
+  prior = FlowPrior(Exact(), shift=1.0)
+  z = 0.5 + 0.4 * normal(2000, 64)
+  loss = float(prior.apply({}, Latent(z=z), None, train=False, method="loss", rngs={"prior": KEY})["flow"])
+  tau = 1 / (1 + np.exp(-np.random.default_rng(0).normal(size=200_000)))
+  assert loss == pytest.approx(np.mean(0.16 / ((1 - tau) ** 2 * 0.16 + tau**2)), rel=0.03)
+
+
+def test_flow_mask_weights_the_loss():
+  prior, z = FlowPrior(DiT(1, 16, 2, patch=1)), normal(4, 6, 3)
+  params = start(prior, Latent(z=z))
+  value = lambda mask: prior.apply(params, Latent(z=z, mask=mask), None, train=False, method="loss", rngs={"prior": KEY})["flow"]
+  keep = jnp.arange(6) < 2
+  first, rest = value(jnp.tile(keep, (4, 1))), value(jnp.tile(~keep, (4, 1)))
+  assert np.isclose(value(None), (2 * first + 4 * rest) / 6, rtol=1e-5)
+
+
+def test_flow_shift_comes_from_the_size_of_the_latent():
+  """A backbone that gives its own time shows the first grid step: x = noise - (1 - tau_1) * 1 at two steps."""
+
+  class Clock(nn.Module):
+    classes: int = 0
+
+    @nn.compact
+    def __call__(self, x, t, cond, *, train: bool = False):
+      return jnp.zeros_like(x) + t.reshape(-1, 1, 1)
+
+  shape = (128, 128)  # shift 2: times 1, 2/3, 0
+  moved = draw(FlowPrior(Clock(), sampler=Euler(2)), {}, None, shape).z
+  fixed = draw(FlowPrior(Clock(), shift=1.0, sampler=Euler(2)), {}, None, shape).z
+  # -(1 - tau_1) * 1 - tau_1 * tau_1, with tau_1 = 2/3 and 1/2
+  assert np.allclose(moved - fixed, -(1 / 3 + 4 / 9) + (1 / 2 + 1 / 4), atol=1e-5)
+
+
+def test_label_dropout_has_its_rate_and_only_in_training():
+  cond = jnp.arange(20_000) % 3
+  dropped = drop_labels(KEY, cond, 0.1, 3)
+  assert np.isin(dropped, [0, 1, 2, 3]).all()
+  assert abs(np.mean(dropped == 3) - 0.1) < 0.01
+  assert np.array_equal(np.where(dropped == 3, cond, dropped), cond)
+  prior, latent = FlowPrior(Exact(classes=3), label_drop=1.0), Latent(z=normal(4, 5))
+  value = lambda cond, train: prior.apply({}, latent, cond, train=train, method="loss", rngs={"prior": KEY})["flow"]
+  assert np.isclose(value(LABEL, True), value(jnp.full(4, 3), True))
+  assert not np.isclose(value(LABEL, False), value(jnp.full(4, 3), False))
+
+
+def test_the_first_nll_is_the_log_of_the_vocabulary():
+  prior = AutoregressivePrior(Transformer(11, 16, 2, 2, length=9, classes=3, multiple=8))
+  latent = latent_of((3, 3), 11)
+  rngs = {"params": KEY, "prior": KEY, "dropout": KEY}
+  params = prior.init(rngs, latent, LABEL, train=True, method="loss")
+  loss = prior.apply(params, latent, LABEL, train=True, method="loss", rngs=rngs)
+  assert float(loss["nll"]) == pytest.approx(np.log(11), abs=1e-6)
+
+
+def test_nll_mask_keeps_positions_with_all_their_levels():
+  prior = AutoregressivePrior(Transformer(5, 16, 1, 2, length=8, groups=2, multiple=8))
+  latent = latent_of((4, 2), 5)
+  params = start(prior, latent)
+  value = lambda mask: prior.apply(params, latent.replace(mask=mask), None, train=False, method="loss")["nll"]
+  keep = jnp.tile(jnp.arange(4) < 1, (4, 1))
+  assert np.isclose(value(None), (value(keep) + 3 * value(~keep)) / 4, rtol=1e-5)
+
+
+def test_greedy_samples_follow_the_full_pass():
+  """Temperature 0: each sampled token is the argmax of the teacher-forced logits, with guidance mixed in."""
+  model = Transformer(7, 16, 2, 2, length=6, classes=3, multiple=8)
+  prior = AutoregressivePrior(model, temperature=0.0)
+  params = start(prior, latent_of((6,), 7))
+  own = {"params": params["params"]["backbone"]}
+  for scale in (1.0, 3.0):
+    codes = draw(prior, params, LABEL, (6,), guidance=scale).codes
+    c, u = model.apply(own, codes, LABEL), model.apply(own, codes, None)
+    assert np.array_equal(codes, np.argmax(u + scale * (c - u), -1))
+
+
+def test_top_k_and_top_p_keep_the_smallest_sets():
+  logits = jnp.log(jnp.array([[0.1, 0.4, 0.2, 0.3], [0.97, 0.01, 0.01, 0.01]]))
+  kept = lambda x: np.isfinite(np.asarray(x)).tolist()
+  assert kept(keep_top_k(logits, 2))[0] == [False, True, False, True]
+  assert kept(keep_top_k(logits, 0)) == kept(logits)
+  assert kept(keep_top_p(logits, 0.65)) == [[False, True, False, True], [True, False, False, False]]
+  assert kept(keep_top_p(logits, 0.75))[0] == [False, True, True, True]
+  assert kept(keep_top_p(logits, 1e-9)) == [[False, True, False, False], [True, False, False, False]]
+  assert kept(keep_top_p(logits, 1.0)) == kept(logits)
+
+
+def test_sampling_has_the_models_frequencies_and_temperature():
+  """Length 1: the samples of one position follow softmax(logits / temperature)."""
+  prior = AutoregressivePrior(Transformer(4, 8, 1, 2, length=1, multiple=8), temperature=2.0)
+  params = start(prior, latent_of((1,), 4))
+  own = {"params": params["params"]["backbone"]}
+  logits = prior.backbone.apply(own, jnp.zeros((1, 1), jnp.int32), None)[0, 0]
+  codes = draw(prior, params, None, (1,), count=20_000).codes
+  assert np.abs(np.bincount(codes[:, 0], minlength=4) / 20_000 - jax.nn.softmax(logits / 2)).max() < 0.015
+
+
+def test_a_markov_chain_is_learned_to_its_entropy():
+  turn = np.array([[0.8, 0.1, 0.1], [0.1, 0.1, 0.8], [0.3, 0.6, 0.1]])
+  length, entropy = 6, lambda p: float(-(p * np.log(p)).sum(-1) @ np.ones(()) if p.ndim == 1 else 0)
+  share, bound = np.ones(3) / 3, np.log(3)
+  for _ in range(length - 1):
+    bound += share @ -(turn * np.log(turn)).sum(1)
+    share = share @ turn
+  bound /= length
+
+  def chain(key, batch):
+    first, *rest = jax.random.split(key, length)
+    codes = [jax.random.randint(first, (batch,), 0, 3)]
+    for k in rest:
+      codes.append(jax.random.categorical(k, jnp.log(turn)[codes[-1]]))
+    return jnp.stack(codes, 1)
+
+  prior = AutoregressivePrior(Transformer(3, 32, 1, 2, length=length, multiple=8))
+  optimizer = optax.adam(1e-2)
+  nll = lambda p, codes: prior.apply(p, Latent(codes=codes), None, train=False, method="loss")["nll"]
+
+  @jax.jit
+  def train(params):
+    def step(carry, key):
+      params, state = carry
+      updates, state = optimizer.update(jax.grad(nll)(params, chain(key, 128)), state)
+      return (optax.apply_updates(params, updates), state), None
+
+    return jax.lax.scan(step, (params, optimizer.init(params)), jax.random.split(KEY, 200))[0][0]
+
+  codes = chain(jax.random.key(9), 4096)
+  params = train(prior.init(KEY, Latent(codes=codes[:2]), None, train=False, method="loss"))
+  assert bound - 0.02 < float(jax.jit(nll)(params, codes)) < bound + 0.02
+  made = np.asarray(draw(prior, params, None, (length,), count=2000).codes)
+  counts = np.zeros((3, 3))
+  np.add.at(counts, (made[:, :-1].ravel(), made[:, 1:].ravel()), 1)
+  assert np.abs(counts / counts.sum(1, keepdims=True) - turn).max() < 0.06
+
+
+def test_mistakes_are_one_clear_line():
+  flow, tokens = FlowPrior(DiT(1, 16, 2, out=6)), AutoregressivePrior(Transformer(5, 8, 1, 2, length=8, groups=2))
+  rngs = {"params": KEY, "prior": KEY}
+  with pytest.raises(UserError, match="codes only"):
+    flow.init(rngs, latent_of((4, 4), 5), None, train=True, method="loss")
+  with pytest.raises(UserError, match="set its `out` to None"):
+    flow.init(rngs, latent_of((4, 4, 3), None), None, train=True, method="loss")
+  with pytest.raises(UserError, match="is continuous"):
+    tokens.init(rngs, latent_of((4, 2), None), None, train=True, method="loss")
+  with pytest.raises(UserError, match="2 levels of codes"):
+    tokens.init(rngs, latent_of((2, 4), 5), None, train=True, method="loss")
+  with pytest.raises(UserError, match="models 8 tokens"):
+    tokens.init(rngs, latent_of((3, 2), 5), None, train=True, method="loss")
