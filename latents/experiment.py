@@ -20,13 +20,9 @@ from latents.errors import UserError
 from latents.losses import Loss
 from latents.optim import Adam
 from latents.priors import Prior
+from latents.types import aside
 
 Json = Any  # None | bool | int | float | str | list | dict
-
-
-def aside(default: Any) -> Any:
-  """A field that is not part of the address: changing it does not make another model."""
-  return dataclasses.field(default=default, metadata={"address": False})
 
 
 @dataclasses.dataclass(frozen=True)
@@ -116,6 +112,22 @@ class Experiment:
   evaluation: Evaluation = aside(Evaluation())
 
 
+def check(experiment: Experiment) -> None:
+  """UserError naming the first number of a declaration that no run can have."""
+  least = {"steps": 0, "batch": 1, "log_every": 1, "save_every": 1, "workers": 0, "patience": 1}
+  for place, stage in (("stage1", experiment.stage1), ("stage2", experiment.stage2)):
+    for name, low in least.items() if stage is not None else ():
+      if getattr(stage, name) < low:
+        raise UserError(f"{place}.{name} is {getattr(stage, name)}: it must be at least {low}")
+    if stage is not None and not 0 <= stage.ema < 1:
+      raise UserError(f"{place}.ema is {stage.ema}: it must be in [0, 1)")
+  for name in ("images", "samples", "batch"):
+    if getattr(experiment.evaluation, name) < 1:
+      raise UserError(f"evaluation.{name} is {getattr(experiment.evaluation, name)}: it must be at least 1")
+  if experiment.seed < 0:
+    raise UserError(f"seed is {experiment.seed}: it must be at least 0")
+
+
 def to_json(x: Any, *, address: bool = False, seen: set[int] | None = None) -> Json:
   """Tree of dataclasses -> JSON types. TypeError for what could not be rebuilt.
 
@@ -172,7 +184,7 @@ def _part(path: Json) -> type:
 def _known(path: str, values: dict[str, Any]) -> dict[str, Any]:
   fields = {f.name for f in dataclasses.fields(_part(path)) if f.init}
   for name in values:
-    if name not in fields or name in ("parent", "name") and issubclass(_part(path), nn.Module):
+    if name not in fields or (name in ("parent", "name") and issubclass(_part(path), nn.Module)):
       raise UserError(f"the stored experiment gives {path} a field '{name}', which it lacks")
   return values
 

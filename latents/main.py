@@ -32,22 +32,49 @@ class Parser(argparse.ArgumentParser):
 
 
 def parser() -> Parser:
-  """All subcommands; each sets `call`."""
+  """All subcommands; each sets `call` and `parser`."""
   top = Parser(prog="latents", description="Two-stage generative modelling.", allow_abbrev=False)
   top.add_argument("--version", action="version", version=_version())
   sub = top.add_subparsers(title="commands", required=True, metavar="COMMAND", parser_class=Parser)
+  _add_training(sub)
+  _add_using(sub)
+  _add_data(sub)
+  return top
 
-  def command(name: str, call: Callable, text: str, into: Any = sub, **options: Any) -> Parser:
-    made = into.add_parser(name, help=text, description=text, allow_abbrev=False, **options)
-    made.set_defaults(call=call, parser=made)
-    return made
 
-  run = command("run", _run, "train both stages, sample, score and report; resumes or does nothing", add_help=False)
-  run.add_argument("experiment", metavar="EXPERIMENT", nargs="?", help="an experiment file, or its bare name")
+def _command(into: Any, name: str, call: Callable, text: str, **options: Any) -> Parser:
+  made = into.add_parser(name, help=text, description=text, allow_abbrev=False, **options)
+  made.set_defaults(call=call, parser=made)
+  return made
+
+
+def _add_training(sub: Any) -> None:
+  run = _command(
+    sub, "run", _run, "train both stages, sample, score and report; resumes or does nothing", add_help=False
+  )
+  run.add_argument(
+    "experiment", metavar="EXPERIMENT", nargs="?", help="an experiment file, or its bare name; then its flags"
+  )
   run.add_argument("--runs", type=Path, default=Path("runs"), help="the folder that holds runs")
   run.add_argument("--name", help="the run's folder within it (default: the experiment's name)")
 
-  sample = command("sample", _sample, "draw samples from a finished run")
+  evaluate = _command(sub, "evaluate", _evaluate, "measure a finished run again and renew its report")
+  evaluate.add_argument("run", type=Path)
+  evaluate.add_argument("--images", type=int, help="held-out examples")
+  evaluate.add_argument("--samples", type=int, help="samples to draw")
+  evaluate.add_argument("--lpips", help="a file of LPIPS(squeeze) weights")
+
+  report = _command(sub, "report", _report, "one HTML page of one or many runs")
+  report.add_argument("runs", nargs="+", type=Path, metavar="RUN")
+  report.add_argument("--out", type=Path, help="x.html (default: report.html in the one run, or here)")
+
+  listing = _command(sub, "list", _list, "all experiments, with paper and state")
+  listing.add_argument("--runs", type=Path, default=Path("runs"), help="the folder that holds runs")
+  _command(sub, "doctor", _doctor, "check devices and versions")
+
+
+def _add_using(sub: Any) -> None:
+  sample = _command(sub, "sample", _sample, "draw samples from a finished run")
   sample.add_argument("run", type=Path)
   sample.add_argument("--labels", type=_integers, help="e.g. 0,1,2; default: all in turn")
   sample.add_argument("--number", type=int, help="how many; labels repeat in turn")
@@ -55,44 +82,32 @@ def parser() -> Parser:
   sample.add_argument("--seed", type=int, default=0)
   sample.add_argument("--out", type=Path, default=Path("samples.png"), help="x.png, x.npz, or x.flac for sound")
 
-  reconstruct = command("reconstruct", _reconstruct, "encode and decode files")
+  reconstruct = _command(sub, "reconstruct", _reconstruct, "encode and decode pictures")
   reconstruct.add_argument("run", type=Path)
   reconstruct.add_argument("images", nargs="+", type=Path, metavar="IMAGE")
   reconstruct.add_argument("--out", type=Path, required=True, help="a folder")
   reconstruct.add_argument("--steps", type=int, help="of a generative decoder")
 
-  encode = command("encode", _encode, "write the latent cache of a run's data")
+  encode = _command(sub, "encode", _encode, "write the latent cache of a run's data")
   encode.add_argument("run", type=Path)
   encode.add_argument("--out", type=Path, required=True, help="a folder that is not there yet")
   encode.add_argument("--split", choices=("train", "test"), default="train")
 
-  evaluate = command("evaluate", _evaluate, "measure a finished run again and renew its report")
-  evaluate.add_argument("run", type=Path)
-  evaluate.add_argument("--images", type=int, help="held-out examples")
-  evaluate.add_argument("--samples", type=int, help="samples to draw")
-  evaluate.add_argument("--lpips", help="a file of LPIPS(squeeze) weights")
 
-  report = command("report", _report, "one HTML page of one or many runs")
-  report.add_argument("runs", nargs="+", type=Path, metavar="RUN")
-  report.add_argument("--out", type=Path, help="x.html (default: report.html in the one run, or here)")
-
-  command("list", _list, "all experiments, with paper and state").add_argument(
-    "--runs", type=Path, default=Path("runs"), help="the folder that holds runs"
-  )
-  command("doctor", _doctor, "check devices and versions")
-
-  data = command("data", _run, "look at data, or prepare them")
+def _add_data(sub: Any) -> None:
+  data = _command(sub, "data", _run, "look at data, or prepare them")
   inner = data.add_subparsers(title="commands", required=True, metavar="COMMAND", parser_class=Parser)
-  look = command("inspect", _inspect, "a picture of a decoded batch, and statistics", inner)
+  look = _command(inner, "inspect", _inspect, "a picture of a decoded batch, and statistics")
   look.add_argument("source", help="digits, shapes, photos, folder:PATH, tfds:NAME or audio:PATH")
   look.add_argument("--data-dir", help="where TFDS data sets lie")
   look.add_argument("--size", type=int, help="pixels a side")
   look.add_argument("--out", type=Path, default=Path("data.png"))
-  prepare = command("prepare", _prepare, "an image folder to a TFDS ArrayRecord set", inner)
+  prepare = _command(inner, "prepare", _prepare, "an image folder to a TFDS ArrayRecord set")
   prepare.add_argument("folder", type=Path)
   prepare.add_argument("name")
-  prepare.add_argument("--out", type=Path, help="the data_dir to write to (default: $TFDS_DATA_DIR or ~/tensorflow_datasets)")
-  return top
+  prepare.add_argument(
+    "--out", type=Path, help="the data_dir to write to (default: $TFDS_DATA_DIR or ~/tensorflow_datasets)"
+  )
 
 
 def main(argv: list[str] | None = None) -> int:

@@ -81,7 +81,7 @@ def override(made: Experiment, flags: list[str], known: list[str] = []) -> Exper
 def scalars(tree: Any, path: str = "") -> Iterator[str]:
   """Dotted paths of everything in a declaration that a flag can set, as flags spell them."""
   if dataclasses.is_dataclass(tree) and not isinstance(tree, type):
-    names = [f.name for f in dataclasses.fields(tree) if f.init and f.name not in ("parent", "name") or not path]
+    names = [f.name for f in dataclasses.fields(tree) if (f.init and f.name not in ("parent", "name")) or not path]
     for name in names:
       yield from scalars(getattr(tree, name), f"{path}.{_flag(name)}" if path else _flag(name))
   elif isinstance(tree, Mapping):

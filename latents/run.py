@@ -13,7 +13,7 @@ import jax
 from latents import artefact, latent_cache, model, objective, score
 from latents.data import batches as load_batches
 from latents.errors import UserError
-from latents.experiment import Experiment, Stage1, Stage2, addresses
+from latents.experiment import Experiment, Stage1, Stage2, addresses, check
 from latents.folder import REPORT, Folder, choose_folder, open_folder
 from latents.frozen import Frozen
 from latents.report import write_report
@@ -31,20 +31,25 @@ def run(experiment: Experiment, runs: Path, name: str | None, command: str) -> P
 
   command: what the user typed, for the report. UserError, one line, for what the user can mend.
   """
+  check(experiment)
+  folder = choose_folder(runs, experiment, name)
+  if folder.declared() and folder.judged():
+    _say(f"{folder.path} is complete: nothing to do; report: {folder.path / REPORT}")
+    return folder.path
   objective.load_frozen(experiment.stage1.losses)  # missing weights are said now, not when they are needed
   mesh = sharding.make_mesh(experiment.mesh)
-  folder = choose_folder(runs, experiment, name)
-  _check_disk(folder, experiment, mesh)
+  first = _rehearse(folder, mesh)
   folder.claim()
-  changed = not folder.declared()
   folder.write_declaration()
-  trained = [_finish(folder, number, mesh) for number in (1, 2) if number == 1 or experiment.stage2]
-  if any(trained) or changed or not folder.judged():
-    score.judge(folder, command)
-    write_report([folder.path], folder.path / REPORT)
-  else:
-    _say(f"{folder.path} is complete: nothing to do")
-  _say(f"report: {folder.path / 'report.html'}")
+  if folder.artefact(1) is None and (source := folder.borrow_stage1()):
+    _say(f"stage 1 is the same as in {source.parent}: reused")
+  if folder.artefact(1) is None:
+    train_stage(folder, 1, mesh, first)
+  if experiment.stage2 is not None and folder.artefact(2) is None:
+    train_stage(folder, 2, mesh)
+  score.judge(folder, command)
+  write_report([folder.path], folder.path / REPORT)
+  _say(f"report: {folder.path / REPORT}")
   return folder.path
 
 
@@ -62,27 +67,17 @@ def evaluate(run: Path, changes: dict[str, Any], command: str) -> dict[str, Any]
   return scores
 
 
-def _finish(folder: Folder, number: int, mesh: jax.sharding.Mesh) -> bool:
-  """Bring a stage to its artefact; True if there was something to do."""
-  if folder.artefact(number) is not None:
-    return False
-  if number == 1:
-    source = folder.borrow_stage1()
-    if source is not None:
-      _say(f"stage 1 is the same as in {source.parent}: reused")
-      return True
-  train_stage(folder, number, mesh)
-  return True
-
-
-def train_stage(folder: Folder, number: int, mesh: jax.sharding.Mesh) -> artefact.Artefact:
-  """Train a stage from its newest checkpoint on and write its artefact."""
+def train_stage(
+  folder: Folder, number: int, mesh: jax.sharding.Mesh, program: Program | None = None
+) -> artefact.Artefact:
+  """Train a stage from its newest checkpoint on and write its artefact. program: if it is built already."""
   experiment = folder.experiment
   stage = experiment.stage1 if number == 1 else experiment.stage2
   assert stage is not None
   began = time.perf_counter()
   place = folder.stage(number)
-  program, arrays, facts, batches = (_prepare1 if number == 1 else _prepare2)(folder, mesh)
+  prepare = _prepare1 if number == 1 else _prepare2
+  program, arrays, facts, batches = prepare(folder, mesh, program)
   plan = loop.Plan(
     stage=number, steps=stage.steps, log_every=stage.log_every, save_every=stage.save_every, patience=stage.patience
   )
@@ -108,14 +103,14 @@ def train_stage(folder: Folder, number: int, mesh: jax.sharding.Mesh) -> artefac
   return artefact.write(place, weights, facts)
 
 
-def _prepare1(folder: Folder, mesh: jax.sharding.Mesh) -> tuple[Program, Any, dict, Callable]:
+def _prepare1(folder: Folder, mesh: jax.sharding.Mesh, program: Program | None) -> tuple[Program, Any, dict, Callable]:
   stage = folder.experiment.stage1
-  program = build_step(folder.experiment, 1, mesh)
+  program = program or build_step(folder.experiment, 1, mesh)
   arrays = sharding.place(objective.load_frozen(stage.losses), mesh)
   return program, arrays, {}, _batches(folder.experiment, stage)
 
 
-def _prepare2(folder: Folder, mesh: jax.sharding.Mesh) -> tuple[Program, Any, dict, Callable]:
+def _prepare2(folder: Folder, mesh: jax.sharding.Mesh, program: Program | None) -> tuple[Program, Any, dict, Callable]:
   experiment = folder.experiment
   stage, one = experiment.stage2, folder.artefact(1)
   assert stage is not None and one is not None
@@ -124,7 +119,7 @@ def _prepare2(folder: Folder, mesh: jax.sharding.Mesh) -> tuple[Program, Any, di
   if stage.cache:
     source = latent_cache.cached(experiment, arrays, one, folder.stage(2) / "latents")
     stored = source.stored
-  program = build_step(experiment, 2, mesh, stored=stored)
+  program = program or build_step(experiment, 2, mesh, stored=stored)
   return program, arrays, {"stage1": one.fingerprint}, _batches(experiment, stage, source)
 
 
@@ -161,17 +156,22 @@ def _count(program: Program) -> int:
   return sum(a.size for a in jax.tree.leaves(program.state.params))
 
 
-def _check_disk(folder: Folder, experiment: Experiment, mesh: jax.sharding.Mesh) -> None:
-  """Two checkpoints and the weights must fit before anything is started."""
-  needed = 0
-  for number in (1, 2):
-    if number == 1 or experiment.stage2:
-      state = build_step(experiment, number, mesh).state
-      needed += sum(a.size * a.dtype.itemsize for a in jax.tree.leaves(state)) * 2.5
+def _rehearse(folder: Folder, mesh: jax.sharding.Mesh) -> Program:
+  """Before anything is written: both steps can be traced, and checkpoints and weights will fit on the disk.
+
+  Returns stage 1's program, traced.
+  """
+  needed, programs = 0.0, []
+  for number in (1, 2) if folder.experiment.stage2 else (1,):
+    program = build_step(folder.experiment, number, mesh)
+    jax.eval_shape(program.step, program.state, program.frozen, program.batch)
+    needed += 2.5 * sum(a.size * a.dtype.itemsize for a in jax.tree.leaves(program.state))
+    programs.append(program)
   there = next(p for p in (folder.path, *folder.path.absolute().parents) if p.exists())
   free = shutil.disk_usage(there).free
   if free < needed:
     raise UserError(f"{there} has {free / 2**20:.0f} MiB free; this run's checkpoints need {needed / 2**20:.0f} MiB")
+  return programs[0]
 
 
 def _say(text: str) -> None:

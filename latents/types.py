@@ -8,6 +8,7 @@ Signals are float32 in [-1, 1] everywhere inside; data sources may hand over uin
 `to_signal` maps to [-1, 1] on the device, so that a quarter of the bytes cross the bus.
 """
 
+import dataclasses
 from collections.abc import Mapping
 from typing import Any
 
@@ -59,3 +60,8 @@ def to_signal(x: Array) -> Array:
 def to_uint8(x: Array) -> Array:
   """[..] float in [-1,1] -> uint8: floor(clip(127.5 x + 128, 0, 255)), the ADM evaluation's rounding."""
   return jnp.floor(jnp.clip(127.5 * x + 128.0, 0, 255)).astype(jnp.uint8)
+
+
+def aside(default: Any) -> Any:
+  """A field of a declaration that is not part of a stage's address: changing it makes no other model."""
+  return dataclasses.field(default=default, metadata={"address": False})

@@ -8,11 +8,14 @@ from latents.backbones import DiT, Transformer, UNet
 from latents.diffusion import Euler, Heun, Uniform
 from latents.priors import AutoregressivePrior, FlowPrior
 from latents.bottlenecks import EMAVQ, FSQ, KL, LayerNormLatent, NestedDropout, NoBottleneck, ResidualFSQ
+from latents.data import Digits, Photos, Shapes
 from latents.decoders import ConvDecoder, FlowDecoder, IdentityDecoder, QueryDecoder, WaveDecoder
 from latents.discriminators import PatchGAN
 from latents.encoders import ConvEncoder, IdentityEncoder, QueryEncoder, WaveEncoder
 from latents.evaluate import PSNR, SSIM, Energy, LPIPSMetric
 from latents.losses import L1, L2, LPIPSLoss, Perceptual
+from tests import sources
+
 
 # -- encoders: (name, make, signal shape [*S,C])
 ENCODERS = [
@@ -39,7 +42,7 @@ BOTTLENECKS = [
   ("fsq", lambda: FSQ(levels=(5, 4, 3)), (4, 4, 6)),
   ("fsq unprojected", lambda: FSQ(levels=(8, 6, 5), project=False), (8, 3)),
   ("residual fsq", lambda: ResidualFSQ(levels=(5, 4, 3), quantizers=3), (4, 4, 6)),
-  ("residual fsq clamp", lambda: ResidualFSQ(levels=(5, 4), quantizers=3, clamp=True), (4, 6)),
+  ("residual fsq binary", lambda: ResidualFSQ(levels=(2, 2), quantizers=5, project=False), (4, 2)),
   ("nested kl", lambda: NestedDropout(KL(dim=3)), (8, 6)),
   ("nested fsq", lambda: NestedDropout(FSQ(levels=(5, 4, 3)), minimum=2), (4, 4, 6)),
   ("nested residual fsq", lambda: NestedDropout(ResidualFSQ(levels=(5, 4, 3), quantizers=2)), (8, 6)),
@@ -63,13 +66,13 @@ BACKBONES = [
   ("dit-tokens", lambda: DiT(1, 16, 2, patch=1, classes=3, position="none", remat="block"), (6, 5)),
   ("dit-video", lambda: DiT(1, 12, 2), (2, 4, 4, 3)),
   ("unet", lambda: UNet(8, (1, 2), 1, attention=(1,), classes=3), (4, 4, 3)),
-  ("unet-add", lambda: UNet(8, (1, 1, 2), 2, film=False), (8, 8, 2)),
+  ("unet-add", lambda: UNet(64, (1, 1), 1, film=False), (4, 4, 2)),
 ]
 
 # -- priors: (name, make, per-sample latent shape, vocab or None)
 PRIORS = [
   ("flow", lambda: FlowPrior(DiT(1, 16, 2, classes=3), sampler=Euler(4)), (4, 4, 3), None),
-  ("flow-heun", lambda: FlowPrior(UNet(8, (1, 2), 1), Uniform(), shift=2.0, sampler=Heun(3)), (4, 4, 3), None),
+  ("flow-heun", lambda: FlowPrior(DiT(1, 16, 2, patch=1), Uniform(), shift=2.0, sampler=Heun(3)), (6, 3), None),
   (
     "autoregressive",
     lambda: AutoregressivePrior(Transformer(11, 16, 1, 2, length=16, classes=3, multiple=8), top_k=5, top_p=0.9),
@@ -110,4 +113,11 @@ METRICS = [
 ]
 
 # -- sources: (name, make)
-SOURCES = []
+SOURCES = [
+  ("digits", lambda: Digits(size=8)),
+  ("shapes", lambda: Shapes(size=16, count=60, test=20)),
+  ("photos", lambda: Photos(size=32, count=40)),
+  ("folder", sources.folder),
+  ("tfds", sources.tfds),
+  ("audio", sources.audio),
+]

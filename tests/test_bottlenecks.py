@@ -76,10 +76,6 @@ def test_contract(name, make, shape):
     np.testing.assert_allclose(module.apply(variables, latent.codes, method="embed"), latent.z, atol=1e-6)
 
   # the gradient reaches h in training, whether or not state may change
-  def total(h, **kwargs):
-    out = apply(h, True, **kwargs)
-    return (out[0] if kwargs else out).z.sum()
-
   weights = rng_normal(*latent.z.shape, seed=5)
   for kwargs in [{}] + ([{"mutable": mutable}] if mutable else []):
     gradient = jax.grad(lambda h: ((apply(h, True, **kwargs)[0] if kwargs else apply(h, True)).z * weights).sum())(h)  # noqa: B023
@@ -205,31 +201,34 @@ def test_fsq_errors_are_one_line():
 # -- residual fsq
 
 
-@pytest.mark.parametrize("clamp", [False, True])
-def test_residual_fsq_prefixes_are_partial_sums_and_errors_fall(clamp):
-  levels, stages = (5, 5, 5), 4
-  module = ResidualFSQ(levels, stages, clamp=clamp, project=False)
-  h = 0.5 * rng_normal(64, 3)
-  latent = module.apply({}, h, train=False)
-  assert latent.codes.shape == (64, stages)
-  target = 1.25 * np.tanh(h / 1.25) if clamp else h
-  errors, partial = [], np.zeros(h.shape)
-  for n in range(1, stages + 1):
+@pytest.mark.parametrize("levels", [(5, 5, 5), (2, 3, 8)])
+def test_residual_fsq_is_the_expansion_in_base_levels(levels):
+  stages, h = 4, rng_normal(500, 3)
+  module, count = ResidualFSQ(levels, stages, project=False), np.array(levels)
+  run = jax.jit(lambda h: module.apply({}, h, train=False))
+  latent = run(h)
+  assert latent.codes.shape == (500, stages)
+  reach = count / (count - 1)
+  x = reach * np.tanh(np.asarray(h) / reach)
+  for n in range(1, stages + 1):  # a prefix of the codes is a coarser z
     z = module.apply({}, latent.codes[:, :n], method="embed")
-    step = FSQ(levels, project=False).apply({}, latent.codes[:, n - 1], method="embed")
-    partial = partial + np.asarray(step) * 4.0 ** (1 - n)
-    np.testing.assert_allclose(z, partial, atol=1e-6)
-    errors.append(float(np.square(z - target).mean()))
-  assert errors == sorted(errors, reverse=True)
-  if clamp:  # every stage divides the reach by L - 1
-    assert float(np.abs(z - target).max()) < 0.27 * 4.0 ** (1 - stages)
+    cell = 1.0 / (count - 1) * count ** (1.0 - n)
+    assert (np.abs(z - x) <= cell * (1 + 1e-4) + 1e-6).all()
+    np.testing.assert_allclose((np.asarray(z) + reach) / cell / 2 % 1, 0.5, atol=2e-3)  # centres of a uniform grid
+  np.testing.assert_array_equal(z, latent.z)
+  total = 0  # the digits of all stages, most significant first, count the cells of that grid
+  for n in range(stages):
+    total = total * count + np.asarray(index_to_digits(latent.codes[:, n], levels))
+  np.testing.assert_allclose((total + 0.5) * 2 * cell - reach, latent.z, atol=1e-5)
+  gradient = jax.grad(lambda h: run(h).z.sum())(h)
+  np.testing.assert_allclose(gradient, 1 - (x / reach) ** 2, atol=1e-5)
 
 
-def test_residual_fsq_with_one_stage_is_fsq():
-  h = rng_normal(2, 5, 3)
-  one, plain = (m.apply({}, h, train=True) for m in (ResidualFSQ((5, 4, 3), 1, project=False), FSQ((5, 4, 3), False)))
-  np.testing.assert_array_equal(one.codes[..., 0], plain.codes)
-  np.testing.assert_array_equal(one.z, plain.z)
+def test_residual_fsq_reaches_every_combination_of_codes():
+  levels, stages = (3, 2), 2
+  h = np.stack(np.meshgrid(np.linspace(-4, 4, 400), np.linspace(-4, 4, 400)), -1)
+  codes = ResidualFSQ(levels, stages, project=False).apply({}, jnp.asarray(h, jnp.float32), train=False).codes
+  assert len(set(map(tuple, np.asarray(codes).reshape(-1, stages)))) == 6**stages
 
 
 # -- ema vq

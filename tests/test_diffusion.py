@@ -1,11 +1,25 @@
 """Paths, times, samplers and guidance against closed forms. Order tests run in float64."""
 
+import functools
+
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from latents.diffusion import Euler, Heun, LogitNormal, Uniform, dimension_shift, grid, guide, paths, segments, shift, solve
+from latents.diffusion import (
+  Euler,
+  Heun,
+  LogitNormal,
+  Uniform,
+  dimension_shift,
+  grid,
+  guide,
+  paths,
+  segments,
+  shift,
+  solve,
+)
 
 KEY = jax.random.key(0)
 MEANS, STDS, WEIGHTS = np.array([-1.5, 0.2, 2.0]), np.array([0.3, 0.5, 0.4]), np.array([0.3, 0.5, 0.2])
@@ -81,7 +95,7 @@ def test_dimension_shift_has_the_published_values():
 
 def test_training_times_have_their_distribution():
   tau = np.asarray(LogitNormal(0.5, 1.3)(KEY, 40_000))
-  assert (0 < tau).all() and (tau < 1).all()
+  assert (tau > 0).all() and (tau < 1).all()
   logit = np.log(tau / (1 - tau))
   assert abs(logit.mean() - 0.5) < 0.03
   assert abs(logit.std() - 1.3) < 0.03
@@ -96,25 +110,32 @@ def test_grid_falls_from_one_to_zero():
   assert (np.diff(shifted) < 0).all() and (shifted >= grid(50)).all()
 
 
-def errors(sampler, counts: list[int]) -> np.ndarray:
-  """Root mean square end errors on the mixture's exact field, against RK4 with 4096 steps."""
+@functools.cache
+def reference() -> tuple[np.ndarray, np.ndarray]:
+  """Starts, and their ends on the mixture's exact field by RK4 in 1024 steps (error below 1e-10)."""
   start = np.linspace(-2, 2, 9)
-  x, times = start, np.linspace(1, 0, 4097)
+  x, times = start, np.linspace(1, 0, 1025)
   for now, then in zip(times[:-1], times[1:], strict=True):
     h = then - now
     k1 = mixture_velocity(np, x, now)
     k2 = mixture_velocity(np, x + h / 2 * k1, now + h / 2)
     k3 = mixture_velocity(np, x + h / 2 * k2, now + h / 2)
     x = x + h / 6 * (k1 + 2 * k2 + 2 * k3 + mixture_velocity(np, x + h * k3, then))
+  return start, x
+
+
+def errors(sampler, counts: list[int]) -> np.ndarray:
+  """Root mean square end errors."""
+  start, end = reference()
   with jax.enable_x64(True):
     field = lambda x, tau: mixture_velocity(jnp, x, tau)
     ends = [np.asarray(sampler(field, jnp.asarray(start), grid(n))) for n in counts]
-  return np.array([np.sqrt(np.mean((end - x) ** 2)) for end in ends])
+  return np.array([np.sqrt(np.mean((found - end) ** 2)) for found in ends])
 
 
 @pytest.mark.parametrize(("sampler", "order"), [(Euler(), 1), (Heun(), 2)])
 def test_samplers_have_their_order(sampler, order: int):
-  found = errors(sampler, [128, 256, 512, 1024])
+  found = errors(sampler, [128, 256, 512])
   assert np.abs(np.diff(-np.log2(found)) - order).max() < 0.15
 
 
@@ -128,7 +149,9 @@ def test_a_gaussian_field_ends_at_the_closed_form():
     return (tau - (1 - tau) * s**2) / var * (x - (1 - tau) * m) - m
 
   with jax.enable_x64(True):
-    error = lambda sampler, n: float(np.sqrt(np.mean((sampler(field, jnp.asarray(e), grid(n)) - (m + s * e)) ** 2)))
+    error = lambda sampler, n: float(
+      np.sqrt(np.mean((sampler(field, jnp.asarray(e), grid(n)) - (m + s * e)) ** 2))
+    )
     assert error(Euler(), 32) == pytest.approx(2.0e-2, rel=0.1)
     assert error(Euler(), 256) == pytest.approx(2.6e-3, rel=0.1)
     assert error(Heun(), 256) < 3e-5

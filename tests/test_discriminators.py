@@ -15,6 +15,17 @@ BY_NAME = pytest.mark.parametrize(
 )
 
 
+def normal(*shape: int, seed: int = 0) -> np.ndarray:
+  return np.random.default_rng(seed).normal(size=shape).astype(np.float32)
+
+
+def drawn(net, x) -> dict:
+  """Parameters without compiling the initialisers, which costs more than the test."""
+  tree = jax.eval_shape(lambda x: net.init(KEY, x, train=True), x)
+  leaves, structure = jax.tree.flatten(tree)
+  return jax.tree.unflatten(structure, [0.3 * normal(*leaf.shape, seed=i) for i, leaf in enumerate(leaves)])
+
+
 def count(tree) -> int:
   return sum(x.size for x in jax.tree.leaves(tree))
 
@@ -22,19 +33,22 @@ def count(tree) -> int:
 @BY_NAME
 def test_every_discriminator_gives_finite_logits_and_gradients(make, shape):
   net = make()
-  x = jax.random.normal(KEY, (3, *shape))
-  params = net.init(KEY, x, train=True)
+  x = normal(3, *shape)
+  params = drawn(net, x)
   assert set(params) == {"params"}
   run = jax.jit(lambda p, x: net.apply(p, x, train=True))
   logits = run(params, x)
   assert (logits.shape[0], logits.dtype) == (3, jnp.float32)
-  grad = jax.jit(jax.grad(lambda x: run(params, x).mean()))(x)
+  grad = jax.jit(jax.grad(lambda x: net.apply(params, x, train=True).mean()))(x)
   assert np.isfinite(grad).all()
   assert float(jnp.abs(grad).sum()) > 0
-  np.testing.assert_array_equal(net.apply(params, x, train=False), net.apply(params, x, train=True))
+  resting = jax.jit(lambda p, x: net.apply(p, x, train=False))
+  np.testing.assert_array_equal(resting(params, x), logits)
 
 
-@pytest.mark.parametrize(("layers", "size", "logits"), [(2, 663_361, 62), (3, 2_765_633, 30), (4, 6_960_961, 14)])
+@pytest.mark.parametrize(
+  ("layers", "size", "logits"), [(2, 663_361, 62), (3, 2_765_633, 30), (4, 6_960_961, 14)]
+)
 def test_patchgan_sizes_are_tamings(layers: int, size: int, logits: int):
   net, x = PatchGAN(layers=layers), jnp.zeros((1, 256, 256, 3))
   out, params = jax.eval_shape(lambda x: net.init_with_output(KEY, x, train=True), x)
@@ -44,28 +58,27 @@ def test_patchgan_sizes_are_tamings(layers: int, size: int, logits: int):
 
 def test_patchgan_sees_70_pixels():
   """Without norms, the input gradient of one logit has the size of the receptive field."""
-  net, x = PatchGAN(ch=2, norm="none"), jnp.ones((1, 1, 128, 1)) * jnp.ones((1, 128, 1, 1))
-  params = net.init(KEY, x, train=True)
-  params = jax.tree.map(lambda p: jnp.abs(p) + 0.1, params)  # no cancellation
-  grad = jax.grad(lambda x: net.apply(params, x, train=True)[0, 7, 7, 0])(x)
+  net, x = PatchGAN(ch=2, norm="none"), np.ones((1, 128, 128, 1), np.float32)
+  params = jax.tree.map(lambda p: np.abs(p) + 0.1, drawn(net, x))  # no cancellation
+  grad = jax.jit(jax.grad(lambda x: net.apply(params, x, train=True)[0, 7, 7, 0]))(x)
   rows = np.flatnonzero(np.abs(grad[0, :, :, 0]).sum(1))
   assert rows[-1] - rows[0] + 1 == 70
 
 
 def test_batch_norm_uses_the_batch_and_group_norm_does_not():
-  x = jax.random.normal(KEY, (4, 24, 24, 1))
+  x = normal(4, 24, 24, 1)
   for norm, alone in (("batch", False), ("group", True), ("none", True)):
     net = PatchGAN(ch=4, norm=norm)
-    params = net.init(KEY, x, train=True)
-    one, all_ = net.apply(params, x[:1], train=True), net.apply(params, x, train=True)[:1]
-    assert np.allclose(one, all_, atol=1e-6) is alone
+    params = drawn(net, x)
+    run = jax.jit(lambda x, net=net, params=params: net.apply(params, x, train=True))
+    assert np.allclose(run(x[:1]), run(x)[:1], atol=1e-4) is alone
 
 
 def test_initialisation():
-  params = PatchGAN().init(KEY, jnp.zeros((1, 32, 32, 3)), train=True)["params"]
-  assert float(params["conv2"]["kernel"].std()) == pytest.approx(0.02, rel=0.02)
-  assert float(params["norm3"]["scale"].mean()) == pytest.approx(1, abs=0.005)
-  assert float(params["norm3"]["scale"].std()) == pytest.approx(0.02, rel=0.15)
+  params = jax.jit(lambda x: PatchGAN(layers=1).init(KEY, x, train=True))(jnp.zeros((1, 8, 8, 3)))["params"]
+  assert float(params["conv1"]["kernel"].std()) == pytest.approx(0.02, rel=0.02)
+  assert float(params["norm1"]["scale"].mean()) == pytest.approx(1, abs=0.008)
+  assert float(params["norm1"]["scale"].std()) == pytest.approx(0.02, rel=0.25)
   assert "bias" not in params["conv1"]
   assert "bias" in params["conv0"]
 
@@ -74,6 +87,6 @@ def test_initialisation():
 def test_too_small_signals_name_the_least_size(layers: int, least: int):
   net = PatchGAN(ch=2, layers=layers)
   x = jnp.zeros((1, least, least + 3, 1))
-  assert net.init_with_output(KEY, x, train=True)[0].shape[1] == 1
+  assert jax.eval_shape(lambda x: net.init_with_output(KEY, x, train=True)[0], x).shape[1] == 1
   with pytest.raises(UserError, match=f"at least {least}, got {least - 1}x"):
     net.init(KEY, x[:, 1:], train=True)

@@ -21,13 +21,24 @@ KEY = jax.random.key(0)
 
 
 def normal(*shape: int, seed: int = 0) -> jax.Array:
-  return jax.random.normal(jax.random.key(seed), shape)
+  """Standard normal numbers from numpy: nothing to compile."""
+  return jnp.asarray(np.random.default_rng(seed).normal(size=shape), jnp.float32)
 
 
 def randomise(tree, scale: float = 0.3):
   """Every parameter drawn anew, so that zero-initialised layers take part."""
   leaves, structure = jax.tree.flatten(tree)
   return jax.tree.unflatten(structure, [scale * normal(*x.shape, seed=i) for i, x in enumerate(leaves)])
+
+
+def drawn(module: nn.Module, *args, scale: float = 0.3, **options):
+  """Random parameters of the module's structure, without running its initialisation."""
+  return randomise(jax.eval_shape(lambda *a: module.init(KEY, *a, **options), *args), scale)
+
+
+def first_run(module: nn.Module, *args):
+  """(output, parameters) at initialisation."""
+  return jax.jit(module.init_with_output)(KEY, *args)
 
 
 @pytest.mark.parametrize(("channels", "groups"), [(64, 32), (8, 8), (48, 16), (32, 32)])
@@ -41,14 +52,20 @@ def test_group_norm_is_flax_group_norm(channels: int, groups: int):
 
 def test_norms_match_flax_and_keep_their_dtype():
   x = 1 + normal(2, 5, 16)
-  ours, flax_norm = LayerNorm(), nn.LayerNorm(epsilon=1e-6, use_bias=False, use_scale=False, use_fast_variance=False)
+  ours, flax_norm = (
+    LayerNorm(),
+    nn.LayerNorm(epsilon=1e-6, use_bias=False, use_scale=False, use_fast_variance=False),
+  )
   assert np.abs(ours.apply({}, x) - flax_norm.apply({}, x)).max() < 1e-5
-  y, params = RMSNorm().init_with_output(KEY, x)
+  y, params = first_run(RMSNorm(), x)
   assert np.abs(y - nn.RMSNorm(epsilon=1e-5).apply(params, x)).max() < 1e-5
   half = x.astype(jnp.bfloat16)
-  assert GroupNorm(dtype="bfloat16").init_with_output(KEY, half)[0].dtype == jnp.bfloat16
+  assert first_run(GroupNorm(dtype="bfloat16"), half)[0].dtype == jnp.bfloat16
   # statistics in float32: a large mean does not swamp the deviations as bfloat16 sums would
-  assert np.abs(np.asarray(LayerNorm(dtype="bfloat16").apply({}, half), np.float32) - ours.apply({}, half)).max() < 0.02
+  assert (
+    np.abs(np.asarray(LayerNorm(dtype="bfloat16").apply({}, half), np.float32) - ours.apply({}, half)).max()
+    < 0.02
+  )
 
 
 @pytest.mark.parametrize("axes", [1, 2, 3])
@@ -66,16 +83,18 @@ def test_conv_is_flax_conv(axes: int):
 @pytest.mark.parametrize("shape", [(8, 16), (4, 8, 16), (4, 4, 4, 16)])
 def test_blocks_work_for_any_number_of_axes(shape: tuple[int, ...]):
   x = normal(2, *shape)
-  down = Downsample().init_with_output(KEY, x)[0]
+  down = first_run(Downsample(), x)[0]
   assert down.shape == (2, *[n // 2 for n in shape[:-1]], 16)
-  assert Upsample(8).init_with_output(KEY, x)[0].shape == (2, *[2 * n for n in shape[:-1]], 8)
-  assert AttentionBlock(4).init_with_output(KEY, x)[0].shape == x.shape
-  assert ResBlock(32).init_with_output(KEY, x)[0].shape == (2, *shape[:-1], 32)
+  assert first_run(Upsample(8), x)[0].shape == (2, *[2 * n for n in shape[:-1]], 8)
+  assert first_run(AttentionBlock(4), x)[0].shape == x.shape
+  assert first_run(ResBlock(32), x)[0].shape == (2, *shape[:-1], 32)
 
 
 def test_downsample_pads_bottom_and_right_only():
   x = normal(1, 4, 4, 1)
-  kernel = jnp.zeros((3, 3, 1, 1)).at[0, 0].set(1.0)  # the first tap reads x[2i, 2j]: nothing is padded before it
+  kernel = (
+    jnp.zeros((3, 3, 1, 1)).at[0, 0].set(1.0)
+  )  # the first tap reads x[2i, 2j]: nothing is padded before it
   y = Downsample().apply({"params": {"conv": {"kernel": kernel, "bias": jnp.zeros(1)}}}, x)
   assert np.array_equal(y[0, :, :, 0], x[0, ::2, ::2, 0])
   with pytest.raises(UserError, match=r"\(5, 4\)"):
@@ -84,18 +103,21 @@ def test_downsample_pads_bottom_and_right_only():
 
 def test_res_block_parameters_and_time():
   x, time = normal(2, 4, 4, 8), normal(2, 6, seed=1)
-  names = lambda block, *args: set(block.init(KEY, *args)["params"])
+  names = lambda block, *args: set(drawn(block, *args)["params"])
   plain = {"norm1", "conv1", "norm2", "conv2"}
   assert names(ResBlock(), x) == plain
   assert names(ResBlock(16), x) == plain | {"shortcut"}
-  assert names(ResBlock(), x, time) == plain | {"time"}
-  assert np.array_equal(ResBlock(zero=True).init_with_output(KEY, x)[0], x)
+  assert names(ResBlock(film=True), x, time) == plain | {"time"}
+  assert np.array_equal(first_run(ResBlock(zero=True), x)[0], x)
+  with pytest.raises(UserError, match="cancels an added time"):
+    drawn(ResBlock(), x, time)
+  x = normal(2, 4, 4, 64)
   for film in (False, True):
     block = ResBlock(film=film)
-    params = block.init(KEY, x, time)
-    assert params["params"]["time"]["kernel"].shape == (6, 16 if film else 8)
-    changed = block.apply(params, x, time) - block.apply(params, x, time + 1)
-    assert np.abs(changed).max() > 1e-3
+    params = drawn(block, x, time)
+    assert params["params"]["time"]["kernel"].shape == (6, 128 if film else 64)
+    run = jax.jit(block.apply)
+    assert np.abs(run(params, x, time) - run(params, x, time + 1)).max() > 1e-3
 
 
 def test_attend_is_softmax_attention_and_causal():
@@ -110,7 +132,7 @@ def test_attend_is_softmax_attention_and_causal():
 def test_attention_ignores_masked_keys():
   x, mask = normal(2, 5, 8), jnp.arange(5) < 3
   layer = Attention(2)
-  params = layer.init(KEY, x)
+  params = drawn(layer, x)
   mask = jnp.stack([mask, mask])
   a, b = layer.apply(params, x, mask), layer.apply(params, x.at[:, 3:].set(9.0), mask)
   assert np.abs((a - b)[:, :3]).max() < 1e-6
@@ -120,11 +142,11 @@ def test_attention_ignores_masked_keys():
 
 def test_mlps():
   x = normal(3, 8)
-  assert Mlp(4.0).init(KEY, x)["params"]["fc1"]["kernel"].shape == (8, 32)
+  assert drawn(Mlp(4.0), x)["params"]["fc1"]["kernel"].shape == (8, 32)
   assert swiglu_hidden(768, 256) == 2048
   assert swiglu_hidden(1024, 256) == 2816  # LlamaGen-L
   layer = SwiGLU(16)
-  p = layer.init(KEY, x)["params"]
+  p = drawn(layer, x)["params"]
   expected = (nn.silu(x @ p["gate"]["kernel"]) * (x @ p["up"]["kernel"])) @ p["down"]["kernel"]
   assert np.abs(layer.apply({"params": p}, x) - expected).max() < 1e-5
 
@@ -144,7 +166,7 @@ def test_time_frequencies_are_cosines_first():
   f = frequencies(jnp.array([0.0, 3.0]), 4)
   assert np.allclose(f[0], [1, 1, 0, 0])
   assert np.allclose(f[1], [np.cos(3), np.cos(0.03), np.sin(3), np.sin(0.03)], atol=1e-6)
-  assert TimeEmbedding(6).init_with_output(KEY, jnp.zeros(2))[0].shape == (2, 6)
+  assert first_run(TimeEmbedding(6), jnp.zeros(2))[0].shape == (2, 6)
 
 
 @pytest.mark.parametrize("shape", [(12, 3), (4, 8, 3), (2, 4, 6, 3)])

@@ -73,7 +73,9 @@ class DiT(nn.Module):
     if self.classes:
       label = jnp.full(t.shape, self.classes, jnp.int32) if cond is None else cond
       init = nn.initializers.normal(0.02)
-      c = c + nn.Embed(self.classes + 1, self.width, dtype=self.dtype, embedding_init=init, name="label")(label)
+      c = c + nn.Embed(self.classes + 1, self.width, dtype=self.dtype, embedding_init=init, name="label")(
+        label
+      )
     h, c = constrain(h), constrain(c)
     block = nn.remat(Block) if self.remat == "block" else Block
     for i in range(self.depth):

@@ -18,7 +18,9 @@ from latents.nn.position import sincos
 from latents.nn.sharding import constrain
 from latents.types import Array
 
-Cache = tuple[tuple[Array, Array], ...]  # per block: keys and values [B,L,heads,F], zeros where not yet written
+Cache = tuple[
+  tuple[Array, Array], ...
+]  # per block: keys and values [B,L,heads,F], zeros where not yet written
 
 
 class CausalBlock(nn.Module):

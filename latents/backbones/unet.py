@@ -44,7 +44,9 @@ class UNet(nn.Module):
     if self.classes:
       label = jnp.full(t.shape, self.classes, jnp.int32) if cond is None else cond
       init = nn.initializers.normal(0.02)
-      c = c + nn.Embed(self.classes + 1, 4 * self.ch, dtype=self.dtype, embedding_init=init, name="label")(label)
+      c = c + nn.Embed(self.classes + 1, 4 * self.ch, dtype=self.dtype, embedding_init=init, name="label")(
+        label
+      )
     return constrain(c)
 
   @nn.compact

@@ -13,26 +13,22 @@ from latents.types import Array, Latent
 EPS = 1e-3  # the paper's 1 - eps; vector-quantize-pytorch >= 1.7 has 1 + eps: the codes differ only next to a border
 
 
-def check_levels(levels: tuple[int, ...]) -> tuple[int, ...]:
-  """The levels, or a UserError. Two levels are refused: the paper's shift artanh(o/h) has no value there."""
-  if not levels or min(levels) < 3:
-    raise UserError(f"FSQ needs at least 3 levels in every channel, not {levels}")
+def check_levels(levels: tuple[int, ...], least: int = 3) -> tuple[int, ...]:
+  """The levels, or a UserError. FSQ refuses two levels: the paper's shift artanh(o/h) has no value there."""
+  if not levels or min(levels) < least:
+    raise UserError(f"every channel needs at least {least} levels, not {levels}")
   if math.prod(levels) >= 2**31:
     raise UserError(f"FSQ levels {levels} give {math.prod(levels)} codes, more than an int32 index holds")
   return levels
 
 
-def bound(z: Array, levels: tuple[int, ...], linear: bool = False) -> Array:
-  """[...,d] -> [...,d]: section 3.1; integers after rounding run from -(L//2) to (L-1)//2; bound(0) = 0.
-
-  linear: clip(., -1, 1) in place of tanh.
-  """
+def bound(z: Array, levels: tuple[int, ...]) -> Array:
+  """[...,d] -> [...,d]: section 3.1; integers after rounding run from -(L//2) to (L-1)//2; bound(0) = 0."""
   count = np.asarray(levels, np.float64)
   half = (count - 1) * (1 - EPS) / 2
   offset = np.where(count % 2 == 0, 0.5, 0.0)
-  shift = (offset / half if linear else np.arctanh(offset / half)).astype(np.float32)
-  squashed = jnp.clip(z + shift, -1.0, 1.0) if linear else jnp.tanh(z + shift)
-  return squashed * half.astype(np.float32) - offset.astype(np.float32)
+  shift = np.arctanh(offset / half).astype(np.float32)
+  return jnp.tanh(z + shift) * half.astype(np.float32) - offset.astype(np.float32)
 
 
 def digits_to_index(digits: Array, levels: tuple[int, ...]) -> Array:
@@ -53,10 +49,10 @@ def digits_to_value(digits: Array, levels: tuple[int, ...]) -> Array:
   return (digits - half.astype(np.int32)).astype(jnp.float32) * (1.0 / half).astype(np.float32)
 
 
-def quantise(z: Array, levels: tuple[int, ...], linear: bool = False) -> tuple[Array, Array]:
+def quantise(z: Array, levels: tuple[int, ...]) -> tuple[Array, Array]:
   """[...,d] -> digits [...,d] int32 and values [...,d], whose derivative is that of bound(z) / (L//2)."""
   half = np.asarray(levels) // 2
-  b = bound(z, levels, linear)
+  b = bound(z, levels)
   digits = jnp.round(jax.lax.stop_gradient(b)).astype(jnp.int32) + half.astype(np.int32)
   return digits, straight_through(b * (1.0 / half).astype(np.float32), digits_to_value(digits, levels))
 

@@ -14,8 +14,8 @@ them to [-1,1] on the device), "label" int32 [b] if there are labels, "index" in
 "stored" [b,*s,..] in place of "x".
 
 A new source is one file with one frozen dataclass, a line in `spec.KINDS` and a line in tests/members.py.
-Bad input raises `latents.errors.UserError`. Nothing here imports JAX: worker processes start fast and never
-touch an accelerator.
+Bad input raises `latents.errors.UserError`. Nothing here uses JAX: batches are numpy, and worker processes
+never touch an accelerator.
 """
 
 from latents.data.audio import Audio

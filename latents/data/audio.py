@@ -3,6 +3,7 @@
 import dataclasses
 import functools
 import io
+import itertools
 import math
 import os
 import zipfile
@@ -37,16 +38,19 @@ class Audio(Source):
 
   @property
   def shape(self) -> tuple[int, ...]:
+    """[length, 1]."""
     return (self.length, 1)
 
   @functools.cached_property
   def listing(self) -> Listing:
+    """The files of both splits; read once."""
     if os.path.isdir(self.path):
       return list_folder(self.path, EXTENSIONS, "audio files")
     return arrange(self.path, members(self.path), "audio files")
 
   @functools.cached_property
   def names(self) -> tuple[str, ...]:
+    """The label names."""
     if self.listing.names:
       return self.listing.names
     files = self.listing.train + self.listing.test
@@ -54,16 +58,20 @@ class Audio(Source):
     return tuple(sorted(found)) if 1 < len(found) < len(files) and "" not in found else ()
 
   def records(self, split: Split) -> Records:
+    """As `Source.records`."""
+    names = self.listing.files(split)
     files = Files(self.path)
     parts: list[tuple[str, int, int]] = []  # (file, first frame, frames) at the file's own rate
     skipped = []
-    for name in self.listing.files(split):
+    for name in names:
       try:
         parts.extend((name, *part) for part in cut(*files.info(name), self.length, self.rate))
       except Broken as error:
         skipped.append(f"{name} ({error})")
     if not parts:
-      raise UserError(f"no usable audio for the {split} split in {self.path}{': ' + skipped[0] if skipped else ''}")
+      raise UserError(
+        f"no usable audio for the {split} split in {self.path}{': ' + skipped[0] if skipped else ''}"
+      )
     warn_skipped(self.path, skipped)
     return Decoded(len(parts), functools.partial(self.read, files, parts), skipped)
 
@@ -73,10 +81,12 @@ class Audio(Source):
     wave = loudness(files.read(name, start, frames, self.rate), self.normalize)
     if not self.names:
       return {"x": wave[:, None]}
-    word = self.names[label] if (label := self.listing.label(name)) is not None else prefix(name)
-    return {"x": wave[:, None], "label": np.int32(self.names.index(word))}
+    label = self.listing.label(name)
+    label = self.names.index(prefix(name)) if label is None else label
+    return {"x": wave[:, None], "label": np.int32(label)}
 
   def augment(self, example: Example, rng: np.random.Generator, train: bool) -> Example:
+    """Pads or crops to `length`."""
     x = example["x"]
     spare = len(x) - self.length
     if spare < 0:
@@ -93,6 +103,7 @@ class Files:
     self.zip = None if os.path.isdir(path) else zipfile.ZipFile(path)
 
   def open(self, name: str) -> Any:
+    """What soundfile can open: a path, or a zip member in memory. Raises Broken."""
     if self.zip is None:
       return os.path.join(self.path, name)
     if self.zip.getinfo(name).file_size > MEMBER:
@@ -100,7 +111,7 @@ class Files:
     try:
       with self.zip.open(name) as member:
         data = member.read(MEMBER + 1)  # the stated size can lie
-    except Exception as error:  # zlib, struct, CRC, encryption and unknown methods each raise their own
+    except Exception as error:
       raise Broken("corrupt zip member") from error
     if len(data) > MEMBER:
       raise Broken(f"unpacks to more than {MEMBER >> 20} MiB")
@@ -152,7 +163,12 @@ def members(path: str) -> list[str]:
 def safe(name: str) -> bool:
   """Neither absolute, nor upwards, nor hidden (such as __MACOSX/._x.wav)."""
   parts = name.split("/")
-  return not name.startswith("/") and "\\" not in name and ":" not in name and not any(p[:1] in (".", "") for p in parts)
+  return (
+    not name.startswith("/")
+    and "\\" not in name
+    and ":" not in name
+    and not any(p[:1] in (".", "") for p in parts)
+  )
 
 
 def prefix(name: str) -> str:
@@ -167,7 +183,7 @@ def cut(frames: int, own: int, length: int, rate: int) -> list[tuple[int, int]]:
   unit = length * own / rate
   count = 1 if frames <= 4 * unit else math.ceil(frames / (2 * unit))
   edges = [round(frames * k / count) for k in range(count + 1)]
-  return [(a, b - a) for a, b in zip(edges, edges[1:], strict=False)]
+  return [(a, b - a) for a, b in itertools.pairwise(edges)]
 
 
 def loudness(wave: np.ndarray, how: str) -> np.ndarray:

@@ -93,6 +93,7 @@ def write_arrays(
 
 
 def create(path: str, shape: tuple[int, ...], dtype: np.dtype[Any]) -> Any:
+  """A new memory-mapped .npy file."""
   return np.lib.format.open_memmap(path, mode="w+", dtype=dtype, shape=shape)
 
 
@@ -125,13 +126,16 @@ class CachedLatents(Source):
 
   @property
   def names(self) -> tuple[str, ...]:
+    """The label names."""
     return tuple(self.manifest["names"])
 
   @property
   def statistics(self) -> dict[str, Any]:
+    """Of the first stage, as written."""
     return self.manifest["statistics"]
 
   def records(self, split: Split) -> Records:
+    """As `Source.records`."""
     manifest = read_manifest(self.folder, split, self.fingerprint)
     shape = (manifest["count"], 2, *manifest["shape"])
     arrays = {"stored": open_array(os.path.join(self.folder, split, "stored.npy"), shape, manifest["dtype"])}
@@ -140,10 +144,12 @@ class CachedLatents(Source):
     return Arrays(**arrays)
 
   def augment(self, example: Example, rng: np.random.Generator, train: bool) -> Example:
+    """One of the two mirrored copies."""
     return {**example, "stored": example["stored"][int(rng.integers(2)) if train and self.flip else 0]}
 
 
 def read_manifest(folder: str, split: Split, fingerprint: str) -> dict[str, Any]:
+  """The checked manifest of a split. Raises UserError."""
   path = os.path.join(folder, split, "manifest.json")
   try:
     with open(path) as file:
@@ -159,7 +165,9 @@ def read_manifest(folder: str, split: Split, fingerprint: str) -> dict[str, Any]
     raise UserError(f"{path} is not a manifest of a latent cache (format {FORMAT})")
   if fingerprint and manifest["fingerprint"] != fingerprint:
     found = manifest["fingerprint"]
-    raise UserError(f"the latent cache in {folder} comes from another first stage ({found}, not {fingerprint})")
+    raise UserError(
+      f"the latent cache in {folder} comes from another first stage ({found}, not {fingerprint})"
+    )
   return manifest
 
 

@@ -19,13 +19,16 @@ class Digits(Source):
 
   @property
   def shape(self) -> tuple[int, ...]:
+    """[H,W,C] after the crop."""
     return (self.size, self.size, 1)
 
   @property
   def names(self) -> tuple[str, ...]:
+    """The label names."""
     return tuple("0123456789")
 
   def records(self, split: Split) -> Records:
+    """As `Source.records`."""
     x, label, test = digits(self.size)
     rows = test if split == "test" else ~test
     return Arrays(x=x[rows], label=label[rows])

@@ -8,7 +8,7 @@ import numpy as np
 
 from latents.data.images import EXTENSIONS, check_all, crop_and_flip, read_image
 from latents.data.listing import Listing, list_folder
-from latents.data.source import Decoded, Example, Records, Source, Split, warn_skipped
+from latents.data.source import Broken, Decoded, Example, Records, Source, Split, warn_skipped
 from latents.errors import UserError
 
 
@@ -30,17 +30,21 @@ class Folder(Source):
 
   @property
   def shape(self) -> tuple[int, ...]:
+    """[H,W,C] after the crop."""
     return (self.size, self.size, self.channels)
 
   @functools.cached_property
   def listing(self) -> Listing:
+    """The files of both splits; read once."""
     return list_folder(self.path, EXTENSIONS, "image files")
 
   @property
   def names(self) -> tuple[str, ...]:
+    """The label names."""
     return self.listing.names
 
   def records(self, split: Split) -> Records:
+    """As `Source.records`."""
     files = self.listing.files(split)
     checks = check_all([os.path.join(self.path, name) for name in files])
     kept, skipped = [], []
@@ -60,9 +64,13 @@ class Folder(Source):
 
   def read(self, names: list[str], label: list[int | None], i: int) -> Example:
     """Record i: "x" uint8 [H,W,C] before the crop, and "label" where there are labels."""
-    path = os.path.join(self.path, names[i])
-    x = read_image(path, self.channels, self.size if self.resize else None)
-    return {"x": x} if label[i] is None else {"x": x, "label": np.int32(label[i])}
+    path, number = os.path.join(self.path, names[i]), label[i]
+    try:
+      x = read_image(path, self.channels, self.size if self.resize else None)
+    except Broken as error:
+      raise Broken(f"{names[i]} ({error})") from error
+    return {"x": x} if number is None else {"x": x, "label": np.int32(number)}
 
   def augment(self, example: Example, rng: np.random.Generator, train: bool) -> Example:
+    """As `Source.augment`: a random crop (and mirror image) in training."""
     return crop_and_flip(example, self.size, rng, train, self.flip)

@@ -27,7 +27,7 @@ def open_image(file: Any) -> Image.Image:
     width, height = image.size
   except Image.DecompressionBombError as error:
     raise Broken("more pixels than the limit") from error
-  except Exception as error:  # the format plugins of PIL raise whatever a bad byte leads them to
+  except Exception as error:
     raise Broken("not a readable image") from error
   if width * height > PIXELS:
     raise Broken(f"{width} x {height} is more than {PIXELS // 1_000_000} million pixels")
@@ -41,7 +41,7 @@ def load(image: Image.Image) -> Image.Image:
   try:
     image.load()
     return image
-  except Exception as error:  # as in open_image
+  except Exception as error:
     raise Broken("truncated or corrupt") from error
 
 
@@ -84,9 +84,7 @@ def resize_short(image: Image.Image, short: int) -> Image.Image:
   return image if size == image.size else image.resize(size, Image.Resampling.BICUBIC)
 
 
-def crop_and_flip(
-  example: Example, size: int, rng: np.random.Generator, train: bool, flip: bool
-) -> Example:
+def crop_and_flip(example: Example, size: int, rng: np.random.Generator, train: bool, flip: bool) -> Example:
   """Crops "x" [H,W,C] to [size,size,C]: anywhere when `train`, else the centre; mirrors half of the
   training examples when `flip`."""
   x = example["x"]
@@ -126,9 +124,9 @@ def whole(path: str) -> bool:
   return b"\xff\xd9" in tail or b"IEND" in tail
 
 
-@functools.lru_cache(maxsize=None)
+@functools.cache
 def checked(path: str, size: int, changed: int, thorough: bool) -> tuple[str, tuple[int, int]]:
-  """`check`, once for each state (bytes, time of change) of a file: train and test look through one folder."""
+  """`check`, once for each state (bytes, time of change) of a file: both splits look through one folder."""
   return check(path, thorough)
 
 

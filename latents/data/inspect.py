@@ -39,7 +39,12 @@ def inspect(source: Source, out: str, *, seed: int = 0, shown: int = 32) -> dict
   if source.names and "label" in first:
     found = np.bincount(np.concatenate([batch["label"] for batch in drawn]), minlength=source.classes)
     result["labels"] = {name: int(n) for name, n in zip(source.names, found, strict=True)}
-  for name, value in (("mean", x.mean(axes)), ("std", x.std(axes)), ("min", x.min(axes)), ("max", x.max(axes))):
+  for name, value in (
+    ("mean", x.mean(axes)),
+    ("std", x.std(axes)),
+    ("min", x.min(axes)),
+    ("max", x.max(axes)),
+  ):
     result[name] = [round(float(v), 6) for v in value]
   return result
 

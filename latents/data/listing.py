@@ -21,6 +21,7 @@ class Listing:
   split_folders: bool  # whether the first folder of a path is its split
 
   def files(self, split: Split) -> tuple[str, ...]:
+    """The relative paths of a split."""
     return self.train if split == "train" else self.test
 
   def label(self, name: str) -> int | None:
@@ -43,6 +44,7 @@ def list_folder(root: str, extensions: tuple[str, ...], what: str) -> Listing:
 
 
 def walk(root: str, extensions: tuple[str, ...]) -> Iterable[str]:
+  """The relative paths below a folder, in no order."""
   for folder, folders, names in os.walk(root):
     folders[:] = [name for name in folders if not name.startswith(".")]
     for name in names:

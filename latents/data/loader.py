@@ -38,6 +38,7 @@ class Batches(Iterator[dict[str, np.ndarray]]):
       raise UserError(str(error)) from error
 
   def close(self) -> None:
+    """Ends the threads and worker processes."""
     self.iterator.close()
 
   def __enter__(self) -> "Batches":
@@ -62,7 +63,7 @@ def batches(
   """The endless shuffled stream from step `start`: x [b,*S,C] uint8 or float32, label int32 [b] if the source
   has labels, index int32 [b] (of the example in its split).
 
-  `batch` is the global size; process p gets the rows [p b, (p+1) b) with b = batch / processes. Every epoch is
+  `batch` is the global size; process p gets rows [p b, (p+1) b) with b = batch / processes. Every epoch is
   a fresh permutation; batches run across the seams. Without `train` nothing is augmented. With workers > 0
   that many processes decode (the caller's main module must be importable: `if __name__ == "__main__"`).
   """
@@ -128,6 +129,7 @@ class Steps:
 
   @functools.cached_property
   def records(self) -> Records:
+    """Opened when first asked for, in the process that asks."""
     return opened(self.source, self.split)
 
   def __getstate__(self) -> dict[str, Any]:
@@ -136,6 +138,8 @@ class Steps:
 
 
 class Training(Steps):
+  """Shuffled, augmented, endless."""
+
   def __init__(self, source: Source, split: Split, block: tuple[int, int, int], seed: int, train: bool):
     super().__init__(source, split, block)
     self.seed, self.train = seed, train
@@ -153,11 +157,15 @@ class Training(Steps):
       index[chosen] = permutation(len(self.records), self.seed, int(epoch))[offsets[chosen]]
     rng = Keyed(self.seed)
     get, augment, train = self.records.__getitem__, self.source.augment, self.train
-    examples = [augment(get(i), rng.at(g), train) for i, g in zip(index.tolist(), places.tolist(), strict=True)]
+    examples = [
+      augment(get(i), rng.at(g), train) for i, g in zip(index.tolist(), places.tolist(), strict=True)
+    ]
     return stack(examples, self.source.keys) | {"index": index.astype(np.int32)}
 
 
 class Evaluation(Steps):
+  """In order, once, padded."""
+
   def __init__(self, source: Source, split: Split, block: tuple[int, int, int], count: int):
     super().__init__(source, split, block)
     self.count = count
@@ -188,6 +196,7 @@ class Keyed:
     self.state: Any = self.bits.state
 
   def at(self, place: int) -> np.random.Generator:
+    """The generator, at the start of the stream of a position."""
     self.state["state"]["counter"][:] = (0, 0, place, 0)
     self.bits.state = self.state
     return self.generator

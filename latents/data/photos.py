@@ -33,9 +33,11 @@ class Photos(Source):
 
   @property
   def shape(self) -> tuple[int, ...]:
+    """[H,W,C] after the crop."""
     return (self.size, self.size, 3)
 
   def records(self, split: Split) -> Records:
+    """As `Source.records`."""
     photographs = [photograph(name) for name in PHOTOGRAPHS[split]]
     if min(min(image.size) for image in photographs) < self.size:
       raise UserError(f"photos: size {self.size} is larger than the smallest photograph (300 pixels)")
@@ -45,6 +47,7 @@ class Photos(Source):
     return Decoded(len(tiles), lambda i: {"x": tiles[i]})
 
   def augment(self, example: Example, rng: np.random.Generator, train: bool) -> Example:
+    """As `Source.augment`: a random crop (and mirror image) in training."""
     return crop_and_flip(example, self.size, rng, train, self.flip)
 
 
@@ -54,7 +57,7 @@ def window(photographs: list[Image.Image], size: int, i: int) -> Example:
   image = photographs[i % len(photographs)]
   short = min(image.size)
   wide = min(size + size // 4, short)
-  side = int(round(np.exp(rng.uniform(np.log(wide), np.log(short)))))
+  side = round(float(np.exp(rng.uniform(np.log(wide), np.log(short)))))
   left, top = (int(rng.integers(extent - side + 1)) for extent in image.size)
   box = (left, top, left + side, top + side)
   return {"x": np.asarray(image.resize((wide, wide), Image.Resampling.BICUBIC, box=box))}
@@ -74,7 +77,7 @@ def tiled(image: Image.Image, size: int) -> list[np.ndarray]:
   return tiles
 
 
-@functools.lru_cache(maxsize=None)
+@functools.cache
 def photograph(name: str) -> Image.Image:
   """An RGB photograph by file name. Raises UserError when the wheels on this machine lack it."""
   for package, folder in (("skimage", "data"), ("sklearn", "datasets/images")):

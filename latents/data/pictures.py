@@ -54,7 +54,9 @@ def save_png(array: np.ndarray, path: str | os.PathLike[str]) -> None:
     raise
 
 
-def load_image(path: str | os.PathLike[str], size: int | Sequence[int] | None = None, channels: int = 3) -> np.ndarray:
+def load_image(
+  path: str | os.PathLike[str], size: int | Sequence[int] | None = None, channels: int = 3
+) -> np.ndarray:
   """One picture -> float32 [H,W,C] in [-1,1], C = channels (1 or 3).
 
   size: None keeps the picture; a side (or height, width) resizes it to cover that and crops the centre.
@@ -72,7 +74,7 @@ def load_image(path: str | os.PathLike[str], size: int | Sequence[int] | None = 
 
 
 def cover(x: np.ndarray, height: int, width: int) -> np.ndarray:
-  """uint8 [H,W,C] -> uint8 [height,width,C]: resized to cover that, keeping the aspect, then centre-cropped."""
+  """uint8 [H,W,C] -> uint8 [height,width,C]: resized to cover that, aspect kept, then centre-cropped."""
   ratio = max(height / x.shape[0], width / x.shape[1])
   image = Image.fromarray(x[..., 0] if x.shape[-1] == 1 else x)
   image = resize_short(image, round(ratio * min(image.size)))
@@ -113,6 +115,8 @@ def waveform(wave: np.ndarray, height: int = 64, width: int = 256) -> np.ndarray
 
 def heat(level: np.ndarray) -> np.ndarray:
   """[..] in [0,1] -> uint8 [..,3], black over purple and orange to pale yellow, evenly brighter."""
-  stops = np.array([[0, 0, 4], [65, 15, 117], [158, 47, 127], [241, 96, 93], [254, 190, 130], [252, 253, 191]])
+  stops = np.array(
+    [[0, 0, 4], [65, 15, 117], [158, 47, 127], [241, 96, 93], [254, 190, 130], [252, 253, 191]]
+  )
   places = np.linspace(0, 1, len(stops))
   return np.stack([np.interp(level, places, stops[:, c]) for c in range(3)], -1).round().astype(np.uint8)

@@ -36,7 +36,9 @@ def prepare(folder: str, name: str, out_dir: str) -> dict[str, Any]:
   kept, skipped = sift(listing)
   for split in ("train", "test"):
     if not kept[split]:
-      raise UserError(f"no usable image for the {split} split in {folder}{': ' + skipped[0] if skipped else ''}")
+      raise UserError(
+        f"no usable image for the {split} split in {folder}{': ' + skipped[0] if skipped else ''}"
+      )
   try:
     os.makedirs(out_dir, exist_ok=True)
     temporary = tempfile.mkdtemp(prefix=f".{name}-", dir=out_dir)
@@ -73,7 +75,10 @@ def write(
   """Runs the TFDS builder; what breaks on the way is added to `skipped`. Returns the examples per split."""
   import tensorflow_datasets as tfds
 
-  features: dict[str, Any] = {"image": tfds.features.Image(shape=(None, None, 3)), "name": tfds.features.Text()}
+  features: dict[str, Any] = {
+    "image": tfds.features.Image(shape=(None, None, 3)),
+    "name": tfds.features.Text(),
+  }
   if listing.names:
     features["label"] = tfds.features.ClassLabel(names=list(listing.names))
 
@@ -86,7 +91,7 @@ def write(
         continue
       yield file, example | ({"label": listing.label(file)} if listing.names else {})
 
-  class Builder(tfds.core.GeneratorBasedBuilder, skip_registration=True):
+  class Builder(tfds.core.GeneratorBasedBuilder, skip_registration=True):  # pyright: ignore
     VERSION = tfds.core.Version("1.0.0")
 
     def _info(self) -> Any:
@@ -115,7 +120,12 @@ def encoded(path: str) -> bytes:
   """The file's own bytes where every reader shows them alike, else a PNG. Raises Broken."""
   with open_image(path) as image:
     upright = image.getexif().get(0x0112, 1) == 1
-    if image.format in ("JPEG", "PNG") and image.mode in ("L", "RGB") and upright and "transparency" not in image.info:
+    if (
+      image.format in ("JPEG", "PNG")
+      and image.mode in ("L", "RGB")
+      and upright
+      and "transparency" not in image.info
+    ):
       with open(path, "rb") as file:
         return file.read()
     picture = eight_bit(ImageOps.exif_transpose(load(image)), 3)

@@ -28,13 +28,16 @@ class Shapes(Source):
 
   @property
   def shape(self) -> tuple[int, ...]:
+    """[H,W,C] after the crop."""
     return (self.size, self.size, 3)
 
   @property
   def names(self) -> tuple[str, ...]:
+    """The label names."""
     return SHAPES
 
   def records(self, split: Split) -> Records:
+    """As `Source.records`."""
     count = self.count if split == "train" else self.test
     return Decoded(count, functools.partial(draw, SEEDS[split], self.size))
 
@@ -50,8 +53,10 @@ def draw(seed: int, size: int, i: int) -> Example:
   behind = texture(rng, size, hue)
   grid = (np.arange(size, dtype=np.float32) + 0.5) * (2 / size) - 1
   right, down = np.meshgrid(grid, grid)
-  cast = 0.22 * scale * np.array([[0, 0], [np.cos(light), np.sin(light)]])[..., None, None]
-  centre = np.float32(np.array([x, y])[None, :, None, None] + cast)  # of the object and of its shadow
+  cast = 0.22 * scale * np.array([[0, 0], [np.cos(light), np.sin(light)]])[..., None, None]  # off the light
+  centre = (np.array([x, y])[None, :, None, None] + cast).astype(
+    np.float32
+  )  # of the object and of its shadow
   distance, shadow = place(kind, right - centre[:, 0], down - centre[:, 1], scale, turn)
   behind = behind * (1 - 0.6 * smooth(0.14 * scale, -0.2 * scale, shadow))[..., None]
   front = shade(distance, scale, light, colour(hue, 0.82, 0.9), 2 / size)
@@ -85,7 +90,7 @@ def outline(kind: int, x: np.ndarray, y: np.ndarray) -> np.ndarray:
       return polygon(corners(SHAPES[kind]), x, y) - 0.06
 
 
-@functools.lru_cache(maxsize=None)
+@functools.cache
 def corners(name: str) -> tuple[tuple[float, float], ...]:
   """The corners of a polygon, in order, y downwards."""
   match name:
@@ -99,12 +104,20 @@ def corners(name: str) -> tuple[tuple[float, float], ...]:
       points = list(zip(radii * np.cos(angles), radii * np.sin(angles), strict=True))
     case "cross":
       a, b = 0.28, 0.9
-      points = [(-a, -b), (a, -b), (a, -a), (b, -a), (b, a), (a, a), (a, b), (-a, b), (-a, a), (-b, a), (-b, -a), (-a, -a)]
+      arm = [(-a, -b), (a, -b), (a, -a)]  # and the same three corners a quarter turn on, and on
+      points = [p for k in range(4) for p in quarter(arm, k)]
     case _:  # the heart: x = 16 sin^3 t, y = 13 cos t - 5 cos 2t - 2 cos 3t - cos 4t
       t = 2 * np.pi * np.arange(40) / 40
       up = 13 * np.cos(t) - 5 * np.cos(2 * t) - 2 * np.cos(3 * t) - np.cos(4 * t)
       points = list(zip(np.sin(t) ** 3 * 0.9, -(up + 2.5) / 17.0, strict=True))
   return tuple((float(x), float(y)) for x, y in points)
+
+
+def quarter(points: list[tuple[float, float]], turns: int) -> list[tuple[float, float]]:
+  """The points after so many quarter turns, clockwise on the screen."""
+  for _ in range(turns):
+    points = [(-y, x) for x, y in points]
+  return points
 
 
 def polygon(points: tuple[tuple[float, float], ...], x: np.ndarray, y: np.ndarray) -> np.ndarray:
@@ -149,7 +162,9 @@ def texture(rng: np.random.Generator, size: int, hue: float) -> np.ndarray:
   dark = colour(around, rng.uniform(0.25, 0.6), rng.uniform(0.12, 0.3))
   middle = colour(around + rng.uniform(-0.1, 0.1), rng.uniform(0.2, 0.55), rng.uniform(0.4, 0.6))
   bright = colour(around + rng.uniform(-0.2, 0.2), rng.uniform(0.08, 0.35), rng.uniform(0.72, 0.92))
-  return np.where(noise < 0.5, dark + (middle - dark) * 2 * noise, middle + (bright - middle) * (2 * noise - 1))
+  return np.where(
+    noise < 0.5, dark + (middle - dark) * 2 * noise, middle + (bright - middle) * (2 * noise - 1)
+  )
 
 
 def colour(hue: float, saturation: float, value: float) -> np.ndarray:

@@ -1,4 +1,4 @@
-"""A source by a short text, for the command line: digits, shapes, photos, folder:PATH, tfds:NAME, audio:PATH."""
+"""A source by a short text: digits, shapes, photos, folder:PATH, tfds:NAME, audio:PATH."""
 
 import dataclasses
 import os
@@ -31,7 +31,9 @@ def source(spec: str, **options: Any) -> Source:
   """
   word, _, rest = spec.partition(":")
   if word not in KINDS:
-    known = ", ".join(name if field is None else f"{name}:{field.upper()}" for name, (_, field) in KINDS.items())
+    known = ", ".join(
+      name if field is None else f"{name}:{field.upper()}" for name, (_, field) in KINDS.items()
+    )
     raise UserError(f"unknown data source {spec!r}{nearest(word, KINDS)}: one of {known}")
   kind, field = KINDS[word]
   if field is None and rest:

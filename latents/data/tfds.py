@@ -34,10 +34,12 @@ class Tfds(Source):
 
   @property
   def shape(self) -> tuple[int, ...]:
+    """[H,W,C] after the crop."""
     return (self.size, self.size, self.channels)
 
   @functools.cached_property
   def folder(self) -> str:
+    """Where the data set lies; looked for once."""
     return find(self.name, self.data_dir)
 
   @functools.cached_property
@@ -47,13 +49,16 @@ class Tfds(Source):
 
   @property
   def names(self) -> tuple[str, ...]:
+    """The label names."""
     return self.features[2]
 
   @property
   def classes(self) -> int:
+    """The number of labels, declared or read."""
     return len(self.names) if self.labels is None else self.labels
 
   def records(self, split: Split) -> Records:
+    """As `Source.records`."""
     if self.labels not in (None, len(self.names)):
       raise UserError(f"the data set in {self.folder} has {len(self.names)} labels, not {self.labels}")
     import tensorflow_datasets as tfds  # two seconds, which other sources need not wait
@@ -62,7 +67,7 @@ class Tfds(Source):
       builder = tfds.builder_from_directory(self.folder)
       name = pick_split(split, builder.info.splits, self.folder)
       skip: Any = {self.features[0]: tfds.decode.SkipDecoding()}
-      data = builder.as_data_source(split=name, decoders=skip)
+      data: Any = builder.as_data_source(split=name, decoders=skip)  # pyright: ignore[reportCallIssue]
     except (OSError, ValueError, KeyError, NotImplementedError) as error:
       raise UserError(f"cannot read the TFDS data set in {self.folder}: {first_line(error)}") from error
     if not len(data):
@@ -70,6 +75,7 @@ class Tfds(Source):
     return Decoded(len(data), functools.partial(self.read, data))
 
   def read(self, data: Any, i: int) -> Example:
+    """Record i: "x" uint8 [H,W,C] before the crop, and "label" where there are labels."""
     image, label, _ = self.features
     record = data[i]
     try:
@@ -81,6 +87,7 @@ class Tfds(Source):
     return {"x": x, "label": np.int32(record[label])} if label else {"x": x}
 
   def augment(self, example: Example, rng: np.random.Generator, train: bool) -> Example:
+    """As `Source.augment`: a random crop (and mirror image) in training."""
     return crop_and_flip(example, self.size, rng, train, self.flip)
 
 
@@ -101,15 +108,20 @@ def find(name: str, data_dir: str | None) -> str:
   if match.group(3):
     versions = [v for v in versions if v == match.group(3)]
   if not versions:
-    known = [n for n in (os.listdir(base) if os.path.isdir(base) else []) if os.path.isdir(os.path.join(base, n))]
+    known = [
+      n for n in (os.listdir(base) if os.path.isdir(base) else []) if os.path.isdir(os.path.join(base, n))
+    ]
     raise UserError(f"no TFDS data set {name} in {folder}{nearest(parts[0], known)}")
   return os.path.join(folder, versions[-1])
 
 
 def below(folder: str) -> list[str]:
+  """The version folders in a folder."""
   names = os.listdir(folder) if os.path.isdir(folder) else []
   wanted = re.compile(r"\d+\.\d+\.\d+")
-  return [n for n in names if wanted.fullmatch(n) and os.path.exists(os.path.join(folder, n, "dataset_info.json"))]
+  return [
+    n for n in names if wanted.fullmatch(n) and os.path.exists(os.path.join(folder, n, "dataset_info.json"))
+  ]
 
 
 def read_features(folder: str) -> tuple[str, str | None, tuple[str, ...]]:
@@ -123,7 +135,9 @@ def read_features(folder: str) -> tuple[str, str | None, tuple[str, ...]]:
     raise UserError(f"cannot read the TFDS data set in {folder}: {first_line(error)}") from error
   if info.get("fileFormat") != "array_record":
     form = info.get("fileFormat", "tfrecord")
-    raise UserError(f"{folder} holds {form} files, which need TensorFlow; prepare it with file_format='array_record'")
+    raise UserError(
+      f"{folder} holds {form} files, which need TensorFlow; prepare it with file_format='array_record'"
+    )
   kinds = {key: value.get("pythonClassName", "").rsplit(".", 1)[-1] for key, value in features.items()}
   image = next((key for key, kind in kinds.items() if kind == "Image"), None)
   if image is None:
@@ -144,6 +158,7 @@ def read_features(folder: str) -> tuple[str, str | None, tuple[str, ...]]:
 
 
 def pick_split(split: Split, found: Any, folder: str) -> str:
+  """The data set's own name of a split. Raises UserError when it has none."""
   wanted = ("train",) if split == "train" else ("test", "validation")
   for name in wanted:
     if name in found and found[name].num_examples:
@@ -152,4 +167,5 @@ def pick_split(split: Split, found: Any, folder: str) -> str:
 
 
 def first_line(error: Exception) -> str:
+  """Of the message of an error."""
   return (str(error).strip() or type(error).__name__).splitlines()[0]

@@ -12,7 +12,7 @@ from latents.diffusion.paths import mix, velocity, x0_from_velocity
 from latents.diffusion.samplers import Euler, Heun, grid
 from latents.errors import UserError
 from latents.nn.conv import nearest
-from latents.types import Array, Decoded, Latent
+from latents.types import Array, Decoded, Latent, aside
 
 
 class FlowDecoder(Decoder):
@@ -33,7 +33,7 @@ class FlowDecoder(Decoder):
   backbone: nn.Module
   stride: int = 8
   channels: int = 3
-  sampler: Euler | Heun = Euler(20)
+  sampler: Euler | Heun = aside(Euler(20))
 
   def __call__(self, latent: Latent, x: Array, *, train: bool) -> Decoded:
     """Latent, x [B,*S,channels] -> Decoded(one-step estimate of x, {"flow"}); random also where train is False."""

@@ -34,6 +34,6 @@ def _blocks(x: np.ndarray) -> list[np.ndarray]:
 
 
 def _distances(a: np.ndarray, b: np.ndarray) -> np.ndarray:
-  """Squared distances [M,N]. A point's distance to itself may be 1e-13 rather than 0, which changes no rank."""
+  """Squared distances [M,N]. A point lies 1e-13 from itself rather than 0, which changes no rank."""
   square = (a**2).sum(1)[:, None] + (b**2).sum(1) - 2 * a @ b.T
   return np.maximum(square, 0.0)

@@ -3,6 +3,7 @@
 import dataclasses
 from typing import ClassVar
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 
@@ -38,21 +39,34 @@ class SSIM(MeanMetric):
       raise UserError(f"SSIM is defined for images and video, not for signals of shape {tuple(x.shape[1:])}")
     if min(x.shape[-3:-1]) < len(_WINDOW):
       raise UserError(f"SSIM needs images of at least 11 px, got {x.shape[-3]}x{x.shape[-2]}")
-    # Variances do not change with a shift; values centred on 0 lose fewer digits in E[a^2] - E[a]^2.
-    a, b = (jnp.clip(v, -1, 1).reshape(-1, *x.shape[-3:]) / 2 for v in (x, x_hat))
-    mean_a, mean_b = _blur(a), _blur(b)
-    var_a, var_b = _blur(a * a) - mean_a**2, _blur(b * b) - mean_b**2
-    cov = _blur(a * b) - mean_a * mean_b
-    mean_a, mean_b = mean_a + 0.5, mean_b + 0.5
+    a, b = (jnp.clip(v, -1, 1).reshape(-1, *x.shape[-3:]) / 2 + 0.5 for v in (x, x_hat))
+    mean_a, mean_b, var_a, var_b, cov = _moments(a, b)
     # equation 13
     top = (2 * mean_a * mean_b + _C1) * (2 * cov + _C2)
     bottom = (mean_a**2 + mean_b**2 + _C1) * (var_a + var_b + _C2)
     return (top / bottom).reshape(len(x), -1).mean(1)
 
 
-def _blur(x: Array) -> Array:
-  """[B,H,W,C] -> [B,H-10,W-10,C]. Shifted sums, not a convolution: accelerators would round its factors."""
+def _moments(a: Array, b: Array) -> tuple[Array, Array, Array, Array, Array]:
+  """a, b [B,H,W,C] -> means, variances and covariance in each window, [B,H-10,W-10,C].
+
+  Axis by axis by the law of total variance, Var = E[Var] + Var[E]: E[a^2] - E[a]^2 would lose the digits
+  that decide flat regions, where the variance is small against K2. Shifted sums rather than
+  convolutions, whose factors accelerators round.
+  """
+  var_a = var_b = cov = jnp.zeros_like(a)
   for axis in (1, 2):
-    size = x.shape[axis] - 2 * _RADIUS
-    x = sum(w * jnp.take(x, jnp.arange(i, i + size), axis) for i, w in enumerate(_WINDOW))
-  return x
+    size = a.shape[axis] - 2 * _RADIUS
+
+    def windows(x: Array, axis: int = axis, size: int = size) -> list[Array]:
+      return [jax.lax.slice_in_dim(x, i, i + size, axis=axis) for i in range(len(_WINDOW))]
+
+    def mean(parts: list[Array]) -> Array:
+      return sum((w * part for w, part in zip(_WINDOW, parts, strict=True)), jnp.zeros(()))
+
+    each_a, each_b = windows(a), windows(b)
+    a, b = mean(each_a), mean(each_b)
+    var_a = mean([v + (e - a) ** 2 for v, e in zip(windows(var_a), each_a, strict=True)])
+    var_b = mean([v + (e - b) ** 2 for v, e in zip(windows(var_b), each_b, strict=True)])
+    cov = mean([c + (p - a) * (q - b) for c, p, q in zip(windows(cov), each_a, each_b, strict=True)])
+  return a, b, var_a, var_b, cov

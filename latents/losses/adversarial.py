@@ -66,5 +66,5 @@ class Adversarial(Loss):
 
     |grad_rec| / (|grad_adv| + 1e-4), clipped to [0, clamp].
     """
-    ratio = optax.global_norm(grad_rec) / (optax.global_norm(grad_adv) + 1e-4)
+    ratio = optax.tree.norm(grad_rec) / (optax.tree.norm(grad_adv) + 1e-4)
     return jax.lax.stop_gradient(jnp.clip(ratio, 0.0, self.clamp))

@@ -9,7 +9,7 @@ import jax.numpy as jnp
 
 from latents.errors import UserError
 from latents.nn.attention import attend
-from latents.nn.norm import GroupNorm
+from latents.nn.norm import GroupNorm, groups_of
 from latents.types import Array
 
 # PyTorch's default for convolutions and linear layers: uniform in +-1/sqrt(fan_in), i.e. variance 1/(3 fan_in).
@@ -40,7 +40,11 @@ class Conv(nn.Module):
       x.shape, kernel.shape, ("N" + letters + "C", letters + "IO", "N" + letters + "C")
     )
     y = jax.lax.conv_general_dilated(
-      x.astype(self.dtype), kernel.astype(self.dtype), (self.stride,) * axes, self.padding, dimension_numbers=numbers
+      x.astype(self.dtype),
+      kernel.astype(self.dtype),
+      (self.stride,) * axes,
+      self.padding,
+      dimension_numbers=numbers,
     )
     return y + bias.astype(self.dtype)
 
@@ -82,7 +86,8 @@ class ResBlock(nn.Module):
 
   With `time` [B,E] (U-Nets): Linear(SiLU(time)) is added after the first convolution, or, with `film`, scales
   and shifts the second norm's output (ADM, arXiv:2105.05233, "AdaGN"). zero: the last convolution starts at 0.
-  dropout: rate before the last convolution, active when train (rng "dropout").
+  dropout: rate before the last convolution, active when train (rng "dropout"). Raises UserError where an added
+  time would be cancelled by a norm of one channel a group (32 channels or fewer): use `film` there.
   Parameters: norm1, conv1, norm2, conv2, shortcut (if channels change), time (if `time` is given).
   """
 
@@ -105,6 +110,10 @@ class ResBlock(nn.Module):
       shift = dense(nn.silu(time)).reshape(x.shape[0], *(1,) * (x.ndim - 2), width)
       if self.film:
         scale, shift = jnp.split(shift, 2, -1)
+      elif groups_of(features) == features:
+        raise UserError(
+          f"with {features} channels the norm cancels an added time: set film, or use more than 32"
+        )
       else:
         h = h + shift
     h = GroupNorm(eps=self.eps, dtype=self.dtype, name="norm2")(h)

@@ -54,7 +54,9 @@ class LayerNorm(nn.Module):
   def __call__(self, x: Array) -> Array:
     x = x.astype(jnp.float32)
     centred = x - x.mean(-1, keepdims=True)
-    return (centred * jax.lax.rsqrt(jnp.square(centred).mean(-1, keepdims=True) + self.eps)).astype(self.dtype)
+    return (centred * jax.lax.rsqrt(jnp.square(centred).mean(-1, keepdims=True) + self.eps)).astype(
+      self.dtype
+    )
 
 
 class RMSNorm(nn.Module):

@@ -19,7 +19,7 @@ def rgb(x: Array) -> Array:
 
 
 def enlarge(x: Array, side: int) -> Array:
-  """[B,H,W,C] -> the same, scaled up bilinearly (half-pixel centres, no antialias) so that min(H,W) >= side."""
+  """[B,H,W,C] -> the same, scaled up bilinearly (half-pixel centres) so that min(H,W) >= side."""
   small = min(x.shape[1:3])
   if small >= side:
     return x

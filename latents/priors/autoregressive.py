@@ -12,7 +12,7 @@ from latents.backbones.transformer import Transformer
 from latents.diffusion.guidance import guide
 from latents.errors import UserError
 from latents.priors.base import Prior, check_guidance, drop_labels, null_labels, sample_keys
-from latents.types import Array, Latent, Terms
+from latents.types import Array, Latent, Terms, aside
 
 
 def keep_top_k(logits: Array, k: int) -> Array:
@@ -43,10 +43,10 @@ class AutoregressivePrior(Prior):
 
   backbone: Transformer
   label_drop: float = 0.1
-  temperature: float = 1.0
-  top_k: int = 0
-  top_p: float = 1.0
-  guidance: float = 1.0
+  temperature: float = aside(1.0)
+  top_k: int = aside(0)
+  top_p: float = aside(1.0)
+  guidance: float = aside(1.0)
 
   discrete = True
 
@@ -55,7 +55,9 @@ class AutoregressivePrior(Prior):
     if groups > 1 and shape[-1] != groups:
       raise UserError(f"the transformer has {groups} levels of codes, but the codes are {shape} a sample")
     if math.prod(shape) != self.backbone.length:
-      raise UserError(f"the transformer models {self.backbone.length} tokens, but codes of {shape} are {math.prod(shape)}")
+      raise UserError(
+        f"the transformer models {self.backbone.length} tokens, but codes of {shape} are {math.prod(shape)}"
+      )
 
   def loss(self, latent: Latent, cond: Array | None, *, train: bool) -> Terms:
     """{"nll": nats a token, mean over batch and tokens (mask: over kept positions)}."""
@@ -92,7 +94,9 @@ class AutoregressivePrior(Prior):
       if self.temperature == 0.0:
         return jnp.argmax(logits, -1).astype(jnp.int32)
       logits = keep_top_p(keep_top_k(logits / self.temperature, self.top_k), self.top_p)
-      return jax.vmap(lambda key, row: jax.random.categorical(jax.random.fold_in(key, index), row))(keys, logits)
+      return jax.vmap(lambda key, row: jax.random.categorical(jax.random.fold_in(key, index), row))(
+        keys, logits
+      )
 
     def step(carry: tuple, index: Array) -> tuple:
       token, cache = carry

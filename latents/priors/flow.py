@@ -19,7 +19,7 @@ from latents.diffusion.times import LogitNormal, Uniform, dimension_shift
 from latents.diffusion.times import shift as shift_time
 from latents.errors import UserError
 from latents.priors.base import Prior, check_guidance, drop_labels, null_labels, sample_keys
-from latents.types import Array, Latent, Terms
+from latents.types import Array, Latent, Terms, aside
 
 Denoiser = Callable[[Array, Array, Array | None], Array]
 
@@ -36,9 +36,9 @@ class FlowPrior(Prior):
   times: LogitNormal | Uniform = LogitNormal()
   shift: float | None = None
   label_drop: float = 0.1
-  sampler: Euler | Heun = Euler(50)
-  guidance: float = 1.0
-  interval: tuple[float, float] = (0.0, 1.0)
+  sampler: Euler | Heun = aside(Euler(50))
+  guidance: float = aside(1.0)
+  interval: tuple[float, float] = aside((0.0, 1.0))
 
   def _shift(self, shape: tuple[int, ...]) -> float:
     return dimension_shift(math.prod(shape)) if self.shift is None else self.shift

@@ -12,7 +12,7 @@ from pathlib import Path
 from latents.errors import UserError
 from latents.report.page import document
 from latents.report.run import Run, read_run
-from latents.report.scores import ARROWS, compare, describe, number, titles
+from latents.report.scores import ARROWS, compare, describe, titles, value
 
 __all__ = ["markdown_table", "report", "write_report"]
 
@@ -54,8 +54,13 @@ def markdown_table(folders: Sequence[Path]) -> str:
     heads.append(f"{score.label}{f' ({score.unit})' if score.unit else ''}{arrow}")
   lines = [heads, ["---"] + ["---:"] * len(columns)]
   for row, name in enumerate(titles(runs)):
-    cells = [number(c.values[row]) for c in columns]
-    lines.append([_mark(name), *(f"**{_mark(t)}**" if row in c.best else _mark(t) for t, c in zip(cells, columns, strict=True))])
+    cells = [value(c.key, c.values[row]) for c in columns]
+    lines.append(
+      [
+        _mark(name),
+        *(f"**{_mark(t)}**" if row in c.best else _mark(t) for t, c in zip(cells, columns, strict=True)),
+      ]
+    )
   lines[0] = [_mark(h) for h in heads]
   table = "".join("| " + " | ".join(line) + " |\n" for line in lines)
   return table + "".join(f"\n{note}\n" for note in notes)

@@ -165,9 +165,11 @@ class Axis:
   end: float
   log: bool = False
 
-  def place(self, v: np.ndarray) -> np.ndarray:
+  def place(self, v: np.ndarray | np.float64) -> np.ndarray:
     low, high = (math.log10(self.low), math.log10(self.high)) if self.log else (self.low, self.high)
-    return self.start + ((np.log10(v) if self.log else v) - low) / (high - low) * (self.end - self.start)
+    return np.asarray(
+      self.start + ((np.log10(v) if self.log else v) - low) / (high - low) * (self.end - self.start)
+    )
 
   def ticks(self, most: int) -> list[float]:
     if not self.log:
@@ -176,7 +178,8 @@ class Axis:
     every = max(1, math.ceil((last - first) / most))
     ticks = [10.0**e for e in range(first, last + 1, every)]
     if sum(self.low <= t <= self.high for t in ticks) < 3:
-      ticks = [m * 10.0**e for e in range(first, last + 1) for m in (1, 2, 5)]
+      fine = (1, 2, 5) if self.high / self.low < 50 else (1, 3)
+      ticks = [m * 10.0**e for e in range(first, last + 1) for m in fine]
     return [t for t in ticks if self.low * 0.999 <= t <= self.high * 1.001]
 
 
@@ -188,10 +191,10 @@ def linear_ticks(low: float, high: float, most: int) -> list[float]:
   return [step * i for i in range(math.ceil(low / step - 1e-9), math.floor(high / step + 1e-9) + 1)]
 
 
-def value_axis(values: np.ndarray) -> Axis:
-  """log if all values are positive and span more than a decade, else linear with a little air."""
+def value_axis(values: np.ndarray, linear: bool = False) -> Axis:
+  """log if not `linear` and the values are positive and span more than a decade; else linear, with air."""
   low, high = float(values.min()), float(values.max())
-  if low > 0 and high / low > 10:
+  if not linear and low > 0 and high / low > 10:
     return Axis(low / 1.15, high * 1.15, HEIGHT - BOTTOM, TOP, log=True)
   air = 0.06 * (high - low) or 0.1 * abs(high) or 1.0
   floor = 0.0 if low >= 0 and low - air < 0 else low - air
@@ -216,33 +219,36 @@ def short(x: float) -> str:
   for limit, letter in ((1e9, "G"), (1e6, "M"), (1e4, "k")):
     if limit <= abs(x) < 1e12:
       return f"{x / (1e3 if letter == 'k' else limit):g}{letter}"
-  return f"{x:.3g}".replace("e-0", "e-").replace("e+0", "e").replace("-", "\N{MINUS SIGN}")
+  text = f"{x:g}" if 1 <= abs(x) < 1e4 else f"{x:.3g}"
+  return text.replace("e-0", "e-").replace("e+0", "e").replace("-", "\N{MINUS SIGN}")
 
 
-def curve(name: str, steps: np.ndarray, values: np.ndarray) -> str:
+def curve(name: str, steps: np.ndarray, values: np.ndarray, linear: bool = False) -> str:
   """A curve as <figure>: steps [n] ascending, values [n] with nan for no number."""
   there = np.isfinite(values) & (np.abs(values) < 1e300)
   title, lost = html.escape(name), int((~there).sum())
   note = f'<span class="lost">{lost} of {len(values)} not finite</span>' if lost else ""
   steps, values = steps[there], values[there]
   if not len(values):
-    return (
-      f'<figure class="curve"><figcaption><b>{title}</b>{note}</figcaption><p class="none">no finite value</p></figure>'
-    )
-  y = value_axis(values)
-  x = Axis(steps[0], max(steps[-1], steps[0] + 1), LEFT, WIDTH - RIGHT)
+    empty = '<p class="none">no finite value</p>'
+    return f'<figure class="curve"><figcaption><b>{title}</b>{note}</figcaption>{empty}</figure>'
+  y = value_axis(values, linear)
+  start = 0.0 if 0 <= steps[0] < 0.05 * steps[-1] else float(steps[0])
+  x = Axis(start, max(float(steps[-1]), start + 1), LEFT, WIDTH - RIGHT)
   mean = smooth(values, y.log)
   keep = thin(values)
   points = [[_plain(a), _plain(b)] for a, b in zip(steps[keep], values[keep], strict=True)]
-  label = f"{name}: {number(float(values[0]))} at step {short(steps[0])}, {number(float(mean[-1]))} at step {short(steps[-1])}"
+  first, last = number(float(values[0])), number(float(mean[-1]))
+  label = f"{name}: {first} at step {short(steps[0])}, {last} at step {short(steps[-1])}"
   data = json.dumps({"p": points, "x": [x.low, x.high], "y": [y.low, y.high], "log": y.log})
   box = f"{LEFT} {TOP} {WIDTH - RIGHT} {HEIGHT - BOTTOM}"
   return (
-    f'<figure class="curve"><figcaption><b>{title}</b>{note}<output>{number(float(mean[-1]))}</output></figcaption>'
+    f'<figure class="curve"><figcaption><b>{title}</b>{note}<output>{last}</output></figcaption>'
     f'<svg viewBox="0 0 {WIDTH} {HEIGHT}" role="img" tabindex="0" data-box="{box}" '
     f'aria-label="{html.escape(label)}{", log scale" if y.log else ""}" data-curve="{html.escape(data)}">'
-    f"{_axes(x, y)}{_line('raw', x, y, steps[keep], values[keep])}{_line('mean', x, y, steps[keep], mean[keep])}"
-    f'<line class="at" y1="{TOP}" y2="{HEIGHT - BOTTOM}"/><circle class="at" r="3"/></svg></figure>'
+    f"{_axes(x, y)}{_line('raw', x, y, steps[keep], values[keep])}"
+    f"{_line('mean', x, y, steps[keep], mean[keep])}"
+    f'<line class="cur" y1="{TOP}" y2="{HEIGHT - BOTTOM}"/><circle class="cur" r="3"/></svg></figure>'
   )
 
 
@@ -275,7 +281,10 @@ def _axes(x: Axis, y: Axis) -> str:
   for tick in x.ticks(4):
     place = float(x.place(np.float64(tick)))
     anchor = "end" if place > WIDTH - 24 else "middle"
-    out.append(f'<line class="tick" x1="{place:.1f}" x2="{place:.1f}" y1="{HEIGHT - BOTTOM}" y2="{HEIGHT - BOTTOM + 4}"/>')
+    out.append(
+      f'<line class="tick" x1="{place:.1f}" x2="{place:.1f}" y1="{HEIGHT - BOTTOM}" '
+      f'y2="{HEIGHT - BOTTOM + 4}"/>'
+    )
     out.append(f'<text x="{place:.1f}" y="{HEIGHT - 7}" text-anchor="{anchor}">{short(tick)}</text>')
   base = HEIGHT - BOTTOM
   out.append(f'<line class="base" x1="{LEFT}" x2="{WIDTH - RIGHT}" y1="{base}" y2="{base}"/>')

@@ -31,7 +31,7 @@ def reconstructions(run: Run, key: str, budget: int) -> str:
 
 def _images(run: Run, key: str, x: np.ndarray, decodings: dict[str, np.ndarray], budget: int) -> str:
   arrays = [figures.pictures(a[:SHOWN]) for a in (x, *decodings.values())]
-  sheets, side = figures.pack(arrays, budget, (256, 160, 96, 48), (24, 16, 12, 8, 4))
+  sheets, side = figures.pack(arrays, budget, (256, 192, 128, 96, 48), (24, 16, 12, 8))
   first, n = sheets[0], sheets[0].count
   rules = [f".{key}o{{{first.rule()}}}"]
   rules += [f'#{key}f[data-d="{i}"] .d{{{s.rule()}}}' for i, s in enumerate(sheets[1:])]
@@ -41,10 +41,11 @@ def _images(run: Run, key: str, x: np.ndarray, decodings: dict[str, np.ndarray],
     for i in range(n)
   )
   psnr = [[_psnr(arrays[0][i], a[i]) for i in range(n)] for a in arrays[1:]]
-  names = [name or "reconstructions" for name in decodings]
+  names = _names(decodings)
   wide = first.width / first.height
   # few columns for few or wide images; a phone shows five square ones in a row
-  tile = f"--tile:{round(min(360, (104 if n > 8 else 150) * max(1, wide)))}px;--phone:{round(min(300, 60 * max(1, wide)))}px"
+  tile = f"--tile:{round(min(360, (92 if n > 8 else 150) * max(1, wide)))}px"
+  tile += f";--phone:{round(min(300, 60 * max(1, wide)))}px"
   if first.width > 128:
     tile = f"--tile:{min(256, first.width)}px;--phone:{'150px' if wide < 1.5 else '300px'}"
   lens = "".join(
@@ -55,17 +56,23 @@ def _images(run: Run, key: str, x: np.ndarray, decodings: dict[str, np.ndarray],
       ("diff", f'<i class="o {key}o"></i><i class="d"></i>', "difference \N{MULTIPLICATION SIGN} 4", ""),
     )
   )
+  table = "".join(f"<dt>{html.escape(clip(name, 40))}</dt><dd></dd>" for name in names)
   return (
     f"<style>{''.join(rules)}</style>"
     f'<div class="flip" id="{key}f" data-d="0" data-names="{_data(names)}" data-psnr="{_data(psnr)}" '
     f'style="--ar:{wide:.4f}">{_bar(key, names)}<div class="bench">'
     f'<div class="tiles" tabindex="0" role="group" style="{tile}" '
     f'aria-label="{n} images. Hold space to see the originals; arrow keys choose an image.">{tiles}</div>'
-    f'<div class="lens js" role="group" aria-label="The chosen image, magnified"><h4>Image 1</h4>{lens}</div></div></div>'
-    f'<p class="small">{_how_many(n, len(x), "held-out images")} Press and hold an image, the button or the space '
-    f"bar to see the originals in the same place; point at an image to magnify it."
+    f'<div class="lens js" role="group" aria-label="The chosen image, magnified">{lens}'
+    f'<div class="say"><h4>Image 1</h4><dl>{table}</dl></div></div></div></div>'
+    f'<p class="small">{_how_many(n, len(x), "held-out images")} Press and hold an image, the button or '
+    f"the space bar to see the originals in the same place; point at an image to magnify it."
     f"{_scaled(x, side)} PSNR of single images is over the pictures as shown.</p>"
   )
+
+
+def _names(decodings: dict[str, np.ndarray]) -> list[str]:
+  return [name or ("default decoding" if len(decodings) > 1 else "reconstructions") for name in decodings]
 
 
 def _bar(key: str, names: Sequence[str]) -> str:
@@ -73,13 +80,14 @@ def _bar(key: str, names: Sequence[str]) -> str:
   if len(names) > 1:
     options = "".join(
       f'<label><input type="radio" name="{key}d" value="{i}"{" checked" if i == 0 else ""}>'
-      f"<span>{html.escape(clip(name, 40))}</span></label>"
+      f"<span>{html.escape(clip(name.removesuffix(' decoding'), 40))}</span></label>"
       for i, name in enumerate(names)
     )
     choice = f"<fieldset><legend>Decoding</legend>{options}</fieldset>"
   return (
     f'<div class="bar js">{choice}<button type="button" class="hold" aria-pressed="false">Hold for originals'
-    f'<kbd>space</kbd></button><p class="state" aria-live="polite">Showing <b>{html.escape(names[0])}</b></p></div>'
+    f"<kbd>space</kbd></button>"
+    f'<p class="state" aria-live="polite">Showing <b>{html.escape(names[0])}</b></p></div>'
   )
 
 
@@ -105,12 +113,10 @@ def _data(x: object) -> str:
 
 def _clips(run: Run, key: str, x: np.ndarray, decodings: dict[str, np.ndarray], budget: int) -> str:
   """Audio: waveform and spectrogram flip in place; each side has its player."""
-  hertz, names = rate(run.reconstructions), [name or "reconstructions" for name in decodings]
+  hertz, names = rate(run.reconstructions), _names(decodings)
   waves = [figures.waves(a[:CLIPS]) for a in (x, *decodings.values())]
   waves, length, n = _fit(waves, hertz or RATE, budget)
-  rules = "".join(
-    f'#{key}f:not([data-d="{i}"]) .d{i}{{display:none}}' for i in range(len(names))
-  )
+  rules = "".join(f'#{key}f:not([data-d="{i}"]) .d{i}{{display:none}}' for i in range(len(names)))
   items = []
   for i in range(n):
     sides = f'<span class="side o">{_look(waves[0][i], hertz, f"original {i + 1}")}</span>'
@@ -125,8 +131,10 @@ def _clips(run: Run, key: str, x: np.ndarray, decodings: dict[str, np.ndarray], 
     f'<div class="flip" id="{key}f" data-d="0" data-names="{_data(names)}">{_bar(key, names)}'
     f'<div class="clips" tabindex="0" role="group" aria-label="{n} clips. Hold space to see the originals.">'
     f"{''.join(items)}</div></div>"
-    f'<p class="small">{_how_many(n, len(x), "held-out clips")} Waveform above, log-power spectrogram (80 dB, up to '
-    f"half the sampling rate) below. Press and hold a picture, the button or the space bar to see the originals."
+    f'<p class="small">{_how_many(n, len(x), "held-out clips")} Waveform above, log-power spectrogram (80 '
+    f"dB, up to half the sampling rate) below. Press and hold a picture, the button or the space bar to "
+    f"see the "
+    f"originals."
     f"{_rate_note(hertz)}{_cut(x, length, hertz)}</p>"
   )
 
@@ -154,7 +162,9 @@ def _look(wave: np.ndarray, hertz: int | None, words: str) -> str:
 def _player(wave: np.ndarray, hertz: int | None, words: str) -> str:
   sound = figures.data_uri(figures.wav(wave, hertz or RATE), "audio/wav")
   label = html.escape(words)
-  return f'<label>{label}<audio controls preload="metadata" aria-label="{label}" src="{sound}"></audio></label>'
+  return (
+    f'<label>{label}<audio controls preload="metadata" aria-label="{label}" src="{sound}"></audio></label>'
+  )
 
 
 def _rate_note(hertz: int | None) -> str:
@@ -176,7 +186,9 @@ def latents(run: Run, key: str, budget: int) -> str | None:
   colour = figures.pack([tall], budget // 2, (128, 64), (12, 8, 4))[0][0]
   signal = None
   if x.ndim != 3:
-    signal = figures.pack([figures.pictures(x[: colour.count])], budget // 2, (160, 96, 48), (colour.count,))[0][0]
+    signal = figures.pack([figures.pictures(x[: colour.count])], budget // 2, (160, 96, 48), (colour.count,))[
+      0
+    ][0]
   # a grid of about the picture's shape stands beside it, a strip of tokens below it
   beside = signal is not None and 0.5 < (colour.width / colour.height) / (signal.width / signal.height) < 2
   rules = f".{key}p{{{colour.rule()}}}" + (f".{key}q{{{signal.rule()}}}" if signal else "")
@@ -185,17 +197,19 @@ def latents(run: Run, key: str, budget: int) -> str | None:
     shown = _tile(f"{key}q", signal, i, f"Original {i + 1}") if signal else ""
     shown += _tile(f"{key}p", colour, i, f"Latent of original {i + 1}")
     items.append(f'<div class="pair{" beside" if beside else ""}">{shown}</div>')
+  where = "Left the original, right its" if beside else "The original, and below it its" if signal else "The"
   width = 210 if beside else 130 if signal else 250
   return (
     f'<style>{rules}</style><div class="pairs" style="--pair:{width}px">{"".join(items)}</div>'
-    f'<p class="small">{"Left the original, right its" if beside else "The original, and below it its" if signal else "The"} '
+    f'<p class="small">{where} '
     f"latent ({grid}): the first three principal components over these examples as red, green and blue.</p>"
   )
 
 
 def _tile(name: str, sheet: figures.Sheet, i: int, words: str) -> str:
   style = f"--ar:{sheet.width / sheet.height:.4f};{sheet.place(i)}"
-  return f'<span class="tile" role="img" aria-label="{html.escape(words)}" style="{style}"><i class="{name}"></i></span>'
+  what = f'role="img" aria-label="{html.escape(words)}"'
+  return f'<span class="tile" {what} style="{style}"><i class="{name}"></i></span>'
 
 
 def samples(run: Run, key: str, budget: int) -> str:
@@ -212,12 +226,17 @@ def samples(run: Run, key: str, budget: int) -> str:
   if x.ndim == 3:
     return _sample_clips(run, x, rows, budget)
   chosen = [i for _, members in rows for i in members]
-  sheets, side = figures.pack([figures.pictures(x[chosen])], budget, (160, 128, 96, 64, 48, 32), (len(chosen),))
+  sheets, side = figures.pack(
+    [figures.pictures(x[chosen])], budget, (160, 128, 96, 64, 48, 32, 24, 16), (len(chosen),)
+  )
   sheet, place, out = sheets[0], 0, []
-  tile = f"--tile:{round(min(300, 76 * max(1, sheet.width / sheet.height)))}px;--n:{max(len(m) for _, m in rows)}"
+  tile = (
+    f"--tile:{round(min(300, 76 * max(1, sheet.width / sheet.height)))}px;--n:{max(len(m) for _, m in rows)}"
+  )
   for name, members in rows:
     tiles = "".join(
-      _tile(f"{key}s", sheet, place + i, f"Sample {i + 1}" + (f" of {name}" if name else "")) for i in range(len(members))
+      _tile(f"{key}s", sheet, place + i, f"Sample {i + 1}" + (f" of {name}" if name else ""))
+      for i in range(len(members))
     )
     place += len(members)
     line = f'<div class="row">{tiles}</div>'
@@ -234,7 +253,7 @@ def samples(run: Run, key: str, budget: int) -> str:
 
 
 def _rows(arrays: dict[str, np.ndarray]) -> list[tuple[str, list[int]]]:
-  """[(name of a class, indices of its first samples)], at most TOTAL indices in all; one nameless class without labels."""
+  """[(name of a class, indices of its first samples)], at most TOTAL; one nameless class if unlabelled."""
   n, label = len(arrays["x"]), arrays.get("label")
   names = label_names(arrays)
   known = sorted(set(label[label >= 0].tolist())) if label is not None else []

@@ -4,6 +4,7 @@ import dataclasses
 import json
 import math
 import zipfile
+import zlib
 from pathlib import Path
 from typing import Any
 
@@ -161,7 +162,7 @@ def _arrays(path: Path) -> dict[str, np.ndarray]:
       arrays = {name: archive[name] for name in archive.files}
   except (OSError, ValueError, EOFError, KeyError, MemoryError, NotImplementedError, RuntimeError) as error:
     raise UserError(f"{path} is not an archive of plain arrays: {_line(error)}") from None
-  except (zipfile.BadZipFile, SyntaxError, OverflowError, TypeError, zipfile.zlib.error) as error:
+  except (zipfile.BadZipFile, SyntaxError, OverflowError, TypeError, zlib.error) as error:
     raise UserError(f"{path} is not an archive of plain arrays: {_line(error)}") from None
   x = arrays.get("x")
   if x is None:

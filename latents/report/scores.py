@@ -70,7 +70,7 @@ def describe(key: str) -> Score:
 
 
 def number(x: Any) -> str:
-  """Any JSON value as short text: 4 significant digits, grouped integers, en dash for null."""
+  """Any JSON value as short text: 3 or 4 significant digits, grouped integers, en dash for null."""
   if x is None:
     return DASH
   if isinstance(x, bool):
@@ -90,11 +90,23 @@ def number(x: Any) -> str:
   if abs(value) < 1e15 and isinstance(x, int):
     text = f"{x:,}".replace(",", "\N{NARROW NO-BREAK SPACE}") if abs(x) >= 10_000 else str(x)
   elif 1e-3 <= abs(value) < 1e6:
-    places = max(0, 3 - math.floor(math.log10(abs(value))))
+    size = math.floor(math.log10(abs(value)))  # 27.13, 0.953, 0.0421
+    places = max(0, (3 if size >= 0 else 2) - size)
     text = f"{value:.{places}f}"
   else:
     text = f"{value:.2e}".replace("e+0", "e").replace("e-0", "e-").replace("e+", "e")
   return text.replace("-", "\N{MINUS SIGN}")
+
+
+def plain(x: Any) -> str:
+  """A setting or a ratio: as `number`, but 2.0 is 2."""
+  whole = isinstance(x, float) and math.isfinite(x) and x == int(x) and abs(x) < 1e15
+  return number(int(x) if whole else x)
+
+
+def value(key: str, x: Any) -> str:
+  """A score as text; ratios of sizes are exact."""
+  return plain(x) if key == "tsr" else number(x)
 
 
 def clip(text: str, length: int) -> str:
@@ -181,7 +193,9 @@ def compare(runs: Sequence[Run]) -> tuple[list[Column], list[str]]:
 def best(values: Sequence[Any], direction: str) -> frozenset[int]:
   """The rows with the best value; none where fewer than two have one or all are equal."""
   signs = {"low": lambda v: v, "high": lambda v: -v, "one": lambda v: abs(v - 1)}
-  costs = {i: signs[direction](finite(v)) for i, v in enumerate(values) if direction and not math.isnan(finite(v))}
+  costs = {
+    i: signs[direction](finite(v)) for i, v in enumerate(values) if direction and not math.isnan(finite(v))
+  }
   if len(costs) < 2 or len(set(costs.values())) == 1:
     return frozenset()
   return frozenset(i for i, cost in costs.items() if cost == min(costs.values()))
@@ -196,7 +210,11 @@ def part(tree: Any) -> str:
 def chain(run: Run) -> tuple[list[str], str | None]:
   """([encoder, bottleneck, decoder], prior): the classes of the parts; the prior with its backbone."""
   model = (run.stage(1) or {}).get("model")
-  parts = [part(model.get(k)) for k in ("encoder", "bottleneck", "decoder") if k in model] if isinstance(model, dict) else []
+  parts = (
+    [part(model.get(k)) for k in ("encoder", "bottleneck", "decoder") if k in model]
+    if isinstance(model, dict)
+    else []
+  )
   prior = (run.stage(2) or {}).get("prior")
   if prior is None:
     return parts, None

@@ -89,6 +89,13 @@ def build_step(
   return _program(mesh, init, step, frozen, batch)
 
 
+def once(mesh: jax.sharding.Mesh) -> dict[str, Any] | None:
+  """Compiler options for a program that runs once. On CPU the initial random numbers of a small model
+  take LLVM half a minute to optimise, and no time to draw unoptimised."""
+  cpu = mesh.devices.flat[0].platform == "cpu"
+  return {"xla_backend_optimization_level": 0, "xla_llvm_disable_expensive_passes": True} if cpu else None
+
+
 def _program(mesh: jax.sharding.Mesh, init: Callable, step: Callable, frozen: Any, batch: Batch) -> Program:
   with jax.set_mesh(mesh):
     state = sharding.abstract(jax.eval_shape(init, frozen, batch), mesh)
@@ -100,7 +107,7 @@ def _program(mesh: jax.sharding.Mesh, init: Callable, step: Callable, frozen: An
     return init(zeros(frozen), zeros(batch))
 
   replicated = NamedSharding(mesh, PartitionSpec())
-  jitted_init = jax.jit(start, out_shardings=layout)
+  jitted_init = jax.jit(start, out_shardings=layout, compiler_options=once(mesh))
   jitted_step = jax.jit(step, out_shardings=(layout, replicated), donate_argnums=0)
 
   def in_mesh(function: Callable) -> Callable:

@@ -97,7 +97,7 @@ def disk_errors(folder: Path) -> Iterator[None]:
     yield
   except UserError:
     raise
-  except Exception as error:  # noqa: BLE001  (the cause may be wrapped in Orbax's or TensorStore's own errors)
+  except Exception as error:
     reason = disk_reason(error)
     if reason is None:
       raise

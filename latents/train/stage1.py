@@ -8,6 +8,7 @@ import optax
 from flax import traverse_util
 
 from latents import objective
+from latents.errors import UserError
 from latents.experiment import Stage1
 from latents.frozen import streams
 from latents.losses import Adversarial
@@ -43,6 +44,8 @@ def step(stage: Stage1, seed: int, state: State, frozen: dict[str, Any], batch: 
 
   def generator(ae: Any) -> tuple[Array, tuple]:
     (latent, decoded), variables = _forward(stage, ae, state, x, key)
+    if decoded.x.shape != x.shape:  # a loss would broadcast them
+      raise UserError(f"the decoder gives signals of {decoded.x.shape[1:]}, the data have {x.shape[1:]}")
     terms = {**latent.terms, **decoded.terms}
     for name, loss in objective.signal_losses(stage.losses).items():
       terms[name] = loss(x, decoded.x, aux=frozen.get(name))
@@ -56,7 +59,7 @@ def step(stage: Stage1, seed: int, state: State, frozen: dict[str, Any], batch: 
   (value, (terms, logs, x_hat, variables)), grads = jax.value_and_grad(generator, has_aux=True)(
     state.params["ae"]
   )
-  norms = {"ae": optax.global_norm(grads)}
+  norms = {"ae": optax.tree.norm(grads)}
   params, opt = dict(state.params), dict(state.opt)
   params["ae"], opt["ae"] = descend(
     stage.optimizer.make(stage.steps), grads, state.opt["ae"], state.params["ae"]
@@ -136,7 +139,7 @@ def _discriminate(
 
   def train(disc: Any, opt: Any) -> tuple:
     (_, logs), grads = jax.value_and_grad(objective_of, has_aux=True)(disc)
-    return *descend(loss.optimizer.make(stage.steps), grads, opt, disc), optax.global_norm(grads), logs
+    return *descend(loss.optimizer.make(stage.steps), grads, opt, disc), optax.tree.norm(grads), logs
 
   def rest(disc: Any, opt: Any) -> tuple:
     still = jax.eval_shape(train, disc, opt)[2:]

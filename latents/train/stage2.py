@@ -49,7 +49,7 @@ def step(
     return sum(terms.values(), jnp.float32(0)), dict(terms)
 
   (value, terms), grads = jax.value_and_grad(objective, has_aux=True)(state.params["prior"])
-  norm = optax.global_norm(grads)
+  norm = optax.tree.norm(grads)
   params, opt = descend(
     stage.optimizer.make(stage.steps), grads, state.opt["prior"], state.params["prior"]
   )

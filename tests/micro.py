@@ -1,0 +1,54 @@
+"""The smallest experiments that go through every branch of the training code, for tests of that code."""
+
+import dataclasses
+from typing import Any
+
+import jax
+
+from latents.autoencoder import Autoencoder
+from latents.backbones import DiT, Transformer
+from latents.bottlenecks import KL, EMAVQ
+from latents.data import Digits
+from latents.decoders import ConvDecoder
+from latents.discriminators import PatchGAN
+from latents.encoders import ConvEncoder
+from latents.experiment import Evaluation, Experiment, Mesh, Stage1, Stage2
+from latents.losses import L2, Adversarial, Weight
+from latents.optim import Adam
+from latents.priors import AutoregressivePrior, FlowPrior
+from latents.train import sharding
+
+BATCH = 8
+
+
+def experiment(*, codes: bool = False, gan: bool = True, **changes: Any) -> Experiment:
+  """16 px digits, f4, KL with a flow prior or (`codes`) an EMA codebook with an autoregressive one."""
+  data = Digits(size=16)
+  bottleneck = EMAVQ(vocab=16, dim=4, restart=0.1) if codes else KL(dim=4)
+  losses = {"l2": L2(), "commit": Weight(0.25)} if codes else {"l2": L2(), "kl": Weight(1e-6)}
+  if gan:
+    losses["gan"] = Adversarial(
+      discriminator=PatchGAN(ch=8, layers=1), start=3, ramp=2, lead=1, clamp=10.0, optimizer=Adam(lr=1e-3)
+    )
+  model = Autoencoder(
+    encoder=ConvEncoder(ch=8, mult=(1, 1, 1), blocks=1, out=8, mid_attention=False),
+    bottleneck=bottleneck,
+    decoder=ConvDecoder(ch=8, mult=(1, 1, 1), blocks=1, channels=1, mid_attention=False),
+  )
+  if codes:
+    prior: Any = AutoregressivePrior(backbone=Transformer(vocab=16, width=16, depth=1, heads=2, length=16, classes=10))
+  else:
+    prior = FlowPrior(backbone=DiT(depth=1, width=16, heads=2, patch=2, classes=10))
+  one = Stage1(
+    data=data, model=model, losses=losses, optimizer=Adam(lr=1e-3), steps=6, batch=BATCH, log_every=1, save_every=2
+  )
+  two = Stage2(data=data, prior=prior, optimizer=Adam(lr=1e-3), steps=6, batch=BATCH, log_every=1, save_every=2)
+  made = Experiment(
+    name="micro", stage1=one, stage2=two, evaluation=Evaluation(images=20, samples=20, batch=20, features=False)
+  )
+  return dataclasses.replace(made, **changes)
+
+
+def one_device() -> jax.sharding.Mesh:
+  """A mesh of the first device."""
+  return sharding.make_mesh(Mesh(), jax.devices()[:1])

@@ -1,0 +1,153 @@
+"""The stream is a pure function of (source, seed, step), whatever the workers, processes and start."""
+
+import dataclasses
+import os
+import warnings
+
+import numpy as np
+import pytest
+
+from latents.data import Digits, Shapes, Source, batches, evaluation_batches
+from latents.data.source import Broken, Decoded
+from latents.errors import UserError
+
+
+@dataclasses.dataclass(frozen=True)
+class Numbers(Source):
+  """Example i is the number i; augmentation adds a random second channel."""
+
+  count: int = 10
+  broken: int = -1
+  fatal: int = -1
+
+  @property
+  def shape(self):
+    return (1, 1, 2)
+
+  def records(self, split):
+    return Decoded(self.count if split == "train" else 3, self.make)
+
+  def make(self, i):
+    if i == self.fatal:
+      os._exit(3)
+    if i == self.broken:
+      raise Broken(f"number {i}")
+    return {"x": np.full((1, 1, 2), i, np.float32)}
+
+  def augment(self, example, rng, train):
+    noise = rng.random() if train else 0.0
+    return {"x": example["x"] + np.array([0, noise], np.float32)}
+
+
+def take(count, source=None, **options):
+  with batches(source or Numbers(), **({"split": "train", "batch": 4, "seed": 0} | options)) as stream:
+    return [next(stream) for _ in range(count)]
+
+
+def same(a, b):
+  assert len(a) == len(b)
+  for left, right in zip(a, b, strict=True):
+    assert left.keys() == right.keys()
+    for key in left:
+      assert left[key].dtype == right[key].dtype
+      np.testing.assert_array_equal(left[key], right[key])
+
+
+def test_workers_give_the_same_stream_from_any_start():
+  same(take(8)[2:], take(6, start=2, workers=2))
+
+
+@pytest.mark.parametrize("processes", [2, 4])
+def test_processes_share_the_rows_in_order(processes):
+  parts = [take(6, process=p, processes=processes) for p in range(processes)]
+  joined = [{key: np.concatenate([part[i][key] for part in parts]) for key in parts[0][i]} for i in range(6)]
+  same(take(6), joined)
+
+
+def test_start_equals_skipping():
+  same(take(7)[4:], take(3, start=4))
+
+
+def test_every_epoch_is_a_fresh_permutation():
+  order = np.concatenate([b["index"] for b in take(10)]).reshape(4, 10)
+  assert all(sorted(epoch) == list(range(10)) for epoch in order.tolist())
+  assert len({tuple(epoch) for epoch in order.tolist()}) == 4
+
+
+def test_seeds_differ_in_order_and_in_noise_and_no_noise_repeats():
+  a, b = take(10), take(10, seed=1)
+  assert any((x["index"] != y["index"]).any() for x, y in zip(a, b, strict=True))
+  noise = np.concatenate([batch["x"][:, 0, 0, 1] % 1 for batch in a + b])
+  assert len(np.unique(noise)) == len(noise)
+
+
+def test_without_train_nothing_is_augmented_but_the_order_is_kept():
+  for a, b in zip(take(3), take(3, train=False), strict=True):
+    np.testing.assert_array_equal(a["index"], b["index"])
+    np.testing.assert_array_equal(b["x"][:, 0, 0, 1], b["index"])
+
+
+def test_batch_larger_than_the_data_wraps_around():
+  index = take(1, Numbers(count=3), batch=7)[0]["index"]
+  assert np.bincount(index, minlength=3).sum() == 7
+  assert sorted(index[:3]) == sorted(index[3:6]) == [0, 1, 2]
+
+
+def test_batch_contents_of_a_labelled_source():
+  batch = take(1, Digits(size=16), batch=8)[0]
+  assert batch["x"].shape == (8, 16, 16, 1) and batch["x"].dtype == np.uint8
+  assert batch["label"].dtype == batch["index"].dtype == np.int32
+  records = Digits(size=16).records("train")
+  np.testing.assert_array_equal(batch["x"][3], records[int(batch["index"][3])]["x"])
+
+
+@pytest.mark.parametrize("processes", [1, 2, 4])
+def test_evaluation_is_in_order_padded_and_as_long_on_all_processes(processes):
+  parts = []
+  for process in range(processes):
+    with evaluation_batches(
+      Numbers(), split="train", batch=4, process=process, processes=processes
+    ) as stream:
+      assert len(stream) == 3
+      parts.append(list(stream))
+  assert all(len(part) == 3 for part in parts)
+  whole = [np.concatenate([part[i]["index"] for part in parts]) for i in range(3)]
+  np.testing.assert_array_equal(np.concatenate(whole), [*range(10), -1, -1])
+  mask = np.concatenate([part[2]["mask"] for part in parts])
+  np.testing.assert_array_equal(mask, [True, True, False, False])
+  last = np.concatenate([part[2]["x"] for part in parts])
+  np.testing.assert_array_equal(last[:, 0, 0, 0], [8, 9, 9, 9])
+
+
+def test_evaluation_limit():
+  found = list(evaluation_batches(Shapes(size=8, count=9), split="train", batch=4, limit=6))
+  assert sum(int(b["mask"].sum()) for b in found) == 6
+  with pytest.raises(UserError, match="above 0"):
+    evaluation_batches(Numbers(), split="train", batch=4, limit=0)
+
+
+def test_a_batch_that_processes_cannot_share_is_refused():
+  with pytest.raises(UserError, match="multiple of the 3 processes"):
+    batches(Numbers(), split="train", batch=4, seed=0, processes=3)
+
+
+def test_a_broken_example_is_replaced_by_the_next_one():
+  with warnings.catch_warnings(record=True) as caught:
+    warnings.simplefilter("always")
+    found = take(5, Numbers(broken=9))
+  assert any("number 9" in str(w.message) for w in caught)
+  values = np.concatenate([b["x"][:, 0, 0, 0] for b in found])
+  index = np.concatenate([b["index"] for b in found])
+  np.testing.assert_array_equal(values, np.where(index == 9, 0, index))
+
+
+def test_a_worker_that_dies_is_an_error_and_not_a_hang():
+  with pytest.raises(RuntimeError, match="exit code 3"):
+    take(6, Numbers(fatal=5), workers=1)
+
+
+def test_a_folder_that_cannot_be_read_is_the_users_error_at_once(tmp_path):
+  from latents.data import Folder
+
+  with pytest.raises(UserError, match="no image files"):
+    batches(Folder(path=str(tmp_path)), split="train", batch=2, seed=0)

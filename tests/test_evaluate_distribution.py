@@ -1,0 +1,135 @@
+"""Distances between distributions against closed forms and brute force."""
+
+import json
+
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from latents.errors import UserError
+from latents.evaluate import (
+  EfficientNetFeatures,
+  Moments,
+  Protocol,
+  collect,
+  compare,
+  frechet,
+  kernel_distance,
+  mmd2,
+  precision_recall,
+)
+
+RNG = np.random.default_rng(0)
+
+
+def test_frechet_of_commuting_covariances_is_closed():
+  basis, _ = np.linalg.qr(RNG.normal(size=(5, 5)))
+  a, b, gap = RNG.uniform(0.1, 3, 5), RNG.uniform(0.1, 3, 5), RNG.normal(size=5)
+
+  def moments(mean, eigenvalues, n=100):
+    return Moments(n, mean, (basis * eigenvalues) @ basis.T * (n - 1))
+
+  expected = gap @ gap + ((np.sqrt(a) - np.sqrt(b)) ** 2).sum()
+  assert frechet(moments(np.zeros(5), a), moments(gap, b)) == pytest.approx(expected, abs=1e-10)
+  assert frechet(moments(gap, a), moments(gap, a)) == pytest.approx(0, abs=1e-10)
+  singular = moments(np.zeros(5), np.array([1.0, 0, 0, 0, 0]))
+  assert frechet(singular, moments(np.zeros(5), np.ones(5))) == pytest.approx(4, abs=1e-7)
+
+
+def test_frechet_of_any_covariances_is_the_matrix_root():
+  x, y = RNG.normal(size=(40, 6)) @ RNG.normal(size=(6, 6)), RNG.normal(size=(50, 6)) + 1
+  values = np.linalg.eigvals(np.cov(x.T) @ np.cov(y.T))
+  gap = x.mean(0) - y.mean(0)
+  expected = gap @ gap + np.trace(np.cov(x.T)) + np.trace(np.cov(y.T)) - 2 * np.sqrt(values.real).sum()
+  assert frechet(Moments.of(x), Moments.of(y)) == pytest.approx(expected, rel=1e-10)
+  assert frechet(Moments.of(y), Moments.of(x)) == pytest.approx(expected, rel=1e-10)
+
+
+def test_fewer_samples_than_features_are_no_trouble():
+  x, y = RNG.normal(size=(5, 20)), RNG.normal(size=(7, 20))
+  assert frechet(Moments.of(x), Moments.of(y)) > 0
+  assert frechet(Moments.of(x), Moments.of(x)) == pytest.approx(0, abs=1e-6)
+  with pytest.raises(UserError, match="at least 2"):
+    frechet(Moments.of(x[:1]), Moments.of(y))
+
+
+def test_moments_of_shards_add_up_despite_a_large_offset():
+  x = RNG.normal(size=(101, 4)) + 1e6
+  parts = [Moments.of(part) for part in (x[:7], x[7:50], x[50:])]
+  both, whole = parts[0] + parts[1] + parts[2], Moments.of(x)
+  assert both.n == 101
+  np.testing.assert_allclose(both.mean, whole.mean, rtol=1e-14)
+  np.testing.assert_allclose(both.covariance(), np.cov(x.T), atol=1e-8)
+
+
+def test_mmd_is_the_double_sum():
+  x, y = RNG.normal(size=(5, 3)), RNG.normal(size=(4, 3)) + 1
+
+  def k(a, b):
+    return (a @ b / 3 + 1) ** 3
+
+  within = np.mean([k(a, b) for i, a in enumerate(x) for j, b in enumerate(x) if i != j])
+  within += np.mean([k(a, b) for i, a in enumerate(y) for j, b in enumerate(y) if i != j])
+  expected = within - 2 * np.mean([k(a, b) for a in x for b in y])
+  assert mmd2(x, y) == pytest.approx(expected, abs=1e-12)
+  assert kernel_distance(x, y) == (pytest.approx(expected, abs=1e-12), 0.0)
+
+
+def test_kernel_distance_has_no_bias_and_sees_a_shift():
+  x, y = RNG.normal(size=(2000, 8)), RNG.normal(size=(2000, 8))
+  mean, deviation = kernel_distance(x, y, subsets=60, size=200)
+  assert abs(mean) < 4 * deviation / np.sqrt(60) + 0.02
+  shifted, _ = kernel_distance(x, y + 0.5, subsets=60, size=200)
+  assert shifted > 10 * abs(mean)
+  assert kernel_distance(x, y, subsets=3, size=50) == kernel_distance(x, y, subsets=3, size=50)
+  with pytest.raises(UserError, match="at least 2"):
+    kernel_distance(x[:1], y)
+
+
+def test_precision_recall_is_brute_force():
+  real, fake = RNG.normal(size=(30, 2)), 0.5 * RNG.normal(size=(25, 2)) + 0.7
+
+  def share(points, centres):
+    gaps = np.linalg.norm(centres[:, None] - centres[None], axis=-1)
+    radii = np.sort(gaps, 1)[:, 3]
+    return np.mean([(np.linalg.norm(centres - p, axis=1) <= radii).any() for p in points])
+
+  assert precision_recall(real, fake) == (share(fake, real), share(real, fake))
+  assert precision_recall(real, real) == (1.0, 1.0)
+  assert precision_recall(real, fake + 100) == (0.0, 0.0)
+  narrow = real.mean(0) + 0.01 * RNG.normal(size=(30, 2))
+  precision, recall = precision_recall(real, narrow)
+  assert precision > recall
+  with pytest.raises(UserError, match="more than 3"):
+    precision_recall(real[:3], fake)
+
+
+def test_values_carry_their_protocol_and_never_the_name_fid():
+  protocol = EfficientNetFeatures(side=64).protocol(30, "photos test")
+  assert protocol == Protocol("efficientnet_lite0", "bilinear up to 64 px", 30, "photos test")
+  values = compare(RNG.normal(size=(30, 3)), RNG.normal(size=(30, 3)), protocol)
+  names = ("frechet", "kernel", "kernel_std", "precision", "recall")
+  assert set(values) == {f"{name}_efficientnet_lite0" for name in names}
+  assert {v.protocol for v in values.values()} == {
+    "efficientnet_lite0, bilinear up to 64 px, n=30, against photos test"
+  }
+  json.dumps(values)
+
+
+def test_collect_leaves_padding_out():
+  x = np.arange(12, dtype=np.float32).reshape(6, 2)
+  batches = [(x[:4], np.ones(4, bool)), (np.concatenate([x[4:], x[:2]]), np.array([1, 1, 0, 0], bool))]
+  found = collect(lambda x: jnp.asarray(x) * 2, batches)
+  assert found.dtype == np.float64
+  np.testing.assert_array_equal(found, 2 * x)
+  with pytest.raises(UserError, match="no images"):
+    collect(lambda x: x, [])
+
+
+def test_features_of_photographs_part_real_from_noise():
+  features = EfficientNetFeatures()
+  grey = np.tanh(RNG.normal(size=(2, 32, 32, 1))).astype(np.float32)
+  rows = features(features.load(), jnp.asarray(grey))
+  assert rows.shape == (2, 1280)
+  assert np.isfinite(rows).all()
+  assert float(jnp.abs(rows[0] - rows[1]).max()) > 0

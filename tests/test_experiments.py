@@ -1,0 +1,228 @@
+"""Every experiment file, found on the disk: both scales, JSON and back, overrides, two real steps of each stage."""
+
+import dataclasses
+import inspect
+import json
+from pathlib import Path
+
+import jax
+import numpy as np
+import pytest
+import soundfile
+from PIL import Image
+
+from latents import objective, overrides
+from latents.data import batches
+from latents.errors import UserError
+from latents.experiment import Experiment, addresses, dumps, from_json, loads, to_json
+from latents.model import stage1_arrays
+from latents.train.build_step import abstract_autoencoder, build_step
+from latents.train.sharding import place, place_batch
+from latents.train.state import flatten
+from tests import micro
+
+FOLDER = Path(__file__).parent.parent / "experiments"
+FILES = sorted(p for p in FOLDER.glob("**/*.py") if p.name != "__init__.py")
+SCALES = ("tiny", "paper")
+
+# Numbers of the papers and of the catalogue: (autoencoder, prior) parameters at paper scale; None = no claim.
+# DiT-XL/2 with 8 outputs has 675,129,632 with its 294,912 fixed positions; with 4 outputs it has 18,448 fewer.
+PAPER = {"ldm_kl": (83_653_863, 675_129_632 - 294_912 - 1152 * 16 - 16)}
+
+
+@pytest.fixture(scope="session")
+def data(tmp_path_factory):
+  """Pictures in class folders, and sounds that start with a digit: what experiments with a `data` knob read."""
+  root = tmp_path_factory.mktemp("data")
+  rng = np.random.default_rng(0)
+  for label in range(3):
+    (root / "pictures" / f"class{label}").mkdir(parents=True)
+    for i in range(12):
+      pixels = rng.integers(0, 255, (70 + i, 80, 3), dtype=np.uint8)
+      Image.fromarray(pixels).save(root / "pictures" / f"class{label}" / f"{i}.png")
+  (root / "sounds").mkdir()
+  for i in range(24):
+    wave = 0.3 * np.sin(np.arange(5000) * 0.05 * (1 + i % 10))
+    soundfile.write(root / "sounds" / f"{i % 10}_speaker_{i}.wav", wave, 8000)
+  return root
+
+
+def build(path: Path, scale: str, data: Path) -> Experiment:
+  function = overrides.load_file(path).experiment
+  knobs = inspect.signature(function).parameters
+  assert "scale" in knobs
+  options = {"scale": scale}
+  if "data" in knobs:
+    sound = str(knobs["data"].default).startswith("audio:")
+    options["data"] = f"audio:{data / 'sounds'}" if sound else f"folder:{data / 'pictures'}"
+    if scale == "paper" and not sound:
+      del options["data"]  # paper scale is declared without the data being there
+  return function(**options)
+
+
+@pytest.mark.parametrize("path", FILES, ids=lambda p: p.stem)
+@pytest.mark.parametrize("scale", SCALES)
+def test_json_round_trip_keeps_everything(path, scale, data):
+  made = build(path, scale, data)
+  again = loads(dumps(made), "memory")
+  assert again == made
+  assert addresses(again) == addresses(made)
+  assert dumps(again) == dumps(made)
+  hash(again.stage1.model)  # modules hold tuples, never lists: they can be static arguments
+
+
+@pytest.mark.parametrize("path", FILES, ids=lambda p: p.stem)
+@pytest.mark.parametrize("scale", SCALES)
+def test_every_scalar_is_a_flag(path, scale, data):
+  made = build(path, scale, data)
+  flags = list(overrides.scalars(made))
+  assert {"seed", "stage1.steps", "stage1.batch", "stage2.steps"} <= set(flags)
+  changed = overrides.override(made, ["--stage1.steps", "7", "--seed", "3", "--stage2.prior.guidance", "1.25"])
+  assert (changed.stage1.steps, changed.seed, changed.stage2.prior.guidance) == (7, 3, 1.25)
+  assert changed.stage1.model == made.stage1.model
+  with pytest.raises(UserError, match=r"unknown flag --stage1\.step .*stage1\.steps"):
+    overrides.override(made, ["--stage1.step", "7"])
+  with pytest.raises(UserError, match="invalid literal"):
+    overrides.override(made, ["--stage1.steps", "seven"])
+
+
+def test_names_that_users_type(data):
+  made = overrides.build(FOLDER / "digits.py", ["--stage1.model.encoder.ch", "24", "--scale", "tiny", "--stage1.losses.kl.weight=0.5"])
+  assert made.stage1.model.encoder.ch == 24
+  assert made.stage1.losses["kl"].weight == 0.5
+  assert overrides.build(FOLDER / "digits.py", ["--kl", "0.25"]).stage1.losses["kl"].weight == 0.25
+
+
+@pytest.mark.parametrize("path", FILES, ids=lambda p: p.stem)
+def test_paper_scale_has_the_papers_shapes(path, data):
+  """Both stages' steps are traced at full size, without memory: shapes, names of terms, parameter counts."""
+  made = build(path, "paper", data)
+  counts = []
+  for stage in (1, 2):
+    program = build_step(made, stage, micro.one_device())
+    state, logs = jax.eval_shape(lambda s, f, b, p=program: p.step(s, f, b), program.state, program.frozen, program.batch)
+    assert jax.tree.map(lambda a: (a.shape, a.dtype), state) == jax.tree.map(lambda a: (a.shape, a.dtype), program.state)
+    assert all(log.shape == () for log in logs.values())
+    assert all(a.dtype == np.float32 for a in jax.tree.leaves(program.state.params))
+    params = program.state.params["ae" if stage == 1 else "prior"]
+    counts.append(sum(a.size for a in jax.tree.leaves(params)))
+  if path.stem in PAPER:
+    assert tuple(counts) == PAPER[path.stem]
+
+
+@pytest.mark.parametrize("path", FILES, ids=lambda p: p.stem)
+def test_tiny_scale_takes_two_real_steps_of_each_stage(path, data):
+  made = build(path, "tiny", data)
+  small = {"batch": 2, "cache": False}
+  made = dataclasses.replace(
+    made,
+    stage1=dataclasses.replace(made.stage1, batch=2),
+    stage2=dataclasses.replace(made.stage2, **small),
+  )
+  mesh = micro.one_device()
+  one = build_step(made, 1, mesh)
+  arrays = place(objective.load_frozen(made.stage1.losses), mesh)
+  state = one.init()
+  if made.stage1.steps:
+    state = two_steps(one, state, arrays, made.stage1, made.seed)
+  shapes = abstract_autoencoder(made)
+  variables = {"params": state.ema, **state.extra["variables"]}
+  statistics = {k: np.full(shapes[k].shape, v).tolist() for k, v in (("mean", 0.0), ("std", 1.0))}
+  artefact = FakeArtefact(flatten(jax.device_get(variables)), {"statistics": statistics})
+  frozen = place(stage1_arrays(made, artefact, "memory"), mesh)
+  two = build_step(made, 2, mesh)
+  two_steps(two, two.init(), frozen, made.stage2, made.seed)
+
+
+@dataclasses.dataclass
+class FakeArtefact:
+  weights: dict
+  facts: dict
+
+
+def two_steps(program, state, frozen, stage, seed):
+  before = jax.device_get(state.params)
+  with batches(stage.data, split="train", batch=stage.batch, seed=seed) as stream:
+    for _ in range(2):
+      state, logs = program.step(state, frozen, place_batch(next(stream), program.mesh))
+  assert np.isfinite(float(logs["total"])) and int(state.extra["skipped_total"]) == 0
+  after = jax.device_get(state.params)
+  moved = [not np.array_equal(a, b) for a, b in zip(jax.tree.leaves(before), jax.tree.leaves(after), strict=True)]
+  assert any(moved)
+  return state
+
+
+def test_names_of_experiments_are_those_of_their_files(data):
+  for path in FILES:
+    for scale in SCALES:
+      assert build(path, scale, data).name == path.stem
+
+
+# -- the reader of stored experiments: untrusted input
+
+
+def stored(**changes):
+  return {**to_json(micro.experiment()), **changes}
+
+
+@pytest.mark.parametrize(
+  "name", ["os:system", "subprocess:Popen", "latents.overrides:importlib", "latents.data.digits:np", "latents..x:y", "builtins:dict"]
+)
+def test_stored_classes_outside_latents_are_refused(name):
+  with pytest.raises(UserError, match=r"names .*(refused|lacks)"):
+    from_json(stored(stage1={"!": name}))
+
+
+@pytest.mark.parametrize("name", ["latents.experiment:loads", "latents.train.loop:train", "latents.errors:UserError"])
+def test_stored_functions_and_other_classes_are_refused(name):
+  with pytest.raises(UserError, match="refused"):
+    from_json({"!": name})
+
+
+def test_stored_unknown_fields_are_refused():
+  broken = stored()
+  broken["stage1"]["stepz"] = 3
+  with pytest.raises(UserError, match="'stepz'"):
+    from_json(broken)
+  broken = stored()
+  broken["stage1"]["model"]["encoder"]["parent"] = 1
+  with pytest.raises(UserError, match="'parent'"):
+    from_json(broken)
+
+
+@pytest.mark.parametrize("text", ["", "{", "[]", "null", '{"!": 3}', "[" * 5000, '{"a": 1}'])
+def test_broken_experiment_files_are_one_line(text):
+  with pytest.raises(UserError, match=r"^x\.json|names"):
+    loads(text, "x.json")
+
+
+def test_a_module_in_two_places_is_refused():
+  made = micro.experiment()
+  encoder = made.stage1.model.encoder
+  twice = made.stage1.model.clone(decoder=encoder)
+  with pytest.raises(ValueError, match="two places"):
+    to_json(dataclasses.replace(made, stage1=dataclasses.replace(made.stage1, model=twice)))
+
+
+def test_what_json_cannot_hold_is_refused():
+  made = micro.experiment()
+  bad = made.stage1.model.encoder.clone(mult=[1, 2])
+  with pytest.raises(TypeError, match="list"):
+    to_json(dataclasses.replace(made, stage1=dataclasses.replace(made.stage1, model=made.stage1.model.clone(encoder=bad))))
+
+
+def test_address_ignores_places_and_rhythms_but_not_models():
+  made = micro.experiment()
+  base = addresses(made)
+  rhythm = dataclasses.replace(made, stage1=dataclasses.replace(made.stage1, log_every=3, save_every=9, workers=2))
+  assert addresses(rhythm) == base
+  prior = dataclasses.replace(made, stage2=dataclasses.replace(made.stage2, steps=9))
+  assert addresses(prior)[0] == base[0] and addresses(prior)[1] != base[1]
+  model = dataclasses.replace(made, stage1=dataclasses.replace(made.stage1, steps=9))
+  assert addresses(model)[0] != base[0] and addresses(model)[1] != base[1]
+  guided = dataclasses.replace(made, stage2=dataclasses.replace(made.stage2, prior=made.stage2.prior.clone(guidance=3.0)))
+  assert addresses(guided) == base  # how to sample is not part of what was trained
+
+
+def test_json_is_small(data):
+  assert len(json.dumps(to_json(build(FOLDER / "digits.py", "tiny", data)))) < 5000
