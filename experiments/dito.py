@@ -25,7 +25,7 @@ from latents.priors import FlowPrior
 
 def experiment(scale: Literal["tiny", "paper"] = "tiny", data_dir: str | None = None) -> Experiment:
   tiny = scale == "tiny"
-  data: Source = Shapes(size=32) if tiny else Tfds("imagenet2012", data_dir, 256, labels=1000)
+  data: Source = Shapes(size=32, count=3000, test=300) if tiny else Tfds("imagenet2012", data_dir, 256, labels=1000)
   dtype = "float32" if tiny else "bfloat16"
   if tiny:
     encoder = ConvEncoder(ch=16, mult=(1, 2, 2), blocks=1, out=4, mid_attention=False)

@@ -23,7 +23,7 @@ from latents.priors import FlowPrior
 
 def experiment(scale: Literal["tiny", "paper"] = "tiny", kl: float = 1e-6) -> Experiment:
   tiny = scale == "tiny"
-  data = Shapes(size=32) if tiny else Shapes(size=128, count=200_000)
+  data = Shapes(size=32, count=3000, test=300) if tiny else Shapes(size=128, count=200_000)
   ch, mult, blocks = (16, (1, 2, 2), 1) if tiny else (64, (1, 2, 4, 4), 2)
   model = Autoencoder(
     encoder=ConvEncoder(ch=ch, mult=mult, blocks=blocks, out=8, mid_attention=not tiny),

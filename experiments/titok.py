@@ -29,7 +29,7 @@ def experiment(
   """tokens: length of the sequence."""
   tiny = scale == "tiny"
   tokens = tokens or (32 if tiny else 128)
-  data: Source = Shapes(size=32) if tiny else Tfds("imagenet2012", data_dir, 256, labels=1000)
+  data: Source = Shapes(size=32, count=3000, test=300) if tiny else Tfds("imagenet2012", data_dir, 256, labels=1000)
   width, depth, heads, patch = (128, 4, 4, 4) if tiny else (512, 8, 8, 16)
   vocab, dim = (256, 8) if tiny else (4096, 12)
   dtype = "float32" if tiny else "bfloat16"

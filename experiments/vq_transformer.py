@@ -76,7 +76,7 @@ def paper(vocab: int, data_dir: str | None) -> Experiment:
 
 
 def tiny(vocab: int) -> Experiment:
-  data = Shapes(size=32)
+  data = Shapes(size=32, count=3000, test=300)
   return Experiment(
     name="vq_transformer",
     stage1=Stage1(

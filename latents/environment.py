@@ -4,7 +4,6 @@ import ctypes
 import importlib.metadata
 import os
 import platform
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -78,8 +77,6 @@ def version(package: str) -> str | None:
 def problems() -> list[str]:
   """What is wrong with this machine for training, a line each; empty when all is well. Starts jax."""
   found = []
-  if sys.version_info < (3, 11):
-    found.append(f"Python {platform.python_version()} is too old: 3.11 or newer")
   for name in PACKAGES:
     if version(name) is None:
       found.append(f"the package {name} is not installed")

@@ -87,9 +87,10 @@ class Stage2:
 class Evaluation:
   """What `latents evaluate` measures: numbers of held-out examples and of samples, and the batch.
 
-  lpips: a file of LPIPS(squeeze) weights; without it LPIPS is left out. features: measure the
-  distances on EfficientNet-Lite0 features; None = if its weights are installed (extra `perceptual`). classifier: have a classifier on pixels
-  judge the samples' labels, and measure their distance from the training set (small images only).
+  lpips: a file of LPIPS(squeeze) weights; without it LPIPS is left out. features: measure the distances
+  on EfficientNet-Lite0 features; None = if its weights are installed (extra `perceptual`). classifier:
+  have a classifier on pixels judge the samples' labels, and measure their distance from the training
+  set (small images only).
   """
 
   images: int = 300
@@ -168,7 +169,7 @@ def from_json(x: Json) -> Any:
 
 
 def _part(path: Json) -> type:
-  """'latents.x.y:Class' -> the dataclass; nothing outside `latents`, no functions, no attributes of modules."""
+  """'latents.x:Class' -> the dataclass; nothing outside `latents`, no functions, no attributes of modules."""
   module, _, name = str(path).partition(":")
   if module.split(".")[0] != "latents" or not all(p.isidentifier() for p in module.split(".")):
     raise UserError(f"the stored experiment names {path!r}, which is not a part of latents: refused")

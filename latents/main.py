@@ -6,8 +6,10 @@ again), 130 interrupted.
 """
 
 import argparse
+import logging
 import shlex
 import sys
+import threading
 import warnings
 from collections.abc import Callable
 from pathlib import Path
@@ -114,6 +116,8 @@ def main(argv: list[str] | None = None) -> int:
   """Run a command; the exit code. Bad input is one line on stderr and 2."""
   argv = sys.argv[1:] if argv is None else argv
   warnings.showwarning = _warn
+  threading.excepthook = _thread_failed
+  logging.getLogger("asyncio").setLevel(logging.CRITICAL)  # Orbax's writers: their errors reach us by the save
   try:
     arguments, rest = parser().parse_known_args(argv)
     if rest and arguments.call is not _run:
@@ -139,9 +143,15 @@ def main(argv: list[str] | None = None) -> int:
     return 2
 
 
-def _disk_reason(error: Exception) -> str | None:
+def _disk_reason(error: BaseException) -> str | None:
   checkpoint = sys.modules.get("latents.train.checkpoint")
   return checkpoint.disk_reason(error) if checkpoint else None
+
+
+def _thread_failed(failure: Any) -> None:
+  """A disk error in a thread that saves is raised again, by the save, in one line; all others are shown."""
+  if failure.exc_value is None or _disk_reason(failure.exc_value) is None:
+    threading.__excepthook__(failure)
 
 
 def _warn(message: Any, category: Any, *_: Any) -> None:
@@ -176,7 +186,8 @@ def _run(arguments: argparse.Namespace) -> None:
   from latents import overrides, run
 
   experiment = overrides.build(overrides.find_file(arguments.experiment), arguments.rest)
-  run.run(experiment, arguments.runs, arguments.name, arguments.command)
+  if experiment is not None:
+    run.run(experiment, arguments.runs, arguments.name, arguments.command)
 
 
 def _sample(arguments: argparse.Namespace) -> None:

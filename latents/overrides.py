@@ -56,12 +56,17 @@ def load_file(path: Path) -> types.ModuleType:
   return module
 
 
-def build(path: Path, flags: list[str]) -> Experiment:
-  """The experiment of a file with its flags applied. UserError, one line, for a flag that does not fit."""
+def build(path: Path, flags: list[str]) -> Experiment | None:
+  """The experiment of a file with its flags applied; None after printing the help that was asked for.
+
+  UserError, one line, for a flag that does not fit.
+  """
   module = load_file(path)
   function = module.experiment
   if "--help" in flags or "-h" in flags:
+    print((inspect.getdoc(module) or "").strip())
     _print_help(path, function)
+    return None
   known = [f"--{_flag(p)}" for p in inspect.signature(function).parameters]
   head, tail = _split(flags, known)
   with _told(path):
@@ -121,23 +126,22 @@ def _tyro(target: Any, flags: list[str], known: list[str], **options: Any) -> An
 
 
 def _one_line(text: str) -> str:
-  """The first paragraph of tyro's framed message, without the frame."""
-  lines = [re.sub(r"^[│|]\s?|\s*[│|]$", "", line).rstrip() for line in text.splitlines()]
-  body: list[str] = []
-  for line in lines[1:]:
-    if not line.strip() or set(line.strip()) <= set("─╰╯-"):
-      break
-    body.append(line.strip())
-  return " ".join(body) or "a flag does not fit"
+  """The first paragraph of tyro's message without its title, its frame and its rules."""
+  lines = [line.strip(" │|╭╮╰╯─-").strip() for line in text.splitlines()]
+  body = lines[1:]
+  while body and not body[0]:
+    body.pop(0)
+  end = body.index("") if "" in body else len(body)
+  return " ".join(body[:end]) or "a flag does not fit"
 
 
 def _print_help(path: Path, function: Any) -> None:
-  print((inspect.getdoc(sys.modules.get(function.__module__)) or "").strip())
   print(f"\nKnobs of {path}:\n")
   with contextlib.suppress(SystemExit):
     tyro.cli(function, args=["--help"], prog=f"latents run {path}", config=CONFIG)
   print("\nEvery scalar of the experiment:\n")
-  tyro.cli(Experiment, args=["--help"], prog=f"latents run {path}", default=function(), config=CONFIG)
+  with contextlib.suppress(SystemExit):
+    tyro.cli(Experiment, args=["--help"], prog=f"latents run {path}", default=function(), config=CONFIG)
 
 
 @contextlib.contextmanager

@@ -164,7 +164,7 @@ def _rehearse(folder: Folder, mesh: jax.sharding.Mesh) -> Program:
   needed, programs = 0.0, []
   for number in (1, 2) if folder.experiment.stage2 else (1,):
     program = build_step(folder.experiment, number, mesh)
-    jax.eval_shape(program.step, program.state, program.frozen, program.batch)
+    program.step.shapes(program.state, program.frozen, program.batch)
     needed += 2.5 * sum(a.size * a.dtype.itemsize for a in jax.tree.leaves(program.state))
     programs.append(program)
   there = next(p for p in (folder.path, *folder.path.absolute().parents) if p.exists())

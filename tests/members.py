@@ -5,17 +5,16 @@ A new part is tested the moment it has a line here.
 """
 
 from latents.backbones import DiT, Transformer, UNet
-from latents.diffusion import Euler, Heun, Uniform
-from latents.priors import AutoregressivePrior, FlowPrior
 from latents.bottlenecks import EMAVQ, FSQ, KL, LayerNormLatent, NestedDropout, NoBottleneck, ResidualFSQ
 from latents.data import Digits, Photos, Shapes
 from latents.decoders import ConvDecoder, FlowDecoder, IdentityDecoder, QueryDecoder, WaveDecoder
+from latents.diffusion import Euler, Heun, Uniform
 from latents.discriminators import PatchGAN
 from latents.encoders import ConvEncoder, IdentityEncoder, QueryEncoder, WaveEncoder
 from latents.evaluate import PSNR, SSIM, Energy, LPIPSMetric
 from latents.losses import L1, L2, LPIPSLoss, Perceptual
+from latents.priors import AutoregressivePrior, FlowPrior
 from tests import sources
-
 
 # -- encoders: (name, make, signal shape [*S,C])
 ENCODERS = [
@@ -51,7 +50,12 @@ BOTTLENECKS = [
 # -- decoders: (name, make, latent shape [*s,D], signal shape [*S,C])
 DECODERS = [
   ("conv", lambda: ConvDecoder(ch=8, mult=(1, 2, 2), blocks=1, channels=1, attention=(1,)), (4, 2, 4), (16, 8, 1)),
-  ("conv remat", lambda: ConvDecoder(ch=8, mult=(1, 2), blocks=1, remat=True, mid_attention=False), (4, 4, 2), (8, 8, 3)),
+  (
+    "conv remat",
+    lambda: ConvDecoder(ch=8, mult=(1, 2), blocks=1, remat=True, mid_attention=False),
+    (4, 4, 2),
+    (8, 8, 3),
+  ),
   ("conv 1d", lambda: ConvDecoder(ch=8, mult=(1, 2), blocks=1, channels=2), (8, 2), (16, 2)),
   ("identity", lambda: IdentityDecoder(), (8, 8, 3), (8, 8, 3)),
   ("query", lambda: QueryDecoder(grid=(4, 2), width=16, depth=2, heads=2, patch=4), (6, 5), (16, 8, 3)),

@@ -12,9 +12,7 @@ from tests.test_nn import drawn, first_run, normal, randomise
 
 KEY = jax.random.key(0)
 TIME = jnp.array([0.1, 0.7])
-BY_NAME = pytest.mark.parametrize(
-  ("make", "shape"), [m[1:] for m in BACKBONES], ids=[m[0] for m in BACKBONES]
-)
+BY_NAME = pytest.mark.parametrize(("make", "shape"), [m[1:] for m in BACKBONES], ids=[m[0] for m in BACKBONES])
 
 
 def count(tree) -> int:

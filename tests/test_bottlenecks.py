@@ -35,7 +35,11 @@ def fields_are_json(module) -> bool:
 
 
 def start(module, h):
-  return module.init({"params": KEY, "bottleneck": KEY}, h, train=True)
+  return jax.jit(lambda: module.init({"params": KEY, "bottleneck": KEY}, h, train=True))()
+
+
+def jitted(module):
+  return jax.jit(module.apply, static_argnames=("train", "method", "mutable"))
 
 
 def rng_normal(*shape, seed=1):
@@ -48,19 +52,26 @@ def test_contract(name, make, shape):
   variables = start(module, h)
   mutable = [c for c in variables if c != "params"]
 
-  def apply(h, train, **kwargs):
-    return module.apply(variables, h, train=train, rngs=RNGS, **kwargs)
+  @jax.jit
+  def all_of(h):
+    """The mode, the cache's round trip, and the gradient of a training step with and without mutable state."""
+    latent = module.apply(variables, h, train=False)  # needs no random numbers
+    stored = module.apply(variables, h, method="store")
+    recalled = module.apply(variables, stored, train=False, method="recall")
+    weights = rng_normal(*latent.z.shape, seed=5)
 
-  latent = apply(h, False)
+    def objective(h, changes):
+      out, _ = module.apply(variables, h, train=True, rngs=RNGS, mutable=changes)
+      return (out.z * weights).sum()
+
+    return latent, recalled, [jax.grad(objective)(h, changes) for changes in ([], mutable)]
+
+  latent, recalled, gradients = all_of(h)
   assert latent.z.dtype == jnp.float32 and latent.z.shape[:-1] == h.shape[:-1] and latent.mask is None
-  again = module.apply(variables, h, train=False)  # no random numbers needed, none used
-  np.testing.assert_array_equal(again.z, latent.z)
   assert all(np.shape(v) == () and np.isfinite(v) for v in (*latent.terms.values(), *latent.logs.values()))
-  half = apply(h.astype(jnp.bfloat16), False)
+  half = jax.eval_shape(lambda: module.apply(variables, h.astype(jnp.bfloat16), train=False))
   assert half.z.dtype == jnp.float32
   # a latent cache gives what the signal gives
-  stored = module.apply(variables, h, method="store")
-  recalled = module.apply(variables, stored, train=False, method="recall")
   np.testing.assert_allclose(recalled.z, latent.z, atol=1e-6)
   named = module.apply(variables, latent, method="variants")
   assert "" in named and all(v.z.shape == latent.z.shape for v in named.values())
@@ -71,15 +82,12 @@ def test_contract(name, make, shape):
   else:
     assert latent.codes.dtype == jnp.int32
     assert latent.codes.shape[: h.ndim - 1] == h.shape[:-1] and latent.codes.ndim in (h.ndim - 1, h.ndim)
-    assert 0 <= int(latent.codes.min()) and int(latent.codes.max()) < module.vocab
+    assert int(latent.codes.min()) >= 0 and int(latent.codes.max()) < module.vocab
     np.testing.assert_array_equal(recalled.codes, latent.codes)
     np.testing.assert_allclose(module.apply(variables, latent.codes, method="embed"), latent.z, atol=1e-6)
 
-  # the gradient reaches h in training, whether or not state may change
-  weights = rng_normal(*latent.z.shape, seed=5)
-  for kwargs in [{}] + ([{"mutable": mutable}] if mutable else []):
-    gradient = jax.grad(lambda h: ((apply(h, True, **kwargs)[0] if kwargs else apply(h, True)).z * weights).sum())(h)  # noqa: B023
-    assert gradient.shape == h.shape and float(jnp.abs(gradient).max()) > 1e-4, kwargs
+  for gradient in gradients:  # it reaches h in training, whether or not state may change
+    assert gradient.shape == h.shape and float(jnp.abs(gradient).max()) > 1e-4
   assert fields_are_json(module)
 
 
@@ -116,7 +124,7 @@ def test_kl_is_the_closed_form_and_its_monte_carlo_estimate():
 def test_kl_weight_converts_to_the_sums_of_ldm():
   module, x, x_hat = KL(dim=4), rng_normal(2, 16, 16, 3), rng_normal(2, 16, 16, 3, seed=2)
   h = rng_normal(2, 2, 2, 8, seed=3)
-  latent = module.apply(start(module, h), h, train=False)
+  latent = jitted(module)(start(module, h), h, train=False)
   n_x, n_z, w = 16 * 16 * 3, 2 * 2 * 4, 1e-2
   ldm = jnp.abs(x - x_hat).sum() / 2 + w * latent.logs["kl_sum"]  # sums over elements / B
   means = jnp.abs(x - x_hat).mean() + w / (n_x / n_z) * latent.terms["kl"]
@@ -237,7 +245,8 @@ def test_residual_fsq_reaches_every_combination_of_codes():
 def vq_state(embedding, counts=None, sums=None):
   counts = np.ones(len(embedding)) if counts is None else counts
   sums = embedding if sums is None else sums
-  return {"codebook": {k: jnp.asarray(v, jnp.float32) for k, v in zip(("embedding", "counts", "sums"), (embedding, counts, sums), strict=True)}}
+  state = {"embedding": embedding, "counts": counts, "sums": sums}
+  return {"codebook": {k: jnp.asarray(v, jnp.float32) for k, v in state.items()}}
 
 
 def test_ema_update_by_hand():
@@ -266,10 +275,11 @@ def test_ema_state_changes_only_in_training_and_not_at_init():
   book = variables["codebook"]
   np.testing.assert_array_equal(book["counts"], np.ones(4))
   np.testing.assert_array_equal(book["sums"], book["embedding"])
-  _, same = module.apply(variables, h, train=False, mutable=["codebook"])
+  apply = jitted(module)
+  _, same = apply(variables, h, train=False, mutable="codebook")
   for old, new in zip(jax.tree.leaves(variables), jax.tree.leaves(same), strict=True):
     np.testing.assert_array_equal(old, new)
-  _, moved = module.apply(variables, h, train=True, mutable=["codebook"])
+  _, moved = apply(variables, h, train=True, mutable="codebook")
   np.testing.assert_allclose(moved["codebook"]["counts"].sum(), 0.99 * 4 + 0.01 * 16, rtol=1e-5)
   assert float(jnp.abs(moved["codebook"]["embedding"] - book["embedding"]).max()) > 0
   assert "params" not in variables  # nothing here for the optimiser
@@ -303,13 +313,11 @@ def test_restart_sets_all_three_states_and_finds_planted_clusters():
   for restart in (0.0, 0.2):
     module = EMAVQ(vocab=32, dim=4, decay=0.8, restart=restart, project=False)
     variables = start(module, h)
-    step = jax.jit(
-      lambda v, k, module=module: module.apply(v, h, train=True, mutable=["codebook"], rngs={"bottleneck": k})
-    )
+    apply = jitted(module)
     for i in range(40):
-      latent, variables = step(variables, jax.random.key(i))
-      book = variables["codebook"]
-      assert np.isfinite(book["embedding"]).all()
+      latent, variables = apply(variables, h, train=True, mutable="codebook", rngs={"bottleneck": jax.random.key(i)})
+    book = variables["codebook"]
+    assert np.isfinite(book["embedding"]).all()
     found[restart] = len(set(np.asarray(latent.codes).ravel().tolist()))
     if restart:
       threshold = restart * 128 / 32
@@ -325,12 +333,14 @@ def test_kmeans_start_happens_once_on_the_first_batch_and_keeps_the_sums():
   module = EMAVQ(vocab=8, dim=3, kmeans=5, project=False)
   variables = start(module, h)
   assert not bool(variables["codebook"]["started"])
-  latent, first = module.apply(variables, h, train=True, mutable=["codebook"], rngs=RNGS)
+  apply = jitted(module)
+  latent, first = apply(variables, h, train=True, mutable="codebook", rngs=RNGS)
   assert bool(first["codebook"]["started"])
   assert float(latent.terms["commit"]) < 1e-3 * float(jnp.square(h).mean())
-  _, second = module.apply(first, h, train=True, mutable=["codebook"], rngs={"bottleneck": KEY})
+  _, second = apply(first, h, train=True, mutable="codebook", rngs={"bottleneck": KEY})
   np.testing.assert_allclose(second["codebook"]["embedding"], first["codebook"]["embedding"], atol=0.02)
-  few, counts, sums = kmeans_state(KEY, h[0, :4], 8, 3)  # fewer rows than codes: some clusters are empty
+  # fewer rows than codes: some clusters are empty
+  few, counts, sums = jax.jit(lambda rows: kmeans_state(KEY, rows, 8, 3))(h[0, :4])
   assert np.isfinite(few).all() and float(counts.min()) == 1.0
   np.testing.assert_allclose(sums, few * counts[:, None])
 
@@ -346,8 +356,9 @@ def test_batch_statistics_are_those_of_the_global_batch():
   """Eight shards of one batch give the state of the whole batch."""
   module, h = EMAVQ(vocab=4, dim=2, project=False), rng_normal(8, 4, 2)
   variables = start(module, h)
-  whole = module.apply(variables, h, train=True, mutable=["codebook"])[1]["codebook"]["counts"]
-  parts = [module.apply(variables, part, train=True, mutable=["codebook"])[1]["codebook"]["counts"] for part in h]
+  apply = jitted(module)
+  whole = apply(variables, h, train=True, mutable="codebook")[1]["codebook"]["counts"]
+  parts = [apply(variables, part, train=True, mutable="codebook")[1]["codebook"]["counts"] for part in h]
   np.testing.assert_allclose(whole, 0.99 + sum(p - 0.99 for p in parts), rtol=1e-5)
 
 
@@ -357,7 +368,7 @@ def test_batch_statistics_are_those_of_the_global_batch():
 def test_nested_dropout_keeps_prefixes_uniformly_in_training_only():
   module, h = NestedDropout(KL(dim=2), minimum=3), rng_normal(4000, 6, 2)
   variables = start(module, h[:2])
-  latent = module.apply(variables, h, train=True, rngs=RNGS)
+  latent = jitted(module)(variables, h, train=True, rngs=RNGS)
   keep = np.asarray(latent.mask.sum(-1))
   assert latent.mask.shape == (4000, 6) and latent.mask.dtype == bool
   np.testing.assert_array_equal(latent.mask, np.arange(6) < keep[:, None])
@@ -371,7 +382,7 @@ def test_nested_dropout_keeps_prefixes_uniformly_in_training_only():
 
 def test_nested_dropout_on_a_grid_is_raster_order():
   module, h = NestedDropout(NoBottleneck()), rng_normal(50, 2, 3, 1)
-  latent = module.apply({}, h, train=True, rngs=RNGS)
+  latent = jitted(module)({}, h, train=True, rngs=RNGS)
   assert latent.mask.shape == (50, 2, 3)
   flat = np.asarray(latent.mask).reshape(50, 6)
   np.testing.assert_array_equal(flat, np.sort(flat, -1)[:, ::-1])

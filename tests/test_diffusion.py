@@ -1,6 +1,7 @@
 """Paths, times, samplers and guidance against closed forms. Order tests run in float64."""
 
 import functools
+import itertools
 
 import jax
 import jax.numpy as jnp
@@ -115,7 +116,7 @@ def reference() -> tuple[np.ndarray, np.ndarray]:
   """Starts, and their ends on the mixture's exact field by RK4 in 1024 steps (error below 1e-10)."""
   start = np.linspace(-2, 2, 9)
   x, times = start, np.linspace(1, 0, 1025)
-  for now, then in zip(times[:-1], times[1:], strict=True):
+  for now, then in itertools.pairwise(times):
     h = then - now
     k1 = mixture_velocity(np, x, now)
     k2 = mixture_velocity(np, x + h / 2 * k1, now + h / 2)
@@ -149,9 +150,7 @@ def test_a_gaussian_field_ends_at_the_closed_form():
     return (tau - (1 - tau) * s**2) / var * (x - (1 - tau) * m) - m
 
   with jax.enable_x64(True):
-    error = lambda sampler, n: float(
-      np.sqrt(np.mean((sampler(field, jnp.asarray(e), grid(n)) - (m + s * e)) ** 2))
-    )
+    error = lambda sampler, n: float(np.sqrt(np.mean((sampler(field, jnp.asarray(e), grid(n)) - (m + s * e)) ** 2)))
     assert error(Euler(), 32) == pytest.approx(2.0e-2, rel=0.1)
     assert error(Euler(), 256) == pytest.approx(2.6e-3, rel=0.1)
     assert error(Heun(), 256) < 3e-5
@@ -162,7 +161,7 @@ def test_a_scan_is_the_python_loop():
   field = lambda x, tau: jnp.sin(3 * x) + tau
   looped = jnp.asarray(x)
   times = jnp.asarray(grid(7, 2.0), jnp.float32)
-  for now, then in zip(times[:-1], times[1:], strict=True):
+  for now, then in itertools.pairwise(times):
     looped = looped + (then - now) * field(looped, now)
   assert np.abs(Euler()(field, jnp.asarray(x), grid(7, 2.0)) - looped).max() < 1e-6
 

@@ -20,29 +20,35 @@ KEY = jax.random.key(0)
 RNGS = {"params": KEY, "decoder": KEY}
 
 
-def noisy(variables, seed=3):
-  """The variables with every zero-initialised kernel (and all else) moved, so that nothing is trivially 0."""
-  leaves, tree = jax.tree.flatten(variables)
-  keys = jax.random.split(jax.random.key(seed), len(leaves))
-  return tree.unflatten([v + 0.05 * jax.random.normal(k, v.shape) for v, k in zip(leaves, keys, strict=True)])
-
-
 def started(module, *args, **kwargs):
-  return noisy(jax.jit(lambda: module.init(RNGS, *args, **kwargs))())
+  """Random variables without a run of init (nothing is compiled, and zero-initialised kernels are not zero)."""
+  abstract = jax.eval_shape(lambda: module.init(RNGS, *args, **kwargs))
+  rng = np.random.default_rng(0)
+
+  def fill(path, leaf):
+    centre = 1.0 if path[-1].key in ("scale", "alpha") else 0.0
+    spread = 0.1 if leaf.ndim < 2 else 1.0 / math.sqrt(math.prod(leaf.shape[:-1]))
+    return jnp.asarray(centre + spread * rng.normal(size=leaf.shape), leaf.dtype)
+
+  return jax.tree_util.tree_map_with_path(fill, abstract)
 
 
 @pytest.mark.parametrize(("name", "make", "shape"), ENCODERS, ids=[m[0] for m in ENCODERS])
 def test_encoder_contract(name, make, shape):
   module, x = make(), jnp.tanh(rng_normal(2, *shape))
   variables = started(module, x, train=True)
-  encode = jax.jit(lambda x, train: module.apply(variables, x, train=train), static_argnums=1)
-  h = encode(x, False)
+
+  @jax.jit
+  def both(x):
+    h = module.apply(variables, x, train=False)
+    weights = rng_normal(*h.shape, seed=5)
+    return h, jax.grad(lambda x: (module.apply(variables, x, train=True) * weights).sum())(x)
+
+  h, gradient = both(x)
   assert h.ndim >= 3 and h.shape[0] == 2 and np.isfinite(h).all()
   if hasattr(module, "stride"):
     assert h.shape[1:-1] == tuple(n // module.stride for n in shape[:-1])
-  np.testing.assert_array_equal(h, encode(x, False))
-  weights = rng_normal(*h.shape, seed=5)
-  gradient = jax.jit(jax.grad(lambda x: (module.apply(variables, x, train=True) * weights).sum()))(x)
+  np.testing.assert_array_equal(h, both(x)[0])
   assert float(jnp.abs(gradient).reshape(2, -1).max(-1).min()) > 0
   assert fields_are_json(module)
 
@@ -59,13 +65,16 @@ def test_decoder_contract(name, make, latent, shape):
   @jax.jit
   def all_of(z):
     weights = rng_normal(2, *shape, seed=5)
-    run = lambda z: (lambda d: ((d.x * weights).sum() + sum(d.terms.values()), d))(apply(z, x=x, train=True))  # noqa: E731
-    (_, decoded), gradient = jax.value_and_grad(run, has_aux=True)(z)
-    samples = [apply(z, steps=steps, method="sample") for _, steps in module.variants]
-    return decoded, gradient, samples, apply(z, steps=2, method="sample")
 
-  decoded, gradient, samples, again = all_of(z)
-  for out in (decoded.x, again, *samples):
+    def objective(z):
+      decoded = apply(z, x=x, train=True)
+      return (decoded.x * weights).sum() + sum(decoded.terms.values()), decoded
+
+    gradient, decoded = jax.grad(objective, has_aux=True)(z)
+    return decoded, gradient, apply(z, steps=module.variants[0][1], method="sample")
+
+  decoded, gradient, sample = all_of(z)
+  for out in (decoded.x, sample):
     assert out.shape == x.shape and out.dtype == jnp.float32 and np.isfinite(out).all()
   assert all(np.shape(v) == () for v in decoded.terms.values())
   assert float(jnp.abs(gradient).reshape(2, -1).max(-1).min()) > 0
@@ -111,30 +120,33 @@ def test_conv_errors_are_one_line():
 
 
 def test_conv_takes_any_grid_and_moves_with_it():
-  """The same weights on another grid; without attention and with the norms' statistics alike, a shift by f is one cell."""
+  """The same weights on another grid; without attention and away from borders a shift by f is one cell."""
   encoder = ConvEncoder(ch=8, mult=(1, 2, 2), blocks=1, out=2, mid_attention=False)
-  x = jnp.tile(rng_normal(1, 8, 8, 1), (1, 6, 6, 1))  # periodic: GroupNorm sees the same statistics after a roll
+  x = jnp.tile(rng_normal(1, 8, 8, 1), (1, 128, 1, 1))  # so long that GroupNorm's statistics hardly see the borders
   variables = started(encoder, x[:, :16, :16], train=False)
   encode = jax.jit(lambda x: encoder.apply(variables, x, train=False))
   h, moved = encode(x), encode(jnp.roll(x, 4, 1))
-  assert h.shape == (1, 12, 12, 2)
-  np.testing.assert_allclose(moved[:, 7:9, 7:9], h[:, 6:8, 7:9], atol=0.02 * float(jnp.abs(h).max()))
-  assert encode(x[:, :8, :24]).shape == (1, 2, 6, 2)
+  assert h.shape == (1, 256, 2, 2)
+  far = np.abs(h[:, 127:131] - h[:, 128:132]).max()  # neighbours differ
+  np.testing.assert_allclose(moved[:, 128:132], h[:, 127:131], atol=0.05 * far)
 
 
 def test_remat_and_dtype_change_no_parameter_and_hardly_the_values():
   x = rng_normal(1, 8, 8, 3)
   plain = ConvEncoder(ch=8, mult=(1, 2), blocks=1, out=4)
   variables = started(plain, x, train=False)
-  value = lambda module: jax.jit(lambda v: jax.value_and_grad(lambda v: module.apply(v, x, train=True).std())(v))(variables)  # noqa: E731
+
+  def value(module):
+    return jax.jit(jax.value_and_grad(lambda v: module.apply(v, x, train=True).std()))(variables)
+
   (loss, gradient), (loss2, gradient2) = value(plain), value(plain.clone(remat=True))
   np.testing.assert_allclose(loss, loss2, rtol=1e-6)
   jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, atol=1e-5), gradient, gradient2)
   half = plain.clone(dtype="bfloat16")
   assert all(v.dtype == jnp.float32 for v in jax.tree.leaves(jax.eval_shape(lambda: half.init(KEY, x, train=False))))
-  rough = half.apply(variables, x, train=False)
+  rough, fine = (jax.jit(lambda v, m=m: m.apply(v, x, train=False))(variables) for m in (half, plain))
   assert rough.dtype == jnp.bfloat16
-  np.testing.assert_allclose(rough.astype(np.float32), plain.apply(variables, x, train=False), atol=0.1)
+  np.testing.assert_allclose(rough.astype(np.float32), fine, atol=0.15)
 
 
 # -- identity
@@ -161,15 +173,16 @@ def test_masked_tokens_cannot_influence_the_output():
   mask = jnp.arange(8) < jnp.array([[1], [4], [8]])
   decode = jax.jit(lambda z, mask: module.apply(variables, Latent(z=z, mask=mask), method="sample"))
   x = decode(z, mask)
-  for other in (jnp.where(mask[..., None], z, 1e3 * rng_normal(*z.shape, seed=9)), jnp.where(mask[..., None], z, jnp.nan)):
-    np.testing.assert_array_equal(decode(other, mask), x)
+  for junk in (1e3 * rng_normal(*z.shape, seed=9), jnp.nan):
+    np.testing.assert_array_equal(decode(jnp.where(mask[..., None], z, junk), mask), x)
   gradient = jax.jit(jax.grad(lambda z: jnp.square(decode(z, mask)).sum()))(z)
   np.testing.assert_array_equal(gradient[~np.asarray(mask)], 0.0)
   assert (np.abs(gradient[np.asarray(mask)]).max(-1) > 0).all()
   # the same as a shorter sequence (One-D-Piece truncates): no trace of the dropped keys in the softmax
   short = {"params": {**variables["params"], "token_position": variables["params"]["token_position"][:4]}}
   np.testing.assert_allclose(module.apply(short, Latent(z=z[:, :4]), method="sample")[1], x[1], atol=1e-5)
-  np.testing.assert_allclose(decode(z, jnp.ones_like(mask)), module.apply(variables, Latent(z=z), method="sample"), atol=1e-5)
+  whole = module.apply(variables, Latent(z=z), method="sample")
+  np.testing.assert_allclose(decode(z, jnp.ones_like(mask)), whole, atol=1e-5)
 
 
 def test_query_encoder_sees_the_whole_signal_and_names_a_wrong_grid():
@@ -247,22 +260,18 @@ def test_flow_decoder_with_the_true_velocity_has_no_loss_and_returns_the_data():
 
 
 def test_flow_decoder_samples_do_not_depend_on_the_batch():
-  decoder = FlowDecoder(UNet(4, (1, 1), 1, out=1), stride=2, channels=1)
+  decoder = FlowDecoder(UNet(4, (1,), 1, out=1), stride=2, channels=1)
   z, x = rng_normal(3, 2, 2, 2), jnp.zeros((3, 4, 4, 1))
   variables = started(decoder, Latent(z=z), x, train=True)
   sample = jax.jit(lambda z: decoder.apply(variables, Latent(z=z), steps=3, method="sample", rngs={"decoder": KEY}))
   np.testing.assert_allclose(sample(z)[:2], sample(z[:2]), atol=1e-5)
   same = sample(jnp.broadcast_to(z[:1], z.shape))
   assert float(jnp.abs(same[0] - same[1]).max()) > 0.1  # but samples differ from one another
-  gradient = jax.grad(
-    lambda v: decoder.apply(v, Latent(z=z), x, train=True, rngs={"decoder": KEY}).terms["flow"]
-  )(variables)
-  assert all(np.abs(g).max() > 0 for g in jax.tree.leaves(gradient["params"]["backbone"]["conv_out"]))
 
 
 def test_flow_decoder_names_wrong_shapes():
   z, x = jnp.zeros((1, 2, 2, 2)), jnp.zeros((1, 4, 4, 1))
-  with pytest.raises(UserError, match="out=1"):
-    FlowDecoder(UNet(4, (1, 1), 1), stride=2, channels=1).init(RNGS, Latent(z=z), x, train=True)
-  with pytest.raises(UserError, match="stride=4"):
-    FlowDecoder(UNet(4, (1, 1), 1, out=1), stride=4, channels=1).init(RNGS, Latent(z=z), x, train=True)
+  for backbone, stride, message in ((UNet(4, (1, 1), 1), 2, "out=1"), (UNet(4, (1, 1), 1, out=1), 4, "stride=4")):
+    decoder = FlowDecoder(backbone, stride=stride, channels=1)
+    with pytest.raises(UserError, match=message):
+      jax.eval_shape(lambda: decoder.init(RNGS, Latent(z=z), x, train=True))  # noqa: B023

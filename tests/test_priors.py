@@ -19,9 +19,7 @@ from tests.test_nn import normal, randomise
 
 KEY = jax.random.key(0)
 LABEL = jnp.array([0, 1, 2, 0])
-BY_NAME = pytest.mark.parametrize(
-  ("make", "shape", "vocab"), [m[1:] for m in PRIORS], ids=[m[0] for m in PRIORS]
-)
+BY_NAME = pytest.mark.parametrize(("make", "shape", "vocab"), [m[1:] for m in PRIORS], ids=[m[0] for m in PRIORS])
 
 
 def latent_of(shape, vocab, batch: int = 4) -> Latent:
@@ -37,9 +35,7 @@ def start(prior, latent: Latent, scale: float = 0.3):
 
 def draw_with(prior, shape, **options):
   """A compiled function (params, cond, key) -> Latent."""
-  return jax.jit(
-    lambda p, c, key=KEY: prior.apply(p, c, shape=shape, method="sample", rngs={"prior": key}, **options)
-  )
+  return jax.jit(lambda p, c, key=KEY: prior.apply(p, c, shape=shape, method="sample", rngs={"prior": key}, **options))
 
 
 def draw(prior, params, cond, shape, **options) -> Latent:
@@ -51,9 +47,7 @@ def test_every_prior_keeps_the_contract(make, shape, vocab):
   prior, latent = make(), latent_of(shape, vocab)
   assert prior.discrete == (vocab is not None)
   params = start(prior, latent)
-  loss = jax.jit(
-    lambda p, k: prior.apply(p, latent, LABEL, train=True, method="loss", rngs={"prior": k, "dropout": k})
-  )
+  loss = jax.jit(lambda p, k: prior.apply(p, latent, LABEL, train=True, method="loss", rngs={"prior": k, "dropout": k}))
   assert all(jnp.shape(term) == () and np.isfinite(term) for term in loss(params, KEY).values())
   sample = draw(prior, params, LABEL, shape)
   if vocab is None:
@@ -164,9 +158,7 @@ def test_label_dropout_has_its_rate_and_only_in_training():
   assert abs(np.mean(dropped == 3) - 0.1) < 0.01
   assert np.array_equal(np.where(dropped == 3, cond, dropped), cond)
   prior, latent = FlowPrior(Exact(classes=3), label_drop=1.0), Latent(z=normal(4, 5))
-  value = lambda cond, train: prior.apply({}, latent, cond, train=train, method="loss", rngs={"prior": KEY})[
-    "flow"
-  ]
+  value = lambda cond, train: prior.apply({}, latent, cond, train=train, method="loss", rngs={"prior": KEY})["flow"]
   assert np.isclose(value(LABEL, True), value(jnp.full(4, 3), True))
   assert not np.isclose(value(LABEL, False), value(jnp.full(4, 3), False))
 
@@ -265,9 +257,7 @@ def test_mistakes_are_one_clear_line():
   flow = FlowPrior(DiT(1, 16, 2, out=6))
   tokens = AutoregressivePrior(Transformer(5, 8, 1, 2, length=8, groups=2))
   rngs = {"params": KEY, "prior": KEY}
-  init = lambda prior, latent: jax.eval_shape(
-    lambda: prior.init(rngs, latent, None, train=True, method="loss")
-  )
+  init = lambda prior, latent: jax.eval_shape(lambda: prior.init(rngs, latent, None, train=True, method="loss"))
   with pytest.raises(UserError, match="codes only"):
     init(flow, latent_of((4, 4), 5))
   with pytest.raises(UserError, match="set its `out` to None"):

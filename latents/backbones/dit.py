@@ -32,6 +32,7 @@ class Block(nn.Module):
 
   @nn.compact
   def __call__(self, x: Array, c: Array) -> Array:
+    """See the class."""
     modulation = zero_dense(6 * x.shape[-1], self.dtype, "modulation")(nn.silu(c))
     shift1, scale1, gate1, shift2, scale2, gate2 = jnp.split(constrain(modulation)[:, None], 6, -1)
     h = modulate(LayerNorm(dtype=self.dtype)(x), shift1, scale1)
@@ -62,6 +63,7 @@ class DiT(nn.Module):
 
   @nn.compact
   def __call__(self, x: Array, t: Array, cond: Array | None, *, train: bool = False) -> Array:
+    """See the class."""
     del train  # no dropout
     out = (self.out or x.shape[-1]) * self.patch ** (x.ndim - 2)
     tokens, grid = patchify(x, self.patch)
@@ -73,9 +75,7 @@ class DiT(nn.Module):
     if self.classes:
       label = jnp.full(t.shape, self.classes, jnp.int32) if cond is None else cond
       init = nn.initializers.normal(0.02)
-      c = c + nn.Embed(self.classes + 1, self.width, dtype=self.dtype, embedding_init=init, name="label")(
-        label
-      )
+      c = c + nn.Embed(self.classes + 1, self.width, dtype=self.dtype, embedding_init=init, name="label")(label)
     h, c = constrain(h), constrain(c)
     block = nn.remat(Block) if self.remat == "block" else Block
     for i in range(self.depth):

@@ -18,9 +18,7 @@ from latents.nn.position import sincos
 from latents.nn.sharding import constrain
 from latents.types import Array
 
-Cache = tuple[
-  tuple[Array, Array], ...
-]  # per block: keys and values [B,L,heads,F], zeros where not yet written
+Cache = tuple[tuple[Array, Array], ...]  # per block: keys and values [B,L,heads,F], zeros where not yet written
 
 
 class CausalBlock(nn.Module):
@@ -33,6 +31,8 @@ class CausalBlock(nn.Module):
   dtype: str = "float32"
 
   def setup(self) -> None:
+    """See the class."""
+
     def linear(width: int) -> nn.Dense:
       return nn.Dense(width, use_bias=False, dtype=self.dtype, kernel_init=nn.initializers.normal(0.02))
 
@@ -47,6 +47,7 @@ class CausalBlock(nn.Module):
     return q, k, v
 
   def __call__(self, x: Array, train: bool) -> Array:
+    """See the class."""
     q, k, v = self._qkv(x)
     h = self.proj(attend(q, k, v, causal=True).reshape(x.shape))
     x = x + self.drop(h, deterministic=not train)
@@ -91,6 +92,7 @@ class Transformer(nn.Module):
   dtype: str = "float32"
 
   def setup(self) -> None:
+    """See the class."""
     if self.length % self.groups:
       raise UserError(f"a length of {self.length} tokens does not divide into {self.groups} levels of codes")
     if self.width % self.heads:
@@ -104,9 +106,7 @@ class Transformer(nn.Module):
       self.levels = self.param("levels", init, (self.groups, self.width), jnp.float32)
     self.drop = nn.Dropout(self.dropout)
     block = nn.remat(CausalBlock, static_argnums=(2,)) if self.remat == "block" else CausalBlock
-    self.blocks = [
-      block(self.width, self.heads, self.multiple, self.dropout, self.dtype) for _ in range(self.depth)
-    ]
+    self.blocks = [block(self.width, self.heads, self.multiple, self.dropout, self.dtype) for _ in range(self.depth)]
     self.norm = RMSNorm(dtype=self.dtype)
     self.head = nn.Dense(self.vocab, use_bias=False, dtype=self.dtype, kernel_init=nn.initializers.zeros)
 
@@ -126,6 +126,7 @@ class Transformer(nn.Module):
     return self.head(self.norm(h)).astype(jnp.float32)
 
   def __call__(self, tokens: Array, cond: Array | None, *, train: bool = False) -> Array:
+    """See the class."""
     if tokens.ndim != 2 or tokens.shape[1] != self.length:
       raise UserError(f"this transformer models [B,{self.length}] tokens, got {tokens.shape}")
     before = tokens[:, :-1] + self.vocab * (jnp.arange(self.length - 1) % self.groups)

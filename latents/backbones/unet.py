@@ -44,13 +44,12 @@ class UNet(nn.Module):
     if self.classes:
       label = jnp.full(t.shape, self.classes, jnp.int32) if cond is None else cond
       init = nn.initializers.normal(0.02)
-      c = c + nn.Embed(self.classes + 1, 4 * self.ch, dtype=self.dtype, embedding_init=init, name="label")(
-        label
-      )
+      c = c + nn.Embed(self.classes + 1, 4 * self.ch, dtype=self.dtype, embedding_init=init, name="label")(label)
     return constrain(c)
 
   @nn.compact
   def __call__(self, x: Array, t: Array, cond: Array | None, *, train: bool = False) -> Array:
+    """See the class."""
     last = len(self.mult) - 1
     if any(n % 2**last for n in x.shape[1:-1]):
       raise UserError(f"a U-Net of {last + 1} levels needs axes that {2**last} divides, not {x.shape[1:-1]}")

@@ -73,7 +73,8 @@ class FSQ(Discrete):
     """The product of the levels."""
     return math.prod(check_levels(tuple(self.levels)))
 
-  def setup(self):
+  def setup(self) -> None:
+    """Makes the projection."""
     if self.project:
       self.projection = pointwise(len(self.levels))
 

@@ -21,7 +21,8 @@ class KL(Bottleneck):
 
   dim: int = 4
 
-  def setup(self):
+  def setup(self) -> None:
+    """Makes the projection."""
     self.project = pointwise(2 * self.dim)
 
   def __call__(self, h: Array, *, train: bool) -> Latent:

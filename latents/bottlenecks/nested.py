@@ -1,5 +1,6 @@
 """Nested dropout: prefixes of a token sequence that decode on their own (Rippel et al. 2014, arXiv:1402.0915)."""
 
+import dataclasses
 import math
 
 import jax
@@ -32,12 +33,12 @@ class NestedDropout(Bottleneck):
     latent = self.inner(h, train=train)
     if not train:
       return latent
-    shape = latent.z.shape[:-1]
+    shape = token_shape(latent)
     tokens = math.prod(shape[1:])
     if not 1 <= self.minimum <= tokens:
       raise UserError(f"NestedDropout keeps at least {self.minimum} tokens, but the latent has {tokens}")
     keep = jax.random.randint(self.make_rng("bottleneck"), (shape[0],), self.minimum, tokens + 1)
-    return latent.replace(mask=prefix_mask(keep, shape))
+    return dataclasses.replace(latent, mask=prefix_mask(keep, shape))
 
   def embed(self, codes: Array) -> Array:
     """codes [B,*s] or [B,*s,G] -> z [B,*s,D]."""
@@ -57,12 +58,19 @@ class NestedDropout(Bottleneck):
 
   def variants(self, latent: Latent) -> dict[str, Latent]:
     """{"": whole, "n tokens": prefix}, for n = N/4 and N/2."""
-    shape = latent.z.shape[:-1]
+    shape = token_shape(latent)
     tokens = math.prod(shape[1:])
     found = {"": latent}
     for n in sorted({max(tokens // 4, self.minimum), max(tokens // 2, self.minimum)} - {tokens}):
-      found[f"{n} tokens"] = latent.replace(mask=prefix_mask(jnp.full(shape[0], n), shape))
+      found[f"{n} tokens"] = dataclasses.replace(latent, mask=prefix_mask(jnp.full(shape[0], n), shape))
     return found
+
+
+def token_shape(latent: Latent) -> tuple[int, ...]:
+  """(B,*s) of the latent's z, or a UserError where only codes are given."""
+  if latent.z is None:
+    raise UserError("a prefix is cut from z: embed the codes first (bottleneck.embed)")
+  return latent.z.shape[:-1]
 
 
 def prefix_mask(keep: Array, shape: tuple[int, ...]) -> Array:

@@ -11,7 +11,8 @@ class NoBottleneck(Bottleneck):
 
   dim: int | None = None
 
-  def setup(self):
+  def setup(self) -> None:
+    """Makes the projection."""
     if self.dim is not None:
       self.project = pointwise(self.dim)
 

@@ -35,7 +35,8 @@ class ResidualFSQ(Discrete):
     """The codes of one stage: the product of the levels."""
     return math.prod(check_levels(tuple(self.levels), least=2))
 
-  def setup(self):
+  def setup(self) -> None:
+    """Makes the projection."""
     if self.project:
       self.projection = pointwise(len(self.levels))
 
@@ -52,9 +53,7 @@ class ResidualFSQ(Discrete):
       residual = residual - _values(digits, levels, i)
       codes.append(digits_to_index(digits, levels))
     codes = jnp.stack(codes, -1)
-    return Latent(
-      z=straight_through(x, self.embed(codes)), codes=codes, logs=code_logs(codes, vocab, self.quantizers)
-    )
+    return Latent(z=straight_through(x, self.embed(codes)), codes=codes, logs=code_logs(codes, vocab, self.quantizers))
 
   def embed(self, codes: Array) -> Array:
     """codes [B,*s,n], n <= G: the first n stages -> z [B,*s,d]."""

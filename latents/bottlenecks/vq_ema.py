@@ -35,7 +35,8 @@ class EMAVQ(Discrete):
   project: bool = True
   eps: float = 1e-5
 
-  def setup(self):
+  def setup(self) -> None:
+    """Makes the submodules and the state."""
     if self.project:
       self.projection = pointwise(self.dim)
     self.embedding = self.variable("codebook", "embedding", self._random_rows)
@@ -61,9 +62,7 @@ class EMAVQ(Discrete):
     commit = jnp.square(h - q).mean()
     if learn:
       self._update(rows, codes)
-    return Latent(
-      z=straight_through(h, q), codes=shaped, terms={"commit": commit}, logs=code_logs(codes, self.vocab)
-    )
+    return Latent(z=straight_through(h, q), codes=shaped, terms={"commit": commit}, logs=code_logs(codes, self.vocab))
 
   def embed(self, codes: Array) -> Array:
     """codes [B,*s] -> z [B,*s,D]: rows of the codebook."""

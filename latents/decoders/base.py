@@ -4,6 +4,7 @@ from typing import ClassVar
 
 import flax.linen as nn
 
+from latents.errors import UserError
 from latents.types import Array, Decoded, Latent
 
 
@@ -24,3 +25,10 @@ class Decoder(nn.Module):
   def reconstruct(self, latent: Latent, *, train: bool) -> Array:
     """Latent -> x [B,*S,C]: the network itself."""
     raise TypeError(f"{type(self).__name__} gives no `reconstruct`")
+
+
+def read_z(latent: Latent) -> Array:
+  """The latent's z [B,*s,D], or a UserError where only codes are given."""
+  if latent.z is None:
+    raise UserError("a decoder reads z: embed the codes first (bottleneck.embed)")
+  return latent.z

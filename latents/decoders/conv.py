@@ -5,7 +5,7 @@ from typing import ClassVar
 import flax.linen as nn
 import jax.numpy as jnp
 
-from latents.decoders.base import Decoder
+from latents.decoders.base import Decoder, read_z
 from latents.encoders.conv import run_block
 from latents.nn.conv import AttentionBlock, Conv, ResBlock, Upsample
 from latents.nn.norm import GroupNorm
@@ -42,7 +42,7 @@ class ConvDecoder(Decoder):
       part = ResBlock(width, dropout=self.dropout, dtype=self.dtype, name=name)
       return run_block(part, h, train=train, remat=self.remat)
 
-    h = latent.z
+    h = read_z(latent)
     if self.project:
       h = Conv(h.shape[-1], size=1, dtype=self.dtype, name="project")(h)
     h = Conv(self.ch * self.mult[-1], dtype=self.dtype, name="conv_in")(h)

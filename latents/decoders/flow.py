@@ -7,7 +7,7 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
-from latents.decoders.base import Decoder
+from latents.decoders.base import Decoder, read_z
 from latents.diffusion.paths import mix, velocity, x0_from_velocity
 from latents.diffusion.samplers import Euler, Heun, grid
 from latents.errors import UserError
@@ -37,7 +37,7 @@ class FlowDecoder(Decoder):
 
   def __call__(self, latent: Latent, x: Array, *, train: bool) -> Decoded:
     """Latent, x [B,*S,channels] -> Decoded(one-step estimate of x, {"flow"}); random also where train is False."""
-    wanted = self._signal_shape(latent.z)
+    wanted = self._signal_shape(read_z(latent))
     if x.shape != wanted:
       raise UserError(f"FlowDecoder(stride={self.stride}, channels={self.channels}) makes {wanted}, not {x.shape}")
     x = x.astype(jnp.float32)
@@ -45,13 +45,13 @@ class FlowDecoder(Decoder):
     tau = jax.random.uniform(key_tau, x.shape[:1])
     eps = jax.random.normal(key_eps, x.shape)
     noisy = mix(x, eps, tau)
-    v = self._velocity(self.backbone, noisy, tau, nearest(latent.z, self.stride), train)
+    v = self._velocity(self.backbone, noisy, tau, nearest(read_z(latent), self.stride), train)
     flow = jnp.square(v - velocity(x, eps)).mean()
     return Decoded(x=x0_from_velocity(noisy, v, tau), terms={"flow": flow})
 
   def sample(self, latent: Latent, *, steps: int | None = None) -> Array:
     """Latent -> x: `steps` steps from noise; sample i has the key fold_in(rng "decoder", i), whatever the batch."""
-    z = latent.z
+    z = read_z(latent)
     shape = self._signal_shape(z)
     key = self.make_rng("decoder")
     keys = jax.vmap(lambda i: jax.random.fold_in(key, i))(jnp.arange(z.shape[0]))

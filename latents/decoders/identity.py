@@ -1,6 +1,6 @@
 """The decoder that does nothing; see `encoders/identity.py`."""
 
-from latents.decoders.base import Decoder
+from latents.decoders.base import Decoder, read_z
 from latents.types import Array, Latent
 
 
@@ -9,4 +9,4 @@ class IdentityDecoder(Decoder):
 
   def reconstruct(self, latent: Latent, *, train: bool) -> Array:
     """z [B,*S,C] -> same."""
-    return latent.z
+    return read_z(latent)

@@ -6,7 +6,7 @@ from typing import ClassVar
 import flax.linen as nn
 import jax.numpy as jnp
 
-from latents.decoders.base import Decoder
+from latents.decoders.base import Decoder, read_z
 from latents.encoders.query import Trunk, learned_tokens
 from latents.errors import UserError
 from latents.nn.patch import unpatchify
@@ -36,7 +36,7 @@ class QueryDecoder(Decoder):
   @nn.compact
   def reconstruct(self, latent: Latent, *, train: bool) -> Array:
     """z [B,N,D] -> float32 [B,*S,channels]."""
-    z, mask, cells = latent.z, latent.mask, math.prod(self.grid)
+    z, mask, cells = read_z(latent), latent.mask, math.prod(self.grid)
     if z.ndim != 3:
       raise UserError(f"QueryDecoder reads a sequence of tokens [B,N,D], not a latent of shape {z.shape}")
     batch, tokens = z.shape[:2]

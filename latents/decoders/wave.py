@@ -5,7 +5,7 @@ from typing import ClassVar
 import flax.linen as nn
 import jax.numpy as jnp
 
-from latents.decoders.base import Decoder
+from latents.decoders.base import Decoder, read_z
 from latents.encoders.wave import Activate, Activation, ResidualUnit, WaveConv
 from latents.nn.conv import uniform_fan_in
 from latents.types import Array, Latent
@@ -31,7 +31,7 @@ class WaveDecoder(Decoder):
   @nn.compact
   def reconstruct(self, latent: Latent, *, train: bool) -> Array:
     """z [B,n,D] -> float32 [B,n*f,channels]."""
-    h = WaveConv(self.ch * 2 ** len(self.strides), 7, dtype=self.dtype, name="conv_in")(latent.z)
+    h = WaveConv(self.ch * 2 ** len(self.strides), 7, dtype=self.dtype, name="conv_in")(read_z(latent))
     for i, s in reversed(list(enumerate(self.strides))):
       h = Activate(self.activation, name=f"level{i}_act")(h)
       up = nn.ConvTranspose(

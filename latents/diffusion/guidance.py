@@ -1,5 +1,6 @@
 """Classifier-free guidance (Ho & Salimans 2022, arXiv:2207.12598) in an interval of times."""
 
+import itertools
 from collections.abc import Callable
 
 import numpy as np
@@ -22,7 +23,7 @@ def segments(times: np.ndarray, interval: tuple[float, float]) -> list[tuple[np.
   lo, hi = interval
   inside = (times[:-1] >= lo) & (times[:-1] <= hi)
   cuts = [0, *(np.flatnonzero(np.diff(inside.astype(int))) + 1).tolist(), len(inside)]
-  return [(times[a : b + 1], bool(inside[a])) for a, b in zip(cuts[:-1], cuts[1:], strict=True)]
+  return [(times[a : b + 1], bool(inside[a])) for a, b in itertools.pairwise(cuts)]
 
 
 def solve(

@@ -12,6 +12,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from latents.diffusion.times import shift as shift_time
+from latents.errors import UserError
 from latents.types import Array
 
 Velocity = Callable[[Array, Array], Array]
@@ -22,11 +23,20 @@ def grid(steps: int, shift: float = 1.0) -> np.ndarray:
   return shift_time(np.linspace(1.0, 0.0, steps + 1), shift)
 
 
+def check_steps(steps: int) -> None:
+  """Raises UserError for fewer than one step."""
+  if steps < 1:
+    raise UserError(f"a sampler takes at least 1 step, not {steps}")
+
+
 @dataclasses.dataclass(frozen=True)
 class Euler:
   """x + (tau' - tau) v(x, tau): order 1, one evaluation a step."""
 
   steps: int = 50
+
+  def __post_init__(self) -> None:
+    check_steps(self.steps)
 
   def __call__(self, velocity: Velocity, x: Array, times: np.ndarray) -> Array:
     """x at times[0] -> x at times[-1]; times [n+1] falling."""
@@ -35,8 +45,8 @@ class Euler:
       now, then = pair
       return x + (then - now) * velocity(x, now), None
 
-    times = jnp.asarray(times, x.dtype)
-    return jax.lax.scan(step, x, (times[:-1], times[1:]))[0]
+    grid = jnp.asarray(times, x.dtype)
+    return jax.lax.scan(step, x, (grid[:-1], grid[1:]))[0]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -48,6 +58,9 @@ class Heun:
   """
 
   steps: int = 25
+
+  def __post_init__(self) -> None:
+    check_steps(self.steps)
 
   def __call__(self, velocity: Velocity, x: Array, times: np.ndarray) -> Array:
     """x at times[0] -> x at times[-1]; times [n+1] falling."""

@@ -24,6 +24,7 @@ class Trunk(nn.Module):
 
   @nn.compact
   def __call__(self, h: Array, keys: Array | None = None) -> Array:
+    """[B,N,width] -> same shape."""
     h = nn.LayerNorm(dtype=self.dtype, name="norm_in")(h)
     block = nn.remat(Block) if self.remat else Block
     for i in range(self.depth):
@@ -39,6 +40,7 @@ class Block(nn.Module):
 
   @nn.compact
   def __call__(self, h: Array, keys: Array | None) -> Array:
+    """[B,N,width] -> same shape."""
     normed = nn.LayerNorm(dtype=self.dtype, name="norm1")(h)
     h = h + Attention(self.heads, dtype=self.dtype, name="attention")(normed, keys)
     normed = nn.LayerNorm(dtype=self.dtype, name="norm2")(h)

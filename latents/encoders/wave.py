@@ -23,6 +23,7 @@ class Activate(nn.Module):
 
   @nn.compact
   def __call__(self, x: Array) -> Array:
+    """[B,T,C] -> [B,T',C'], see the class."""
     if self.kind == "elu":
       return nn.elu(x)
     a = self.param("alpha", nn.initializers.ones, (x.shape[-1],), jnp.float32)
@@ -42,6 +43,7 @@ class WaveConv(nn.Module):
 
   @nn.compact
   def __call__(self, x: Array) -> Array:
+    """[B,T,C] -> [B,T',C'], see the class."""
     half = (self.size - 1) * self.dilation // 2
     conv = nn.Conv(
       self.features,
@@ -65,6 +67,7 @@ class ResidualUnit(nn.Module):
 
   @nn.compact
   def __call__(self, x: Array) -> Array:
+    """[B,T,C] -> [B,T',C'], see the class."""
     h = Activate(self.activation, name="act1")(x)
     h = WaveConv(x.shape[-1], 7, dilation=self.dilation, dtype=self.dtype, name="conv1")(h)
     h = Activate(self.activation, name="act2")(h)

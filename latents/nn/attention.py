@@ -30,6 +30,7 @@ class Attention(nn.Module):
 
   @nn.compact
   def __call__(self, x: Array, mask: Array | None = None) -> Array:
+    """See the class."""
     width = x.shape[-1]
     if width % self.heads:
       raise UserError(f"width {width} does not divide into {self.heads} heads")

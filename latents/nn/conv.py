@@ -31,6 +31,7 @@ class Conv(nn.Module):
 
   @nn.compact
   def __call__(self, x: Array) -> Array:
+    """See the class."""
     axes = x.ndim - 2
     init = nn.initializers.zeros if self.zero else uniform_fan_in
     kernel = self.param("kernel", init, (self.size,) * axes + (x.shape[-1], self.features), jnp.float32)
@@ -57,6 +58,7 @@ class Downsample(nn.Module):
 
   @nn.compact
   def __call__(self, x: Array) -> Array:
+    """See the class."""
     if any(n % 2 for n in x.shape[1:-1]):
       raise UserError(f"Downsample halves every axis, but the input's axes are {x.shape[1:-1]}")
     x = jnp.pad(x, [(0, 0), *[(0, 1)] * (x.ndim - 2), (0, 0)])
@@ -78,6 +80,7 @@ class Upsample(nn.Module):
 
   @nn.compact
   def __call__(self, x: Array) -> Array:
+    """See the class."""
     return Conv(self.features or x.shape[-1], dtype=self.dtype, name="conv")(nearest(x))
 
 
@@ -100,6 +103,7 @@ class ResBlock(nn.Module):
 
   @nn.compact
   def __call__(self, x: Array, time: Array | None = None, *, train: bool = False) -> Array:
+    """See the class."""
     features = self.features or x.shape[-1]
     h = nn.silu(GroupNorm(eps=self.eps, dtype=self.dtype, name="norm1")(x))
     h = Conv(features, dtype=self.dtype, name="conv1")(h)
@@ -111,9 +115,7 @@ class ResBlock(nn.Module):
       if self.film:
         scale, shift = jnp.split(shift, 2, -1)
       elif groups_of(features) == features:
-        raise UserError(
-          f"with {features} channels the norm cancels an added time: set film, or use more than 32"
-        )
+        raise UserError(f"with {features} channels the norm cancels an added time: set film, or use more than 32")
       else:
         h = h + shift
     h = GroupNorm(eps=self.eps, dtype=self.dtype, name="norm2")(h)
@@ -139,6 +141,7 @@ class AttentionBlock(nn.Module):
 
   @nn.compact
   def __call__(self, x: Array) -> Array:
+    """See the class."""
     channels = x.shape[-1]
     if channels % self.heads:
       raise UserError(f"{channels} channels do not divide into {self.heads} heads")

@@ -17,6 +17,7 @@ class Mlp(nn.Module):
 
   @nn.compact
   def __call__(self, x: Array) -> Array:
+    """See the class."""
     init = nn.initializers.xavier_uniform()
     h = nn.Dense(int(self.ratio * x.shape[-1]), dtype=self.dtype, kernel_init=init, name="fc1")(x)
     h = nn.gelu(h, approximate=True)
@@ -36,6 +37,8 @@ class SwiGLU(nn.Module):
 
   @nn.compact
   def __call__(self, x: Array) -> Array:
+    """See the class."""
+
     def linear(width: int, name: str) -> nn.Dense:
       init = nn.initializers.normal(0.02)
       return nn.Dense(width, use_bias=False, dtype=self.dtype, kernel_init=init, name=name)

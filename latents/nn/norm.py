@@ -10,9 +10,13 @@ from latents.types import Array
 
 
 def groups_of(channels: int, most: int = 32) -> int:
-  """The number of groups for GroupNorm: min(most, channels), or a common divisor where that does not divide."""
-  groups = min(most, channels)
-  return groups if channels % groups == 0 else math.gcd(most, channels)
+  """The number of groups for GroupNorm: `most`, but at least four channels in each (where channels allow it).
+
+  From 128 channels on that is LDM's 32. Narrow networks would have one channel in a group, and lose its mean
+  (brightness, colour) at every norm. Where the number does not divide the channels: a common divisor.
+  """
+  groups = max(min(most, channels // 4), 1)
+  return groups if channels % groups == 0 else math.gcd(groups, channels)
 
 
 class GroupNorm(nn.Module):
@@ -28,6 +32,7 @@ class GroupNorm(nn.Module):
 
   @nn.compact
   def __call__(self, x: Array) -> Array:
+    """See the class."""
     channels = x.shape[-1]
     groups = groups_of(channels, self.groups)
     scale = self.param("scale", nn.initializers.ones, (channels,), jnp.float32)
@@ -52,11 +57,10 @@ class LayerNorm(nn.Module):
 
   @nn.compact
   def __call__(self, x: Array) -> Array:
+    """See the class."""
     x = x.astype(jnp.float32)
     centred = x - x.mean(-1, keepdims=True)
-    return (centred * jax.lax.rsqrt(jnp.square(centred).mean(-1, keepdims=True) + self.eps)).astype(
-      self.dtype
-    )
+    return (centred * jax.lax.rsqrt(jnp.square(centred).mean(-1, keepdims=True) + self.eps)).astype(self.dtype)
 
 
 class RMSNorm(nn.Module):
@@ -67,6 +71,7 @@ class RMSNorm(nn.Module):
 
   @nn.compact
   def __call__(self, x: Array) -> Array:
+    """See the class."""
     scale = self.param("scale", nn.initializers.ones, (x.shape[-1],), jnp.float32)
     x = x.astype(jnp.float32)
     return (x * jax.lax.rsqrt(jnp.square(x).mean(-1, keepdims=True) + self.eps) * scale).astype(self.dtype)

@@ -19,9 +19,7 @@ def sincos(grid: tuple[int, ...], width: int) -> np.ndarray:
   Raises UserError where width does not divide by twice the number of axes.
   """
   if width % (2 * len(grid)):
-    raise UserError(
-      f"sincos positions on {len(grid)} axes need a width that {2 * len(grid)} divides, not {width}"
-    )
+    raise UserError(f"sincos positions on {len(grid)} axes need a width that {2 * len(grid)} divides, not {width}")
   share = width // len(grid)
   index = np.indices(grid).reshape(len(grid), -1)
   return np.concatenate([sincos_line(i, share) for i in index[::-1]], 1).astype(np.float32)

@@ -27,8 +27,7 @@ class TimeEmbedding(nn.Module):
 
   @nn.compact
   def __call__(self, t: Array) -> Array:
+    """See the class."""
     init = nn.initializers.normal(0.02)
-    h = nn.Dense(self.width, dtype=self.dtype, kernel_init=init, name="fc1")(
-      frequencies(1000.0 * t, self.count)
-    )
+    h = nn.Dense(self.width, dtype=self.dtype, kernel_init=init, name="fc1")(frequencies(1000.0 * t, self.count))
     return nn.Dense(self.width, dtype=self.dtype, kernel_init=init, name="fc2")(nn.silu(h))

@@ -84,9 +84,9 @@ class AutoregressivePrior(Prior):
     check_guidance(scale, classes)
     batch = count if cond is None else cond.shape[0]
     null = null_labels(classes, batch)
-    cond = null if cond is None or not classes or scale == 0.0 else cond
+    labels = null if cond is None or not classes or scale == 0.0 else cond
     double = scale not in (0.0, 1.0)
-    label = jnp.concatenate([null, cond]) if double else cond
+    labels = jnp.concatenate([null, labels]) if double else labels
     keys = sample_keys(self.make_rng("prior"), batch)
     backbone, variables = self.backbone.unbind()
 
@@ -94,15 +94,15 @@ class AutoregressivePrior(Prior):
       if self.temperature == 0.0:
         return jnp.argmax(logits, -1).astype(jnp.int32)
       logits = keep_top_p(keep_top_k(logits / self.temperature, self.top_k), self.top_p)
-      return jax.vmap(lambda key, row: jax.random.categorical(jax.random.fold_in(key, index), row))(
-        keys, logits
-      )
+      return jax.vmap(lambda key, row: jax.random.categorical(jax.random.fold_in(key, index), row))(keys, logits)
 
     def step(carry: tuple, index: Array) -> tuple:
       token, cache = carry
       given = jnp.concatenate([token, token]) if double else token
-      logits, cache = backbone.apply(variables, given, label, index, cache, method="step")
-      logits = guide(*jnp.split(logits, 2), scale) if double else logits
+      logits, cache = backbone.apply(variables, given, labels, index, cache, method="step")
+      if double:
+        u, c = jnp.split(logits, 2)
+        logits = guide(u, c, scale)
       token = draw(logits, index).astype(jnp.int32)
       return (token, cache), token
 

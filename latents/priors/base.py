@@ -37,8 +37,8 @@ def sample_keys(key: Array, batch: int) -> Array:
   return jax.vmap(lambda i: jax.random.fold_in(key, i))(jnp.arange(batch))
 
 
-def null_labels(classes: int, batch: int) -> Array | None:
-  """[batch] null labels, or None for an unconditional backbone."""
+def null_labels(classes: int, batch: int) -> Array:
+  """[batch] null labels, or None for an unconditional backbone (classes 0)."""
   return jnp.full((batch,), classes, jnp.int32) if classes else None
 
 

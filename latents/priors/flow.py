@@ -70,20 +70,21 @@ class FlowPrior(Prior):
     batch = count if cond is None else cond.shape[0]
     noise = jax.vmap(lambda key: jax.random.normal(key, shape))(sample_keys(self.make_rng("prior"), batch))
     null = null_labels(classes, batch)
-    cond = null if cond is None or not classes else cond
+    labels = null if cond is None or not classes else cond
     backbone, variables = self.backbone.unbind()
 
     def network(x: Array, tau: Array, label: Any) -> Array:
       return backbone.apply(variables, x, jnp.broadcast_to(tau, x.shape[:1]), label, train=False)
 
     def conditional(x: Array, tau: Array) -> Array:
-      return network(x, tau, cond)
+      return network(x, tau, labels)
 
     def guided(x: Array, tau: Array) -> Array:
       if scale == 1.0 or scale == 0.0:
-        return network(x, tau, cond if scale else null)
-      both = network(jnp.concatenate([x, x]), tau, jnp.concatenate([null, cond]))
-      return guide(*jnp.split(both, 2), scale)
+        return network(x, tau, labels if scale else null)
+      both = network(jnp.concatenate([x, x]), tau, jnp.concatenate([null, labels]))
+      u, c = jnp.split(both, 2)
+      return guide(u, c, scale)
 
     times = grid(self.sampler.steps, self._shift(shape))
     return Latent(z=solve(self.sampler, conditional, guided, noise, times, self.interval))

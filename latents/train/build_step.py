@@ -19,6 +19,29 @@ from latents.types import Batch
 
 
 @dataclasses.dataclass(frozen=True)
+class InMesh:
+  """A jitted function that is called, lowered or shaped with `mesh` as the mesh of its constraints."""
+
+  mesh: jax.sharding.Mesh
+  function: Any
+
+  def __call__(self, *args: Any) -> Any:
+    """Run it."""
+    with jax.set_mesh(self.mesh):
+      return self.function(*args)
+
+  def lower(self, *args: Any) -> Any:
+    """jax.stages.Lowered for abstract or real arguments."""
+    with jax.set_mesh(self.mesh):
+      return self.function.lower(*args)
+
+  def shapes(self, *args: Any) -> Any:
+    """The abstract result; the trace is kept for the first real call."""
+    with jax.set_mesh(self.mesh):
+      return jax.eval_shape(self.function, *args)
+
+
+@dataclasses.dataclass(frozen=True)
 class Program:
   """A stage ready to run or to compile on `mesh`.
 
@@ -27,8 +50,8 @@ class Program:
   """
 
   mesh: jax.sharding.Mesh
-  init: Callable[[], State]
-  step: Callable[[State, Any, Batch], tuple[State, dict]]
+  init: InMesh
+  step: InMesh
   state: State
   frozen: Any
   batch: Batch
@@ -110,18 +133,4 @@ def _program(mesh: jax.sharding.Mesh, init: Callable, step: Callable, frozen: An
   jitted_init = jax.jit(start, out_shardings=layout, compiler_options=once(mesh))
   jitted_step = jax.jit(step, out_shardings=(layout, replicated), donate_argnums=0)
 
-  def in_mesh(function: Callable) -> Callable:
-    @functools.wraps(function)
-    def call(*args: Any) -> Any:
-      with jax.set_mesh(mesh):
-        return function(*args)
-
-    call.lower = lambda *args: _lower(mesh, function, args)
-    return call
-
-  return Program(mesh, in_mesh(jitted_init), in_mesh(jitted_step), state, frozen, batch)
-
-
-def _lower(mesh: jax.sharding.Mesh, function: Any, args: tuple) -> Any:
-  with jax.set_mesh(mesh):
-    return function.lower(*args)
+  return Program(mesh, InMesh(mesh, jitted_init), InMesh(mesh, jitted_step), state, frozen, batch)
