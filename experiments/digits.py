@@ -37,8 +37,8 @@ def experiment(scale: Literal["tiny", "paper"] = "tiny", kl: float = 1e-6, size:
   depth, width, heads = (6, 128, 4) if tiny else (12, 384, 6)
   prior = FlowPrior(
     backbone=DiT(depth=depth, width=width, heads=heads, patch=2, classes=data.classes),
-    sampler=Euler(50),
-    guidance=2.0,
+    sampler=Euler(30),
+    guidance=2.5,
   )
   return Experiment(
     name="digits",
@@ -47,7 +47,7 @@ def experiment(scale: Literal["tiny", "paper"] = "tiny", kl: float = 1e-6, size:
       model=model,
       losses={"l2": L2(), "kl": Weight(kl)},
       optimizer=Adam(lr=2e-3, warmup=20, schedule="cosine", clip=1.0),
-      steps=160 if tiny else 5_000,
+      steps=120 if tiny else 5_000,
       batch=32 if tiny else 128,
       ema=0.99,
     ),
@@ -55,8 +55,8 @@ def experiment(scale: Literal["tiny", "paper"] = "tiny", kl: float = 1e-6, size:
       data=data,
       prior=prior,
       optimizer=Adam(lr=1e-3, betas=(0.9, 0.95), warmup=50, schedule="cosine", clip=1.0),
-      steps=900 if tiny else 20_000,
-      batch=64 if tiny else 256,
+      steps=1_000 if tiny else 20_000,
+      batch=32 if tiny else 256,
       ema=0.995 if tiny else 0.999,
       cache=True,
     ),

@@ -1,12 +1,13 @@
 """What a finished stage leaves: weights as safetensors and a JSON of facts, readable on any topology.
 
 The fingerprint is the SHA-256 of the names, shapes and bytes of the weights together with the stage's
-address. A stage 2 and a latent cache carry the fingerprint of the stage 1 they belong to.
+address and its latent statistics. A stage 2 and a latent cache carry the fingerprint of the stage 1 they belong to.
 """
 
 import dataclasses
 import hashlib
 import json
+import math
 import os
 from pathlib import Path
 from typing import Any
@@ -33,9 +34,10 @@ class Artefact:
     return self.facts["fingerprint"]
 
 
-def fingerprint(weights: dict[str, np.ndarray], address: str) -> str:
-  """SHA-256 over the address and every array's name, shape, dtype and bytes."""
-  hasher = hashlib.sha256(address.encode())
+def fingerprint(weights: dict[str, np.ndarray], facts: dict[str, Any]) -> str:
+  """SHA-256 over the address, the statistics and every array's name, shape, dtype and bytes."""
+  told = {key: facts.get(key) for key in ("address", "statistics")}
+  hasher = hashlib.sha256(json.dumps(told, sort_keys=True).encode())
   for name in sorted(weights):
     array = np.ascontiguousarray(weights[name])
     hasher.update(f"{name}{array.shape}{array.dtype}".encode())
@@ -46,10 +48,11 @@ def fingerprint(weights: dict[str, np.ndarray], address: str) -> str:
 def write(folder: Path, weights: dict[str, np.ndarray], facts: dict[str, Any]) -> Artefact:
   """Write both files; the facts come last and by a rename, so an artefact is complete or absent."""
   weights = {name: np.ascontiguousarray(array) for name, array in weights.items()}
-  made = Artefact(weights, {**facts, "fingerprint": fingerprint(weights, facts["address"])})
+  made = Artefact(weights, {**facts, "fingerprint": fingerprint(weights, facts)})
   folder.mkdir(parents=True, exist_ok=True)
   temporary = folder / (WEIGHTS + ".tmp")
   save_file(weights, temporary)
+  temporary.chmod(0o644)  # safetensors makes files that only their owner may read
   os.replace(temporary, folder / WEIGHTS)
   write_json(folder / FACTS, made.facts)
   return made
@@ -64,7 +67,7 @@ def read(folder: Path) -> Artefact | None:
     weights = load_file(folder / WEIGHTS)
   except (OSError, SafetensorError) as error:
     raise UserError(f"{folder / WEIGHTS} cannot be read: {str(error).splitlines()[0]}") from None
-  if fingerprint(weights, str(facts.get("address"))) != facts.get("fingerprint"):
+  if fingerprint(weights, facts) != facts.get("fingerprint"):
     raise UserError(f"{folder / WEIGHTS} is damaged or not this stage's: its fingerprint does not match {FACTS}")
   return Artefact(weights, facts)
 
@@ -81,10 +84,18 @@ def check_shapes(where: str, weights: dict[str, Any], wanted: dict[str, Any]) ->
 
 
 def write_json(path: Path, value: Any) -> None:
-  """Write JSON whole or not at all."""
+  """Write JSON whole or not at all; numbers that JSON lacks (nan, inf) become null."""
   temporary = path.with_name(path.name + ".tmp")
-  temporary.write_text(json.dumps(value, indent=1) + "\n")
+  temporary.write_text(json.dumps(_finite(value), indent=1, allow_nan=False) + "\n")
   os.replace(temporary, path)
+
+
+def _finite(value: Any) -> Any:
+  if isinstance(value, dict):
+    return {k: _finite(v) for k, v in value.items()}
+  if isinstance(value, list | tuple):
+    return [_finite(v) for v in value]
+  return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
 def read_json(path: Path) -> Any:

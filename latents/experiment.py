@@ -9,6 +9,7 @@ import dataclasses
 import hashlib
 import importlib
 import json
+import math
 from collections.abc import Mapping
 from typing import Any
 
@@ -151,6 +152,8 @@ def to_json(x: Any, *, address: bool = False, seen: set[int] | None = None) -> J
     return [to_json(v, address=address, seen=seen) for v in x]
   if isinstance(x, Mapping):
     return {k: to_json(v, address=address, seen=seen) for k, v in x.items()}
+  if isinstance(x, float) and not math.isfinite(x):
+    raise UserError(f"an experiment cannot hold the number {x}")
   if x is None or isinstance(x, bool | int | float | str):
     return x
   raise TypeError(f"an experiment cannot hold {type(x).__name__} {x!r}: use numbers, strings, tuples, parts")
@@ -198,6 +201,9 @@ def loads(text: str, where: str) -> Experiment:
     raise UserError(f"{where} is not a stored experiment: {str(error).splitlines()[0]}") from None
   if not isinstance(made, Experiment):
     raise UserError(f"{where} does not hold an experiment")
+  parts = ((made.stage1, Stage1), (made.stage2, Stage2 | None), (made.mesh, Mesh), (made.evaluation, Evaluation))
+  if not isinstance(made.name, str) or not all(isinstance(part, kind) for part, kind in parts):
+    raise UserError(f"{where} does not hold an experiment: a stage of it is something else")
   return made
 
 

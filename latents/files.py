@@ -64,6 +64,9 @@ def reconstruct(model: Model, paths: list[Path], out: Path, steps: int | None) -
   names = [f"{p.stem}.png" for p in paths]
   if len(set(names)) < len(names):
     raise UserError("two of the pictures would be written to the same file: give them different names")
+  for name in names:
+    if (out / name).exists():
+      raise UserError(f"{out / name} exists already: nothing was overwritten")
   originals = [load_image(p, channels=source.shape[-1]) for p in paths]
   if out.exists() and not out.is_dir():
     raise UserError(f"--out {out} is not a folder")

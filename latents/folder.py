@@ -11,9 +11,11 @@
 A folder is complete in itself: a stage 1 that another run beside it has finished is copied in.
 """
 
+import contextlib
 import fcntl
 import os
 import shutil
+from collections.abc import Iterator
 from pathlib import Path
 
 from latents import artefact
@@ -30,7 +32,6 @@ class Folder:
 
   def __init__(self, path: Path, experiment: Experiment):
     self.path, self.experiment = path, experiment
-    self._lock: int | None = None
 
   def stage(self, number: int) -> Path:
     """The folder of a stage, named by the hash of its declaration."""
@@ -40,18 +41,23 @@ class Folder:
     """The finished stage, or None."""
     return artefact.read(self.stage(number))
 
-  def claim(self) -> None:
-    """Make this the only process that writes here; the system frees the claim however we end."""
+  @contextlib.contextmanager
+  def claimed(self) -> Iterator[None]:
+    """Inside, this is the only process that writes here; the system frees the claim however we end."""
     with disk_errors(self.path):
       self.path.mkdir(parents=True, exist_ok=True)
-      self._lock = os.open(self.path / LOCK, os.O_RDWR | os.O_CREAT, 0o644)
+      lock = os.open(self.path / LOCK, os.O_RDWR | os.O_CREAT, 0o644)
     try:
-      fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except OSError:
-      owner = os.pread(self._lock, 64, 0).decode(errors="replace").strip()
-      raise UserError(f"{self.path} is in use by another process ({owner or 'unknown'})") from None
-    os.truncate(self._lock, 0)
-    os.pwrite(self._lock, f"pid {os.getpid()}".encode(), 0)
+      try:
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+      except OSError:
+        owner = os.pread(lock, 64, 0).decode(errors="replace").strip()
+        raise UserError(f"{self.path} is in use by another process ({owner or 'unknown'})") from None
+      os.truncate(lock, 0)
+      os.pwrite(lock, f"pid {os.getpid()}".encode(), 0)
+      yield
+    finally:
+      os.close(lock)
 
   def write_declaration(self) -> None:
     """Store the experiment, whole or not at all."""
@@ -65,9 +71,17 @@ class Folder:
     path = self.path / DECLARATION
     return path.is_file() and path.read_text() == dumps(self.experiment)
 
-  def judged(self) -> bool:
-    """The score card and the report are there."""
-    return all((self.path / name).is_file() for name in (SCORES, REPORT))
+  def complete(self) -> bool:
+    """Both stages are finished, and scored and reported under this declaration to the last field."""
+    numbers = (1, 2) if self.experiment.stage2 else (1,)
+    files = [self.stage(n) / artefact.FACTS for n in numbers] + [self.path / SCORES, self.path / REPORT]
+    if not self.declared() or not all(file.is_file() for file in files):
+      return False
+    return artefact.read_json(self.path / SCORES).get("declaration") == self.declaration_digest()
+
+  def declaration_digest(self) -> str:
+    """Of the whole declaration, also the fields that do not make another run."""
+    return digest(to_json(self.experiment))
 
   def borrow_stage1(self) -> Path | None:
     """Copy stage 1 from a run beside this one that has finished the same; its folder, or None."""
@@ -76,15 +90,17 @@ class Folder:
       return None
     for other in sorted(self.path.parent.glob(f"*/{mine.name}/{artefact.FACTS}")):
       source = other.parent
-      if artefact.read(source) is None:
+      try:
+        artefact.read(source)
+      except UserError:  # a neighbour's damaged file is not our trouble: train
         continue
+      lines = [line for line in log.read(source.parent / log.FILE) if line["stage"] == 1]
+      log.rewrite(self.path / log.FILE, lines)
       with disk_errors(self.path):
         mine.mkdir(parents=True, exist_ok=True)
         for name in (artefact.WEIGHTS, artefact.FACTS):  # the facts last: they say that it is complete
           shutil.copyfile(source / name, mine / (name + ".tmp"))
           os.replace(mine / (name + ".tmp"), mine / name)
-      lines = [line for line in log.read(source.parent / log.FILE) if line["stage"] == 1]
-      log.rewrite(self.path / log.FILE, lines)
       return source
     return None
 
@@ -119,7 +135,7 @@ def choose_folder(runs: Path, experiment: Experiment, name: str | None) -> Folde
   if runs.exists() and not runs.is_dir():
     raise UserError(f"{runs} is not a folder")
   path = runs / _safe(name or experiment.name)
-  if not path.exists() or not any(p.name != LOCK for p in path.iterdir()):
+  if _free(path):
     return Folder(path, experiment)
   there = open_folder(path).experiment
   if identity(there) == identity(experiment):
@@ -130,9 +146,14 @@ def choose_folder(runs: Path, experiment: Experiment, name: str | None) -> Folde
   if name is not None:
     raise UserError(f"{path} holds another run of {there.name} ({'; '.join(changed[:3])}): choose another --name")
   path = runs / f"{path.name}-{identity(experiment)[:6]}"
-  if path.exists() and identity(open_folder(path).experiment) != identity(experiment):
+  if not _free(path) and identity(open_folder(path).experiment) != identity(experiment):
     raise UserError(f"{path} holds another experiment: choose another --name or --runs")
   return Folder(path, experiment)
+
+
+def _free(path: Path) -> bool:
+  """Nothing is there but what a run leaves that was killed before it had declared itself."""
+  return not path.exists() or all(p.name == LOCK or p.suffix == ".tmp" for p in path.iterdir())
 
 
 def _safe(name: str) -> str:

@@ -1,7 +1,9 @@
 """The frozen stage 1 as stage 2 sees it: normalised encode and decode, and the only stop_gradient."""
 
 import dataclasses
+from typing import Any
 
+import chex
 import jax
 import jax.numpy as jnp
 
@@ -25,7 +27,7 @@ class Frozen:
   artefact. A prior sees (z - mean) / std only.
   """
 
-  autoencoder: Autoencoder
+  autoencoder: Autoencoder | Any  # linen's `apply` has no one return type
 
   def encode(self, frozen: dict, x: Array, *, key: Array, train: bool) -> Latent:
     """x [B,*S,C] in [-1,1] -> normalised Latent without gradient."""
@@ -40,8 +42,8 @@ class Frozen:
     latent = self.autoencoder.apply(
       frozen["variables"], stored, train=train, method="recall", rngs=streams(key)
     )
-    if latent.z is not None:
-      latent = latent.replace(z=(latent.z - frozen["mean"]) / frozen["std"])
+    chex.assert_axis_dimension(latent.z, -1, frozen["mean"].shape[0])
+    latent = latent.replace(z=(latent.z - frozen["mean"]) / frozen["std"])
     return jax.lax.stop_gradient(latent)
 
   def restore_scale(self, frozen: dict, latent: Latent) -> Latent:

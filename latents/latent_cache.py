@@ -1,6 +1,5 @@
 """Encoding data once: the latents of a frozen stage 1 with their mirror images, for `latents encode` and stage 2."""
 
-import dataclasses
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Literal
@@ -22,21 +21,11 @@ from latents.types import to_signal
 BATCH = 64
 
 
-@dataclasses.dataclass(frozen=True)
-class StoredLatents(CachedLatents):
-  """A cache with the labels of the data it was made from, as stage 2's data."""
-
-  @property
-  def stored(self) -> jax.ShapeDtypeStruct:
-    """Shape and dtype of one stored latent."""
-    return jax.ShapeDtypeStruct(self.shape, np.dtype(self.manifest["dtype"]))
-
-
 def encode(run: Path, out: Path, split: Literal["train", "test"] = "train") -> str:
-  """Write the cache of a run's stage-2 data to a new folder; a line that says what was written."""
+  """Write the cache of one split of a run's stage-2 data, below a folder; a line that says what was written."""
   folder = open_folder(run)
-  if out.exists():
-    raise UserError(f"--out {out} exists already: nothing was overwritten")
+  if (out / split).exists() or (out.exists() and not out.is_dir()):
+    raise UserError(f"--out {out} has a {split} split already: nothing was overwritten")
   model, one = load_folder(folder), folder.artefact(1)
   assert one is not None
   data = (folder.experiment.stage2 or folder.experiment.stage1).data
@@ -47,12 +36,12 @@ def encode(run: Path, out: Path, split: Literal["train", "test"] = "train") -> s
   return f"{out}: {count} latents of {made.shape}, plain and mirrored, of stage 1 {one.fingerprint[:12]}"
 
 
-def cached(experiment: Experiment, arrays: Any, one: Artefact, folder: Path) -> StoredLatents:
+def cached(experiment: Experiment, arrays: Any, one: Artefact, folder: Path) -> CachedLatents:
   """The cache of stage 2's training data in `folder`, written now if it is not there."""
   assert experiment.stage2 is not None
   data = experiment.stage2.data
   flip = getattr(data, "flip", False)
-  made = StoredLatents(str(folder), one.fingerprint, flip)
+  made = CachedLatents(str(folder), one.fingerprint, flip)
   if not (folder / "train" / "manifest.json").exists():
     with disk_errors(folder.parent):
       write(experiment, arrays, one, data, folder, "train")

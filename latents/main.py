@@ -172,7 +172,7 @@ def _integers(text: str) -> list[int]:
     raise argparse.ArgumentTypeError(f"'{text}' is not a list of whole numbers such as 0,1,2") from None
 
 
-# The commands import what they need when they are called: `latents list` should not wait for jax.
+# The commands import what they need when they are called, and after the environment is prepared.
 
 
 def _run(arguments: argparse.Namespace) -> None:
@@ -183,11 +183,13 @@ def _run(arguments: argparse.Namespace) -> None:
       return
     arguments.parser.error("EXPERIMENT is missing: a file such as experiments/digits.py")
   environment.prepare()
-  from latents import overrides, run
+  from latents import catalogue, overrides, run
 
-  experiment = overrides.build(overrides.find_file(arguments.experiment), arguments.rest)
+  file = overrides.find_file(arguments.experiment)
+  experiment = overrides.build(file, arguments.rest)
   if experiment is not None:
-    run.run(experiment, arguments.runs, arguments.name, arguments.command)
+    paper = catalogue.first_line(file)
+    run.run(experiment, arguments.runs, arguments.name, arguments.command, paper)
 
 
 def _sample(arguments: argparse.Namespace) -> None:

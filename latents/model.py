@@ -84,8 +84,6 @@ def stage1_arrays(experiment: Experiment, made: artefact.Artefact, where: str) -
   wanted = build_step.abstract_autoencoder(experiment)
   artefact.check_shapes(where, made.weights, flatten(wanted["variables"]))
   variables = {"params": {}, **nest(made.weights)}
-  if wanted["mean"] is None:
-    return {"variables": variables, "mean": None, "std": None}
   statistics = made.facts["statistics"]
   scale = {k: np.asarray(statistics[k], np.float32) for k in ("mean", "std")}
   if any(v.shape != wanted["mean"].shape for v in scale.values()):

@@ -19,10 +19,10 @@ def check_names(terms: Terms, losses: Mapping[str, Loss]) -> None:
 
 
 def total(terms: Terms, losses: Mapping[str, Loss], step: Array) -> Array:
-  """Sum of weight * term over all names [] float32; a term counts from its loss's `start` step on."""
+  """Sum of weight * term over all names [] float32; each with its loss's weight and gate (0 before `start`)."""
   check_names(terms, losses)
   parts = [
-    jnp.where(step >= losses[name].start, losses[name].weight, 0.0) * jnp.asarray(term, jnp.float32)
+    losses[name].weight * losses[name].gate(step) * jnp.asarray(term, jnp.float32)
     for name, term in terms.items()
   ]
   return sum(parts, jnp.float32(0))

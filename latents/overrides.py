@@ -5,7 +5,6 @@ import dataclasses
 import importlib.util
 import inspect
 import io
-import re
 import sys
 import traceback
 import types
@@ -65,9 +64,9 @@ def build(path: Path, flags: list[str]) -> Experiment | None:
   function = module.experiment
   if "--help" in flags or "-h" in flags:
     print((inspect.getdoc(module) or "").strip())
-    _print_help(path, function)
+    _print_help(path, function, flags)
     return None
-  known = [f"--{_flag(p)}" for p in inspect.signature(function).parameters]
+  known = _knobs(function)
   head, tail = _split(flags, known)
   with _told(path):
     made = _tyro(function, head, known)
@@ -135,13 +134,23 @@ def _one_line(text: str) -> str:
   return " ".join(body[:end]) or "a flag does not fit"
 
 
-def _print_help(path: Path, function: Any) -> None:
+def _print_help(path: Path, function: Any, flags: list[str]) -> None:
   print(f"\nKnobs of {path}:\n")
   with contextlib.suppress(SystemExit):
     tyro.cli(function, args=["--help"], prog=f"latents run {path}", config=CONFIG)
   print("\nEvery scalar of the experiment:\n")
+  head, _ = _split([word for word in flags if word not in ("-h", "--help")], _knobs(function))
+  try:
+    made = _tyro(function, head, _knobs(function))
+  except UserError as error:  # its data are not here, say
+    print(f"(not known before this is mended: {error})")
+    return
   with contextlib.suppress(SystemExit):
-    tyro.cli(Experiment, args=["--help"], prog=f"latents run {path}", default=function(), config=CONFIG)
+    tyro.cli(Experiment, args=["--help"], prog=f"latents run {path}", default=made, config=CONFIG)
+
+
+def _knobs(function: Any) -> list[str]:
+  return [f"--{_flag(p)}" for p in inspect.signature(function).parameters]
 
 
 @contextlib.contextmanager
@@ -152,7 +161,7 @@ def _told(path: Path) -> Iterator[None]:
   except (UserError, KeyboardInterrupt):
     raise
   except Exception as error:
-    frames = [f for f in traceback.extract_tb(error.__traceback__) if Path(f.filename) == path]
+    frames = [f for f in traceback.extract_tb(error.__traceback__) if Path(f.filename).resolve() == path.resolve()]
     line = error.lineno if isinstance(error, SyntaxError) else frames[-1].lineno if frames else "?"
     message = str(error).splitlines()[0] if str(error) else ""
     raise UserError(f"{path}:{line}: {type(error).__name__}: {message}") from error

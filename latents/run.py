@@ -1,23 +1,21 @@
 """One command's work: stage 1, stage 2, samples, score card, report; each resumed, reused or skipped."""
 
 import dataclasses
-import shutil
 import sys
-import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import jax
 
-from latents import artefact, latent_cache, model, objective, score
+from latents import artefact, latent_cache, model, objective, rehearsal, score
 from latents.data import batches as load_batches
 from latents.errors import UserError
 from latents.experiment import Experiment, Stage1, Stage2, addresses, check
 from latents.folder import REPORT, Folder, choose_folder, open_folder
 from latents.frozen import Frozen
 from latents.report import write_report
-from latents.train import loop, sharding, statistics
+from latents.train import log, loop, sharding, statistics
 from latents.train.build_step import Program, build_step
 from latents.train.checkpoint import local
 from latents.train.state import flatten
@@ -26,29 +24,30 @@ from latents.types import Batch
 STAGES = {1: "autoencoder", 2: "prior"}
 
 
-def run(experiment: Experiment, runs: Path, name: str | None, command: str) -> Path:
+def run(experiment: Experiment, runs: Path, name: str | None, command: str, paper: str = "") -> Path:
   """Bring a run to its end and return its folder; what is done already is not done again.
 
-  command: what the user typed, for the report. UserError, one line, for what the user can mend.
+  command: what the user typed, paper: a line on what the experiment is, both for the report. UserError,
+  one line, for what the user can mend.
   """
   check(experiment)
   folder = choose_folder(runs, experiment, name)
-  if folder.declared() and folder.judged():
+  if folder.complete():
     _say(f"{folder.path} is complete: nothing to do; report: {folder.path / REPORT}")
     return folder.path
   objective.load_frozen(experiment.stage1.losses)  # missing weights are said now, not when they are needed
   mesh = sharding.make_mesh(experiment.mesh)
-  first = _rehearse(folder, mesh)
-  folder.claim()
-  folder.write_declaration()
-  if folder.artefact(1) is None and (source := folder.borrow_stage1()):
-    _say(f"stage 1 is the same as in {source.parent}: reused")
-  if folder.artefact(1) is None:
-    train_stage(folder, 1, mesh, first)
-  if experiment.stage2 is not None and folder.artefact(2) is None:
-    train_stage(folder, 2, mesh)
-  score.judge(folder, command)
-  write_report([folder.path], folder.path / REPORT)
+  first = rehearsal.rehearse(folder, mesh)
+  with folder.claimed():
+    folder.write_declaration()
+    if folder.artefact(1) is None and (source := folder.borrow_stage1()):
+      _say(f"stage 1 is the same as in {source.parent}: reused")
+    if folder.artefact(1) is None:
+      train_stage(folder, 1, mesh, first)
+    if experiment.stage2 is not None and folder.artefact(2) is None:
+      train_stage(folder, 2, mesh)
+    score.judge(folder, command, paper)
+    write_report([folder.path], folder.path / REPORT)
   _say(f"report: {folder.path / REPORT}")
   return folder.path
 
@@ -58,12 +57,13 @@ def evaluate(run: Path, changes: dict[str, Any], command: str) -> dict[str, Any]
   folder = open_folder(run)
   evaluation = dataclasses.replace(folder.experiment.evaluation, **changes)
   folder = Folder(run, dataclasses.replace(folder.experiment, evaluation=evaluation))
-  for name in ("images", "samples", "batch"):
-    if getattr(evaluation, name) < 1:
-      raise UserError(f"--{name} must be at least 1")
-  folder.claim()
-  scores = score.judge(folder, command)
-  write_report([run], run / REPORT)
+  check(folder.experiment)
+  if folder.experiment.stage2 is not None and folder.artefact(2) is None:
+    raise UserError(f"stage 2 of {run} is not finished: the same `latents run` command goes on with it")
+  with folder.claimed():
+    folder.write_declaration()
+    scores = score.judge(folder, command)
+    write_report([run], run / REPORT)
   return scores
 
 
@@ -74,7 +74,6 @@ def train_stage(
   experiment = folder.experiment
   stage = experiment.stage1 if number == 1 else experiment.stage2
   assert stage is not None
-  began = time.perf_counter()
   place = folder.stage(number)
   prepare = _prepare1 if number == 1 else _prepare2
   program, arrays, facts, batches = prepare(folder, mesh, program)
@@ -88,18 +87,17 @@ def train_stage(
     state = loop.train(program, plan, arrays, batches, place, writer)
   else:
     state = program.init()
-  variables = {"params": state.ema, **state.extra["variables"]}
   facts |= {
     "address": addresses(experiment)[number - 1],
     "stage": number,
     "steps": stage.steps,
     "parameters": count,
     "ema": stage.ema,
-    "seconds": round(time.perf_counter() - began, 1),
+    "seconds": round(log.seconds(folder.path / log.FILE, number), 1),
   }
   if number == 1:
-    facts["statistics"] = _statistics(folder.experiment, variables, mesh)
-  weights = flatten(local(variables))
+    facts["statistics"] = _statistics(experiment, state.ema, mesh)
+  weights = flatten(local(state.ema))
   return artefact.write(place, weights, facts)
 
 
@@ -118,7 +116,7 @@ def _prepare2(folder: Folder, mesh: jax.sharding.Mesh, program: Program | None) 
   stored, source = None, stage.data
   if stage.cache:
     source = latent_cache.cached(experiment, arrays, one, folder.stage(2) / "latents")
-    stored = source.stored
+    stored = jax.ShapeDtypeStruct(*source.stored)
   program = program or build_step(experiment, 2, mesh, stored=stored)
   return program, arrays, {"stage1": one.fingerprint}, _batches(experiment, stage, source)
 
@@ -139,10 +137,9 @@ def _batches(experiment: Experiment, stage: Stage1 | Stage2, source: Any = None)
 
 def _statistics(experiment: Experiment, variables: Any, mesh: jax.sharding.Mesh) -> dict[str, Any]:
   stage = experiment.stage1
-  source = stage.data if experiment.stage2 is None else experiment.stage2.data
-  count = max(1, min(statistics.EXAMPLES, len(source.records("train"))) // stage.batch)
+  count = max(1, min(statistics.EXAMPLES, len(stage.data.records("train"))) // stage.batch)
   data = load_batches(
-    source, split="train", batch=stage.batch, seed=experiment.seed, start=0, workers=0,
+    stage.data, split="train", batch=stage.batch, seed=experiment.seed, start=0, workers=0,
     process=jax.process_index(), processes=jax.process_count(),
   )  # fmt: skip
   try:
@@ -154,24 +151,6 @@ def _statistics(experiment: Experiment, variables: Any, mesh: jax.sharding.Mesh)
 
 def _count(program: Program) -> int:
   return sum(a.size for a in jax.tree.leaves(program.state.params))
-
-
-def _rehearse(folder: Folder, mesh: jax.sharding.Mesh) -> Program:
-  """Before anything is written: both steps can be traced, and checkpoints and weights will fit on the disk.
-
-  Returns stage 1's program, traced.
-  """
-  needed, programs = 0.0, []
-  for number in (1, 2) if folder.experiment.stage2 else (1,):
-    program = build_step(folder.experiment, number, mesh)
-    program.step.shapes(program.state, program.frozen, program.batch)
-    needed += 2.5 * sum(a.size * a.dtype.itemsize for a in jax.tree.leaves(program.state))
-    programs.append(program)
-  there = next(p for p in (folder.path, *folder.path.absolute().parents) if p.exists())
-  free = shutil.disk_usage(there).free
-  if free < needed:
-    raise UserError(f"{there} has {free / 2**20:.0f} MiB free; this run's checkpoints need {needed / 2**20:.0f} MiB")
-  return programs[0]
 
 
 def _say(text: str) -> None:

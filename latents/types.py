@@ -15,7 +15,7 @@ from typing import Any
 import jax.numpy as jnp
 from flax import struct
 
-Array = Any  # jax.Array, numpy.ndarray or jax.ShapeDtypeStruct: all carry shape and dtype
+Array = Any  # jax.Array, numpy.ndarray or jax.ShapeDtypeStruct: all carry shape and dtype; None where it says so
 Terms = Mapping[str, Array]  # name -> scalar [], unweighted, mean over batch and elements
 Batch = dict[str, Array]  # "x" [B,*S,C]; "label" int32 [B]; "index" int32 [B]; "mask" bool [B] (padding)
 
@@ -31,9 +31,9 @@ class Latent:
   logs: diagnostics (usage, perplexity, ...): logged, never part of the objective.
   """
 
-  z: Array | None = None
-  codes: Array | None = None
-  mask: Array | None = None
+  z: Array = None
+  codes: Array = None
+  mask: Array = None
   terms: Terms = struct.field(default_factory=dict)
   logs: Terms = struct.field(default_factory=dict)
 

@@ -7,7 +7,7 @@ import jax
 
 from latents.autoencoder import Autoencoder
 from latents.backbones import DiT, Transformer
-from latents.bottlenecks import KL, EMAVQ
+from latents.bottlenecks import EMAVQ, KL
 from latents.data import Digits
 from latents.decoders import ConvDecoder
 from latents.discriminators import PatchGAN

@@ -87,7 +87,9 @@ def test_every_scalar_is_a_flag(path, scale, data):
 
 
 def test_names_that_users_type(data):
-  made = overrides.build(FOLDER / "digits.py", ["--stage1.model.encoder.ch", "24", "--scale", "tiny", "--stage1.losses.kl.weight=0.5"])
+  made = overrides.build(
+    FOLDER / "digits.py", ["--stage1.model.encoder.ch", "24", "--scale", "tiny", "--stage1.losses.kl.weight=0.5"]
+  )
   assert made.stage1.model.encoder.ch == 24
   assert made.stage1.losses["kl"].weight == 0.5
   assert overrides.build(FOLDER / "digits.py", ["--kl", "0.25"]).stage1.losses["kl"].weight == 0.25
@@ -101,7 +103,9 @@ def test_paper_scale_has_the_papers_shapes(path, data):
   for stage in (1, 2):
     program = build_step(made, stage, micro.one_device())
     state, logs = program.step.shapes(program.state, program.frozen, program.batch)
-    assert jax.tree.map(lambda a: (a.shape, a.dtype), state) == jax.tree.map(lambda a: (a.shape, a.dtype), program.state)
+    assert jax.tree.map(lambda a: (a.shape, a.dtype), state) == jax.tree.map(
+      lambda a: (a.shape, a.dtype), program.state
+    )
     assert all(log.shape == () for log in logs.values())
     assert all(a.dtype == np.float32 for a in jax.tree.leaves(program.state.params))
     params = program.state.params["ae" if stage == 1 else "prior"]
@@ -126,7 +130,7 @@ def test_tiny_scale_takes_two_real_steps_of_each_stage(path, data):
   if made.stage1.steps:
     state = two_steps(one, state, arrays, made.stage1, made.seed)
   shapes = abstract_autoencoder(made)
-  variables = {"params": state.ema, **state.extra["variables"]}
+  variables = state.ema
   statistics = {k: np.full(shapes[k].shape, v).tolist() for k, v in (("mean", 0.0), ("std", 1.0))}
   artefact = FakeArtefact(flatten(jax.device_get(variables)), {"statistics": statistics})
   frozen = place(stage1_arrays(made, artefact, "memory"), mesh)
@@ -166,7 +170,15 @@ def stored(**changes):
 
 
 @pytest.mark.parametrize(
-  "name", ["os:system", "subprocess:Popen", "latents.overrides:importlib", "latents.data.digits:np", "latents..x:y", "builtins:dict"]
+  "name",
+  [
+    "os:system",
+    "subprocess:Popen",
+    "latents.overrides:importlib",
+    "latents.data.digits:np",
+    "latents..x:y",
+    "builtins:dict",
+  ],
 )
 def test_stored_classes_outside_latents_are_refused(name):
   with pytest.raises(UserError, match=r"names .*(refused|lacks)"):
@@ -208,7 +220,9 @@ def test_what_json_cannot_hold_is_refused():
   made = micro.experiment()
   bad = made.stage1.model.encoder.clone(mult=[1, 2])
   with pytest.raises(TypeError, match="list"):
-    to_json(dataclasses.replace(made, stage1=dataclasses.replace(made.stage1, model=made.stage1.model.clone(encoder=bad))))
+    to_json(
+      dataclasses.replace(made, stage1=dataclasses.replace(made.stage1, model=made.stage1.model.clone(encoder=bad)))
+    )
 
 
 def test_address_ignores_places_and_rhythms_but_not_models():
@@ -220,7 +234,9 @@ def test_address_ignores_places_and_rhythms_but_not_models():
   assert addresses(prior)[0] == base[0] and addresses(prior)[1] != base[1]
   model = dataclasses.replace(made, stage1=dataclasses.replace(made.stage1, steps=9))
   assert addresses(model)[0] != base[0] and addresses(model)[1] != base[1]
-  guided = dataclasses.replace(made, stage2=dataclasses.replace(made.stage2, prior=made.stage2.prior.clone(guidance=3.0)))
+  guided = dataclasses.replace(
+    made, stage2=dataclasses.replace(made.stage2, prior=made.stage2.prior.clone(guidance=3.0))
+  )
   assert addresses(guided) == base  # how to sample is not part of what was trained
 
 

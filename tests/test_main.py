@@ -71,8 +71,25 @@ def test_wrong_types_and_values(capsys, runs):
   assert not runs.exists()
 
 
-@pytest.mark.parametrize("flags", [("--stage1.batch", 0), ("--stage1.batch", -4), ("--stage1.steps", -1), ("--stage1.log-every", 0),
-  ("--stage1.model.decoder.channels", 3), ("--size", 30), ("--mesh.fsdp", 3), ("--stage1.ema", 1.5), ("--stage2.prior.sampler.steps", 0)])  # fmt: skip
+IMPOSSIBLE = (
+  ("--stage1.batch", 0),
+  ("--stage1.batch", -4),
+  ("--stage1.steps", -1),
+  ("--stage1.log-every", 0),
+  ("--stage1.model.decoder.channels", 3),
+  ("--size", 30),
+  ("--mesh.fsdp", 3),
+  ("--stage1.ema", 1.5),
+  ("--stage2.prior.sampler.steps", 0),
+  ("--stage2.prior.backbone.classes", 0),
+  ("--stage2.prior.backbone.classes", 5),
+  ("--stage1.losses.kl.weight", "nan"),
+  ("--evaluation.samples", 0),
+  ("--evaluation.lpips", "nowhere.npz"),
+)
+
+
+@pytest.mark.parametrize("flags", IMPOSSIBLE, ids=lambda f: f"{f[0]}={f[1]}")
 def test_impossible_values_are_said_before_anything_is_written(capsys, runs, flags):
   refused(capsys, "run", DIGITS, *flags, "--runs", runs)
   assert not runs.exists()
@@ -105,6 +122,13 @@ def test_experiment_files(capsys, tmp_path, runs):
 def test_data_that_are_not_there(capsys, tmp_path, runs):
   ldm = ROOT / "experiments" / "ldm_kl.py"
   (tmp_path / "empty").mkdir()
+  flat = pictures(tmp_path / "flat", 20)
+  assert "needs labels, but the data have no labels" in refused(capsys, "run", ldm, "--data", f"folder:{flat}", "--runs", runs)
+  broken = tmp_path / "broken"
+  broken.mkdir()
+  for i in range(5):
+    (broken / f"{i}.png").write_text("no picture")
+  refused(capsys, "run", ldm, "--data", f"folder:{broken}", "--runs", runs)
   assert "empty" in refused(capsys, "run", ldm, "--data", f"folder:{tmp_path / 'empty'}", "--runs", runs)
   assert "tiny_imagenet20" in refused(capsys, "run", ldm, "--data-dir", tmp_path, "--runs", runs)
   assert "did you mean folder" in refused(capsys, "run", ldm, "--data", "foldr:x", "--runs", runs)

@@ -221,7 +221,7 @@ def test_text_of_files_is_escaped(tmp_path):
       latent={EVIL: 1.0, "shape": EVIL},
       reconstruction={EVIL: {EVIL: 2.0}},
       samples={EVIL: 1, "note": EVIL},
-    ),  # fmt: skip
+    ),
     lines=[{"stage": 1, "step": s, EVIL: 1.0 * s} for s in (1, 2)],
     images={"x": x, "evil": x},
     samples={"x": x, "label": np.zeros(3, np.int32), "names": np.array([EVIL])},

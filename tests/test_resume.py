@@ -19,7 +19,8 @@ from tests import micro
 def experiment(scale: str = "tiny", codes: bool = False):
   made = micro.experiment(codes=codes)
   one = dataclasses.replace(made.stage1, steps=25, save_every=7)
-  return dataclasses.replace(made, stage1=one, stage2=dataclasses.replace(made.stage2, steps=25, save_every=7, cache=True))
+  two = dataclasses.replace(made.stage2, steps=25, save_every=7, cache=True)
+  return dataclasses.replace(made, stage1=one, stage2=two)
 """
 
 
@@ -77,7 +78,15 @@ def undisturbed(file, tmp_path_factory):
 
 
 def test_files_of_a_run(undisturbed):
-  names = ["experiment.json", "metrics.jsonl", "samples.png", "samples.npz", "reconstructions.png", "report.html", "scores.json"]
+  names = [
+    "experiment.json",
+    "metrics.jsonl",
+    "samples.png",
+    "samples.npz",
+    "reconstructions.png",
+    "report.html",
+    "scores.json",
+  ]
   assert all((undisturbed / name).stat().st_size > 0 for name in names)
   assert list((undisturbed / "tensorboard").glob("*/events*"))
   assert set(lines(undisturbed)) == {(stage, step) for stage in (1, 2) for step in range(1, 26)}
@@ -111,7 +120,9 @@ def test_the_same_command_does_nothing_and_another_prior_reuses_stage1(file, und
   err = finish(start(file, undisturbed.parent, "--stage2.steps", "3", "--name", "short"))
   assert "reused" in err and "stage 1, autoencoder" not in err
   short = undisturbed.parent / "short"
-  assert {k: v for k, v in lines(short).items() if k[0] == 1} == {k: v for k, v in lines(undisturbed).items() if k[0] == 1}
+  assert {k: v for k, v in lines(short).items() if k[0] == 1} == {
+    k: v for k, v in lines(undisturbed).items() if k[0] == 1
+  }
   assert [k for k in lines(short) if k[0] == 2] == [(2, 1), (2, 2), (2, 3)]
 
 

@@ -123,7 +123,9 @@ def test_adaptive_weight_costs_no_second_forward_pass():
     flops[adaptive] = compiled.cost_analysis()["flops"]
   model = micro.experiment().stage1.model
   x = jax.ShapeDtypeStruct((micro.BATCH, 16, 16, 1), jnp.float32)
-  variables = jax.eval_shape(lambda x: model.init({"params": jax.random.key(0), **streams(jax.random.key(0))}, x, train=True), x)
+  variables = jax.eval_shape(
+    lambda x: model.init({"params": jax.random.key(0), **streams(jax.random.key(0))}, x, train=True), x
+  )
   forward = jax.jit(lambda v, x: model.apply(v, x, train=True, rngs=streams(jax.random.key(0)))[1].x)
   one = forward.lower(variables, x).compile().cost_analysis()["flops"]
   assert flops[True] - flops[False] < 0.7 * one
@@ -148,7 +150,9 @@ def test_nonfinite_update_is_skipped_and_counted(trained):
   bad = jax.device_get(state.replace(params=poisoned))
   batch = data(made, made.stage1, 1)[0]
   for count in (1, 2):
-    after, logs = jax.jit(lambda s, b: stage1.step(made.stage1, 0, s, {}, b))(bad, {k: jnp.asarray(v) for k, v in batch.items()})
+    after, logs = jax.jit(lambda s, b: stage1.step(made.stage1, 0, s, {}, b))(
+      bad, {k: jnp.asarray(v) for k, v in batch.items()}
+    )
     assert not np.isfinite(logs["total"])
     assert int(after.extra["skipped"]) == count and int(after.extra["skipped_total"]) == count
     assert int(after.step) == int(bad.step) + 1
@@ -175,7 +179,12 @@ def test_stage1_gradients_in_stage2_are_exactly_zero(codes):
   def loss(arrays):
     latent = stage2.latents_of(Frozen(made.stage1.model), arrays, batch, jax.random.key(0))
     terms = made.stage2.prior.apply(
-      {"params": state.params["prior"]}, latent, batch["label"], train=True, method="loss", rngs=streams(jax.random.key(1))
+      {"params": state.params["prior"]},
+      latent,
+      batch["label"],
+      train=True,
+      method="loss",
+      rngs=streams(jax.random.key(1)),
     )
     return sum(terms.values())
 

@@ -1,5 +1,6 @@
 """Latents of a frozen first stage, encoded once and read many times by the second stage."""
 
+import contextlib
 import dataclasses
 import functools
 import json
@@ -58,6 +59,8 @@ def write_cache(
     return final
   except BaseException:
     shutil.rmtree(temporary, ignore_errors=True)
+    with contextlib.suppress(OSError):
+      os.rmdir(folder)  # if it was made for this
     raise
 
 
@@ -94,7 +97,11 @@ def write_arrays(
 
 def create(path: str, shape: tuple[int, ...], dtype: np.dtype[Any]) -> Any:
   """A new memory-mapped .npy file."""
-  return np.lib.format.open_memmap(path, mode="w+", dtype=dtype, shape=shape)
+  array = np.lib.format.open_memmap(path, mode="w+", dtype=dtype, shape=shape)
+  if hasattr(os, "posix_fallocate"):
+    with open(path, "r+b") as file:  # a page that finds no room later would kill the process without a word
+      os.posix_fallocate(file.fileno(), 0, os.path.getsize(path))
+  return array
 
 
 @dataclasses.dataclass(frozen=True)
@@ -128,6 +135,11 @@ class CachedLatents(Source):
   def names(self) -> tuple[str, ...]:
     """The label names."""
     return tuple(self.manifest["names"])
+
+  @property
+  def stored(self) -> tuple[tuple[int, ...], np.dtype]:
+    """Shape and dtype of one stored latent."""
+    return self.shape, np.dtype(self.manifest["dtype"])
 
   @property
   def statistics(self) -> dict[str, Any]:

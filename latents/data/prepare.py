@@ -13,13 +13,15 @@ from PIL import ImageOps
 from latents.data.images import EXTENSIONS, check_all, eight_bit, load, open_image
 from latents.data.listing import Listing, list_folder
 from latents.data.source import Broken, Split, warn_skipped
+from latents.data.tfds import root
 from latents.errors import UserError
 
 VERSION = "1.0.0"
 
 
-def prepare(folder: str, name: str, out_dir: str) -> dict[str, Any]:
-  """Writes `out_dir`/`name`/1.0.0, which `Tfds(name, data_dir=out_dir)` and TFDS itself read.
+def prepare(folder: str, name: str, out_dir: str | None = None) -> dict[str, Any]:
+  """Writes `out_dir`/`name`/1.0.0 (out_dir None: $TFDS_DATA_DIR or ~/tensorflow_datasets),
+  which `Tfds(name, data_dir=out_dir)` and TFDS itself read.
 
   Labels and splits are as in `Folder`. The bytes of upright RGB and grey JPEG and PNG files are kept as
   they are; everything else becomes an RGB PNG. Broken files are left out, and one warning names them.
@@ -28,7 +30,7 @@ def prepare(folder: str, name: str, out_dir: str) -> dict[str, Any]:
   """
   if not re.fullmatch(r"[a-z][a-z0-9_]*", name):
     raise UserError(f"{name!r} cannot name a data set: lower-case letters, digits and _, a letter first")
-  folder, out_dir = os.path.expanduser(folder), os.path.expanduser(out_dir)
+  folder, out_dir = os.path.expanduser(folder), root(out_dir)
   final = os.path.join(out_dir, name)
   if os.path.lexists(final):
     raise UserError(f"{final} exists already; remove it or choose another name")

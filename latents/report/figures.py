@@ -30,6 +30,7 @@ class Sheet:
 
   @property
   def rows(self) -> int:
+    """Rows of the sprite."""
     return -(-self.count // self.columns)
 
   def rule(self) -> str:
@@ -166,12 +167,14 @@ class Axis:
   log: bool = False
 
   def place(self, v: np.ndarray | np.float64) -> np.ndarray:
+    """Values -> positions in the drawing."""
     low, high = (math.log10(self.low), math.log10(self.high)) if self.log else (self.low, self.high)
     return np.asarray(
       self.start + ((np.log10(v) if self.log else v) - low) / (high - low) * (self.end - self.start)
     )
 
   def ticks(self, most: int) -> list[float]:
+    """About `most` round values to write at the axis."""
     if not self.log:
       return linear_ticks(self.low, self.high, most)
     first, last = math.floor(math.log10(self.low)), math.ceil(math.log10(self.high))

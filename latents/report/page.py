@@ -75,6 +75,7 @@ def section(run: Run, key: str, title: str, budget: int, several: bool) -> str:
 
 
 def header(run: Run, title: str, several: bool) -> str:
+  """The run's name, its paper and its parts in one line."""
   h = "h2" if several else "h1"
   parts, prior = chain(run)
   to = ' <span class="to">\N{RIGHTWARDS ARROW}</span> '
@@ -164,6 +165,7 @@ def _median(terms: dict[str, tuple[np.ndarray, np.ndarray]], name: str) -> float
 
 
 def declaration(run: Run) -> str:
+  """The stored experiment as a tree that opens."""
   if not run.declaration:
     return '<p class="none">This run has no experiment.json.</p>'
   tree = f'<div class="tree">{_tree(run.declaration, "", 0)}</div>'

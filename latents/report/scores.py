@@ -22,31 +22,36 @@ class Score:
 KNOWN = {
   "tsr": Score("Tensor size reduction", "\N{MULTIPLICATION SIGN}", "high"),
   "bits": Score("Bits per example", "bit", "low"),
-  "bits_per_dim": Score("Bits per dimension", "bit", "low"),
+  "capacity_bits": Score("Capacity of the Gaussian channel", "bit"),
+  "kl_bits": Score("KL to N(0, 1)", "bit"),
+  "active_share": Score("Latent numbers in use"),
+  "usage": Score("Codes in use"),
+  "perplexity": Score("Code perplexity"),
+  "entropy_bits": Score("Entropy of a token", "bit"),
+  "rate_bits": Score("Rate, all codes equal", "bit"),
+  "entropy_rate_bits": Score("Rate, entropy-coded", "bit"),
+  "numbers": Score("Numbers in a latent"),
+  "std_spread": Score("Channel deviations, least and most"),
   "shape": Score("Latent shape"),
   "kind": Score("Latent kind"),
   "psnr": Score("PSNR", "dB", "high"),
   "ssim": Score("SSIM", "", "high"),
-  "lpips": Score("LPIPS", "", "low"),
-  "energy_kept": Score("Energy kept", "", "one"),
-  "l1": Score("L1 error", "", "low"),
-  "l2": Score("L2 error", "", "low"),
-  "mse": Score("Squared error", "", "low"),
-  "mae": Score("Absolute error", "", "low"),
-  "nll": Score("Negative log-likelihood", "", "low"),
+  "high_frequency_kept": Score("High-frequency energy kept", "", "one"),
+  "classifier_accuracy": Score("Classifier on real held-out data"),
+  "sample_to_train": Score("Sample to nearest training example", "RMS"),
+  "heldout_to_train": Score("Held-out to nearest training example", "RMS"),
+  "sample_to_sample": Score("Sample to nearest sample", "RMS"),
+  "heldout_to_heldout": Score("Held-out to nearest held-out", "RMS"),
 }
 # what a score's name starts with, where the rest says on which features it was measured
 FAMILIES = {
+  "lpips": Score("LPIPS", "", "low"),
   "frechet": Score("Fr\N{LATIN SMALL LETTER E WITH ACUTE}chet distance", "", "low"),
+  "kernel_std": Score("Kernel distance, deviation over subsets"),
   "kernel": Score("Kernel distance", "", "low"),
-  "kid": Score("Kernel distance", "", "low"),
-  "mmd": Score("Kernel distance", "", "low"),
   "precision": Score("Precision", "", "high"),
   "recall": Score("Recall", "", "high"),
-  "density": Score("Density", "", "high"),
-  "coverage": Score("Coverage", "", "high"),
   "class_agreement": Score("Class agreement", "", "high"),
-  "agreement": Score("Class agreement", "", "high"),
 }
 SETTINGS = ("images", "number", "n", "count", "guidance", "seed", "steps", "batch", "sampler", "features")
 ARROWS = {
@@ -157,6 +162,7 @@ class Column:
 
   @property
   def score(self) -> Score:
+    """How it is shown."""
     return describe(self.key)
 
 

@@ -11,7 +11,7 @@ from jax.sharding import NamedSharding, PartitionSpec
 
 from latents import objective
 from latents.data import Source
-from latents.experiment import Experiment, Mesh, Stage2
+from latents.experiment import Experiment, Stage2
 from latents.frozen import Frozen
 from latents.train import sharding, stage1, stage2
 from latents.train.state import State
@@ -75,17 +75,18 @@ def abstract_autoencoder(experiment: Experiment) -> dict[str, Any]:
   variables = {"params": state.params["ae"], **state.extra["variables"]}
   signal = jax.ShapeDtypeStruct(batch["x"].shape, jnp.float32)
   latent = jax.eval_shape(lambda v, x: stage.model.apply(v, x, method="encode"), variables, signal)
-  if latent.z is None:
-    return {"variables": variables, "mean": None, "std": None}
   channel = jax.ShapeDtypeStruct(latent.z.shape[-1:], jnp.float32)
   return {"variables": variables, "mean": channel, "std": channel}
 
 
 def abstract_prior(experiment: Experiment) -> dict[str, Any]:
-  """Shapes of the prior's variables."""
-  alone = sharding.make_mesh(Mesh(), jax.devices()[:1])
-  state = build_step(experiment, 2, alone).state
-  return {"params": state.params["prior"], **state.extra["variables"]}
+  """Shapes of the prior's variables; the data need not be there."""
+  stage = experiment.stage2
+  assert stage is not None
+  arrays = abstract_autoencoder(experiment)
+  batch = {"x": jax.ShapeDtypeStruct((1, *stage.data.shape), jnp.float32)}
+  init = functools.partial(stage2.init, stage, Frozen(experiment.stage1.model), experiment.seed)
+  return jax.eval_shape(init, arrays, batch).ema
 
 
 def build_step(

@@ -27,7 +27,7 @@ class Checkpoints:
     self.folder = folder.absolute()
     self.notes: list[str] = []  # what a user should be told, e.g. that a damaged one was passed over
     with disk_errors(self.folder):
-      options = ocp.CheckpointManagerOptions(max_to_keep=keep, enable_async_checkpointing=True, create=True)
+      options = ocp.CheckpointManagerOptions(max_to_keep=keep, cleanup_tmp_directories=True, create=True)
       self._manager = ocp.CheckpointManager(self.folder, options=options)
 
   def save(self, step: int, state: State) -> None:
@@ -48,7 +48,7 @@ class Checkpoints:
       try:
         self._check(step, wanted)
         flat = self._manager.restore(step, args=ocp.args.StandardRestore(wanted))
-        return unflatten(abstract, flat)
+        return unflatten(abstract, dict(flat))
       except UserError:
         raise
       except Exception as error:  # noqa: BLE001  (Orbax raises whatever its storage layers raise)

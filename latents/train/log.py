@@ -27,6 +27,13 @@ def read(path: Path) -> list[dict[str, Any]]:
   return lines
 
 
+def seconds(path: Path, stage: int) -> float:
+  """Seconds that the steps of a stage took, over all sessions of the run, from its log."""
+  lines = [line for line in read(path) if line["stage"] == stage]
+  spans = zip([0, *(line["step"] for line in lines)], lines, strict=False)
+  return sum((line["step"] - before) * (line.get("time/step_s") or 0.0) for before, line in spans)
+
+
 class Log:
   """Appends `{"stage": 1, "step": 100, "train/total": ..., "time/step_s": ...}` to a run's file.
 

@@ -89,6 +89,7 @@ def _loop(
         values |= watch.read(step) | {"train/skipped": int(state.extra["skipped_total"])}
         log.write(step, values)
         bar.set_postfix({k[6:]: f"{v:.4g}" for k, v in _headline(values).items()}, refresh=False)
+      if step % min(plan.log_every, plan.patience) == 0:
         _check_patience(plan, state, step, index, checkpoints)
       if stop.requested and step < plan.steps:
         checkpoints.save(step, state)
@@ -97,6 +98,8 @@ def _loop(
       if (step % plan.save_every == 0 or step == plan.steps) and not int(state.extra["skipped"]):
         checkpoints.save(step, state)
     checkpoints.finish()
+    if stop.requested:
+      raise Preempted(f"asked to stop at the end of stage {plan.stage}: saved; the same command resumes")
   return state
 
 

@@ -69,7 +69,7 @@ def step(stage: Stage1, seed: int, state: State, frozen: dict[str, Any], batch: 
       stage, gan[1], state, x, jax.lax.stop_gradient(x_hat)
     )
     logs |= extra
-  ema = average(state.ema, params["ae"], stage.ema, state.step) if stage.ema else params["ae"]
+  ema = average(state.ema, params["ae"], variables, stage.ema, state.step)
   new = State(
     step=state.step + 1, params=params, opt=opt, ema=ema, extra={**state.extra, "variables": variables}
   )
@@ -89,8 +89,8 @@ def _forward(stage: Stage1, ae: Any, state: State, x: Array, key: Array) -> tupl
 def _fool(
   stage: Stage1, loss: Adversarial, ae: Any, state: State, frozen: dict, x: Array, x_hat: Array, key: Array
 ) -> tuple[Array, dict]:
-  """The generator's adversarial term [] with its ramp and adaptive weight, and what to log of it."""
-  gate = loss.gate(state.step)
+  """The generator's adversarial term [] with its adaptive weight, and what to log of it."""
+  gate = loss.gate(state.step)  # `objective.total` multiplies by it; here it says whether to compute at all
 
   def adversary(x_hat: Array) -> Array:
     logits = loss.discriminator.apply({"params": state.params["disc"]}, x_hat, train=True)
@@ -98,7 +98,7 @@ def _fool(
 
   if not loss.adaptive:
     value = jax.lax.cond(gate > 0, adversary, lambda _: jnp.zeros(()), x_hat)
-    return gate * value, {"gan_gate": gate}
+    return value, {"gan_gate": gate}
 
   # Both terms' gradients at the decoder's last kernel (Esser et al. 2020, eq. 7). The forward pass
   # stands here a second time without gradient; the compiler finds that it is the same and runs it once.
@@ -111,8 +111,11 @@ def _fool(
 
   _, pull = jax.vjp(from_last, flat[path])
 
+  losses = objective.signal_losses(stage.losses)
+  if not losses:
+    raise UserError("an adaptive GAN weight needs a loss on the signal to compare with; set adaptive=False")
+
   def regression(x_hat: Array) -> Array:
-    losses = objective.signal_losses(stage.losses)
     terms = {name: fn(x, x_hat, aux=frozen.get(name)) for name, fn in losses.items()}
     return objective.total(terms, losses, state.step)
 
@@ -123,7 +126,7 @@ def _fool(
     return ratio * adversary(x_hat), ratio
 
   value, ratio = jax.lax.cond(gate > 0, weighed, lambda _: (jnp.zeros(()), jnp.zeros(())), x_hat)
-  return gate * value, {"gan_gate": gate, "gan_adaptive": ratio}
+  return value, {"gan_gate": gate, "gan_adaptive": ratio}
 
 
 def _discriminate(

@@ -38,7 +38,7 @@ def step(
   latent = latents_of(frozen, arrays, batch, key_encode)
 
   def objective(prior: Any) -> tuple[Array, dict]:
-    terms = stage.prior.apply(
+    terms: Any = stage.prior.apply(
       {"params": prior, **state.extra["variables"]},
       latent,
       batch.get("label"),
@@ -53,7 +53,7 @@ def step(
   params, opt = descend(
     stage.optimizer.make(stage.steps), grads, state.opt["prior"], state.params["prior"]
   )
-  ema = average(state.ema, params, stage.ema, state.step) if stage.ema else params
+  ema = average(state.ema, params, state.extra["variables"], stage.ema, state.step)
   new = State(step=state.step + 1, params={"prior": params}, opt={"prior": opt}, ema=ema, extra=state.extra)
   finite = jnp.isfinite(value) & jnp.isfinite(norm)
   return guard(finite, new, state), {"total": value, **terms, "grad_prior": norm}

@@ -17,8 +17,9 @@ class State:
   """step [] int32 counts updates done; all randomness is fold_in(key(seed), step).
 
   params, opt: the same top-level keys ({"ae", "disc"} or {"prior"}), float32. ema: average of
-  params["ae"] or params["prior"]. extra: state without a gradient: {"variables": linen collections
-  such as the EMA codebook, "skipped": [] int32 updates skipped in a row, "skipped_total": []}.
+  the variables of the stage's model: {"params": ..., and the collections beside them}. extra: state
+  without a gradient: {"variables": linen collections such as the EMA codebook, "skipped": [] int32
+  updates skipped in a row, "skipped_total": []}.
   """
 
   step: Array
@@ -35,15 +36,20 @@ def fresh(params: dict[str, Tree], opt: dict[str, Tree], averaged: str, variable
     step=zero,
     params=params,
     opt=opt,
-    ema=jax.tree.map(jnp.copy, params[averaged]),
+    ema=jax.tree.map(jnp.copy, {"params": params[averaged], **variables}),
     extra={"variables": variables, "skipped": zero, "skipped_total": zero},
   )
 
 
-def average(ema: Tree, params: Tree, rate: float, step: Array) -> Tree:
-  """ema <- r ema + (1 - r) params, r = min(rate, (1 + step) / (10 + step)): no bias to the first steps."""
-  r = jnp.minimum(rate, (1.0 + step) / (10.0 + step))
-  return jax.tree.map(lambda e, p: r * e + (1.0 - r) * p, ema, params)
+def average(ema: Tree, params: Tree, variables: Tree, rate: float, step: Array) -> Tree:
+  """ema <- r ema + (1 - r) now, r = min(rate, (1 + step) / (10 + step)): no bias to the first steps.
+
+  Codebooks and the like are averaged with the parameters that were trained beside them; what is not a
+  float is taken as it is. rate 0: no average.
+  """
+  r = jnp.minimum(rate, (1.0 + step) / (10.0 + step)) if rate else 0.0
+  now = {"params": params, **variables}
+  return jax.tree.map(lambda e, p: r * e + (1.0 - r) * p if jnp.issubdtype(p.dtype, jnp.floating) else p, ema, now)
 
 
 def descend(tx: optax.GradientTransformation, grads: Tree, opt: Tree, params: Tree) -> tuple[Tree, Tree]:
@@ -52,7 +58,7 @@ def descend(tx: optax.GradientTransformation, grads: Tree, opt: Tree, params: Tr
   return optax.apply_updates(params, updates), opt
 
 
-def guard(finite: Array, new: State, old: State) -> State:
+def guard(finite: Array, new: State, old: Any) -> State:
   """`new` where all gradients were finite; else `old`, one step on, with the skip counted."""
   kept = jax.tree.map(lambda a, b: jnp.where(finite, a, b), new, old.replace(step=new.step))
   skipped = jnp.where(finite, 0, old.extra["skipped"] + 1)

@@ -25,11 +25,12 @@ def measure(frozen: Frozen, variables: Any, batches: Iterator[Batch], mesh: jax.
   @jax.jit
   def sums(variables: Any, x: jax.Array, centre: jax.Array, key: jax.Array) -> tuple:
     arrays = {"variables": variables, "mean": centre, "std": jnp.ones_like(centre)}
-    z = frozen.encode(arrays, to_signal(x), key=key, train=True).z
+    z: Any = frozen.encode(arrays, to_signal(x), key=key, train=True).z
     flat = z.reshape(-1, z.shape[-1]).astype(jnp.float32)
     return flat.shape[0], flat.sum(0), (flat**2).sum(0)
 
-  count, first, second, centre = 0, 0.0, 0.0, None
+  count, first, second = 0, np.float64(0), np.float64(0)
+  centre: Any = None
   for number, batch in enumerate(batches):
     x = place_batch({"x": batch["x"]}, mesh)["x"]
     key = jax.random.fold_in(jax.random.key(0), number)
@@ -43,8 +44,8 @@ def measure(frozen: Frozen, variables: Any, batches: Iterator[Batch], mesh: jax.
   offset = first / count
   std = np.sqrt(np.maximum(second / count - offset**2, 1e-12))
   return {
-    "mean": [float(m) for m in np.float64(centre) + offset],
-    "std": [float(s) for s in std],
+    "mean": (np.asarray(centre, np.float64) + offset).tolist(),
+    "std": np.asarray(std).tolist(),
     "count": count,
     "how": "draws of the posterior, training split, augmented",
   }
