@@ -91,9 +91,9 @@ def tiny(data: str | None, data_dir: str | None, kl: float | None) -> Experiment
   discriminator = Adversarial(
     discriminator=PatchGAN(ch=32, layers=2),
     weight=0.1,
-    start=300,
-    ramp=100,
-    lead=50,
+    start=110,
+    ramp=30,
+    lead=20,
     clamp=10.0,
     optimizer=Adam(lr=2e-4, betas=(0.5, 0.9)),
   )
@@ -113,18 +113,18 @@ def tiny(data: str | None, data_dir: str | None, kl: float | None) -> Experiment
         "gan": discriminator,
       },
       optimizer=Adam(lr=1e-3, betas=(0.5, 0.9), warmup=20, schedule="cosine", final=0.1, clip=1.0),
-      steps=500,
+      steps=200,
       batch=8,
       ema=0.99,
     ),
     stage2=Stage2(
       data=images,
       prior=FlowPrior(
-        backbone=DiT(depth=6, width=192, heads=6, patch=2, classes=images.classes), guidance=2.0
+        backbone=DiT(depth=6, width=128, heads=4, patch=2, classes=images.classes), guidance=2.0
       ),
       optimizer=Adam(lr=5e-4, betas=(0.9, 0.95), warmup=100, schedule="cosine", clip=1.0),
-      steps=1_000,
-      batch=32,
+      steps=600,
+      batch=16,
       ema=0.995,
       cache=True,
     ),

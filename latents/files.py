@@ -28,21 +28,19 @@ def check_out(path: Path, kind: str | None = None) -> None:
 def write_signals(path: Path, x: np.ndarray, labels: np.ndarray | None, source: Source) -> None:
   """x [N,*S,C] in [-1,1] -> a picture (grid; spectrograms of sound), arrays, or sound end to end."""
   check_out(path, source.kind)
+  rate = source.rate or 0  # pictures have none
   with disk_errors(path.absolute().parent):
     if path.suffix == ".npz":
       arrays = {"x": np.asarray(to_uint8(x)) if source.kind == "image" else x}
       write_npz(path, arrays | ({} if labels is None else {"label": labels}))
     elif path.suffix == ".png":
-      pictures = np.asarray(to_uint8(x)) if source.kind == "image" else _spectrograms(x, source)
+      sound = source.kind == "audio"
+      pictures = np.stack([spectrogram(w[:, 0], rate) for w in x]) if sound else np.asarray(to_uint8(x))
       save_png(grid(pictures, columns=_columns(len(pictures), labels)), path)
     else:
       import soundfile  # loads a C library
 
-      soundfile.write(path, x.reshape(-1, x.shape[-1]), source.rate)
-
-
-def _spectrograms(x: np.ndarray, source: Source) -> np.ndarray:
-  return np.stack([spectrogram(w[:, 0], source.rate) for w in x])
+      soundfile.write(path, x.reshape(-1, x.shape[-1]), rate)
 
 
 def _columns(count: int, labels: np.ndarray | None) -> int:

@@ -27,7 +27,7 @@ class Frozen:
   artefact. A prior sees (z - mean) / std only.
   """
 
-  autoencoder: Autoencoder | Any  # linen's `apply` has no one return type
+  autoencoder: Autoencoder
 
   def encode(self, frozen: dict, x: Array, *, key: Array, train: bool) -> Latent:
     """x [B,*S,C] in [-1,1] -> normalised Latent without gradient."""
@@ -39,7 +39,7 @@ class Frozen:
 
   def recall(self, frozen: dict, stored: Array, *, key: Array, train: bool) -> Latent:
     """A stored array -> normalised Latent; `train` draws from the posterior."""
-    latent = self.autoencoder.apply(
+    latent: Any = self.autoencoder.apply(
       frozen["variables"], stored, train=train, method="recall", rngs=streams(key)
     )
     chex.assert_axis_dimension(latent.z, -1, frozen["mean"].shape[0])

@@ -68,7 +68,7 @@ def _add_training(sub: Any) -> None:
 
   report = _command(sub, "report", _report, "one HTML page of one or many runs")
   report.add_argument("runs", nargs="+", type=Path, metavar="RUN")
-  report.add_argument("--out", type=Path, help="x.html (default: report.html in the one run, or here)")
+  report.add_argument("--out", type=Path, help="x.html, or x.md for a table (default: report.html in the one run, or here)")
 
   listing = _command(sub, "list", _list, "all experiments, with paper and state")
   listing.add_argument("--runs", type=Path, default=Path("runs"), help="the folder that holds runs")
@@ -117,6 +117,7 @@ def main(argv: list[str] | None = None) -> int:
   argv = sys.argv[1:] if argv is None else argv
   warnings.showwarning = _warn
   threading.excepthook = _thread_failed
+  sys.excepthook = _uncaught
   logging.getLogger("asyncio").setLevel(logging.CRITICAL)  # Orbax's writers: their errors reach us by the save
   try:
     arguments, rest = parser().parse_known_args(argv)
@@ -154,6 +155,12 @@ def _thread_failed(failure: Any) -> None:
     threading.__excepthook__(failure)
 
 
+def _uncaught(kind: type[BaseException], value: BaseException, trace: Any) -> None:
+  """TensorStore prints through here that Orbax's event loop is gone, after a save that failed; no news."""
+  if not (isinstance(value, RuntimeError) and "Event loop is closed" in str(value)):
+    sys.__excepthook__(kind, value, trace)
+
+
 def _warn(message: Any, category: Any, *_: Any) -> None:
   if issubclass(category, UserWarning):
     print(f"latents: warning: {' '.join(str(message).split())}", file=sys.stderr)
@@ -185,7 +192,7 @@ def _run(arguments: argparse.Namespace) -> None:
   environment.prepare()
   from latents import catalogue, overrides, run
 
-  file = overrides.find_file(arguments.experiment)
+  file = overrides.find_file(str(arguments.experiment))
   experiment = overrides.build(file, arguments.rest)
   if experiment is not None:
     paper = catalogue.first_line(file)
@@ -233,11 +240,11 @@ def _evaluate(arguments: argparse.Namespace) -> None:
 
 
 def _report(arguments: argparse.Namespace) -> None:
-  from latents.report import write_report
+  from latents.report import write_report, write_table
 
   alone = len(arguments.runs) == 1
   out = arguments.out or (arguments.runs[0] / "report.html" if alone else Path("report.html"))
-  write_report(arguments.runs, out)
+  (write_table if out.suffix == ".md" else write_report)(arguments.runs, out)
   print(out)
 
 

@@ -75,7 +75,7 @@ class Model:
 
   def _all_decodings(self, arrays: Any, latent: Latent, key: Any) -> dict[str, Any]:
     latent = self.frozen.restore_scale(arrays, latent)
-    model = self.experiment.stage1.model
+    model: Any = self.experiment.stage1.model
     return model.apply(arrays["variables"], latent, method="decodings", rngs=streams(key))
 
 

@@ -65,7 +65,7 @@ def _check_sampling(experiment: Experiment, program: Program) -> None:
     key = jax.random.key(0)
     latent = frozen.encode(arrays, x, key=key, train=False)
     shape = (latent.codes if stage.prior.discrete else latent.z).shape[1:]
-    drawn = stage.prior.apply(variables, labels, shape=shape, method="sample", rngs=streams(key))
+    drawn: Any = stage.prior.apply(variables, labels, shape=shape, method="sample", rngs=streams(key))
     return frozen.decode(arrays, drawn, key=key)
 
   labels = jax.ShapeDtypeStruct((1,), jnp.int32)

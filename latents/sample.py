@@ -33,9 +33,8 @@ class Sampler:
     )
 
   def _draw_chunk(self, variables: Any, labels: Any, key: Any, guidance: float | None) -> Latent:
-    return self.prior.apply(
-      variables, labels, shape=self.shape, guidance=guidance, method="sample", rngs=streams(key)
-    )
+    prior: Any = self.prior
+    return prior.apply(variables, labels, shape=self.shape, guidance=guidance, method="sample", rngs=streams(key))
 
   def labels(self, labels: Sequence[int] | None, number: int | None) -> np.ndarray:
     """int32 labels to draw: those asked for, repeated up to `number`; all classes in turn by default."""

@@ -114,7 +114,7 @@ def _parameters(model: Model) -> dict[str, int]:
 
 def _latent(model: Model, held_out: np.ndarray) -> dict[str, Any]:
   """Rate: the latent's shape, TSR, and bits; of KL latents the capacity, of codes their use."""
-  bottleneck = model.experiment.stage1.model.bottleneck
+  bottleneck: Any = model.experiment.stage1.model.bottleneck
   signal = held_out.shape[1:]
   abstract = model.frozen.shape(model.arrays, signal)
   shape = abstract.codes.shape if abstract.codes is not None else abstract.z.shape
@@ -194,7 +194,7 @@ def _pca(model: Model, x: np.ndarray) -> np.ndarray:
   """[N,h,w,3] uint8 picture of the latents; 1-D latents are one row high."""
   z = np.asarray(model.encode(x).z)
   z = z if z.ndim == 4 else z.reshape(len(z), 1, -1, z.shape[-1])
-  return np.uint8(255 * pca_picture(z))
+  return (255 * pca_picture(z)).astype(np.uint8)
 
 
 def _samples(
@@ -230,6 +230,7 @@ def has_features(evaluation: Evaluation, data: Source) -> bool:
 
 
 def _training(model: Model, limit: int) -> tuple[np.ndarray, np.ndarray]:
+  assert model.experiment.stage2 is not None
   source = model.experiment.stage2.data
   rows = list(evaluation_batches(source, split="train", batch=500, limit=limit))
   x = np.concatenate([b["x"][b["mask"]] for b in rows])
@@ -238,11 +239,11 @@ def _training(model: Model, limit: int) -> tuple[np.ndarray, np.ndarray]:
 
 def _distances(real: np.ndarray, fake: np.ndarray, reference: str, batch: int) -> dict[str, Any]:
   """real, fake [N,H,W,C] uint8 -> distances on EfficientNet-Lite0 features."""
-  features = EfficientNetFeatures()
+  features: Any = EfficientNetFeatures()
   params = features.load()
   apply = jax.jit(lambda params, x: features(params, to_signal(x)))
-  collected = [collect(lambda x: apply(params, x), _chunks(x, batch)) for x in (real, fake)]
-  return compare(*collected, features.protocol(min(len(real), len(fake)), f"{reference} held-out"))
+  ours, theirs = (collect(lambda x: apply(params, x), _chunks(x, batch)) for x in (fake, real))
+  return compare(theirs, ours, features.protocol(min(len(real), len(fake)), f"{reference} held-out"))
 
 
 def _save_signals(folder: Path, name: str, arrays: dict[str, np.ndarray], model: Model) -> None:
@@ -264,7 +265,7 @@ def write_npz(path: Path, arrays: dict[str, np.ndarray]) -> None:
   """Write a compressed npz whole or not at all."""
   temporary = path.with_name(path.name + ".tmp")
   with temporary.open("wb") as file:
-    np.savez_compressed(file, **arrays)
+    np.savez_compressed(file, allow_pickle=False, **arrays)
   os.replace(temporary, path)
 
 

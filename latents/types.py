@@ -20,8 +20,7 @@ Terms = Mapping[str, Array]  # name -> scalar [], unweighted, mean over batch an
 Batch = dict[str, Array]  # "x" [B,*S,C]; "label" int32 [B]; "index" int32 [B]; "mask" bool [B] (padding)
 
 
-@struct.dataclass
-class Latent:
+class Latent(struct.PyTreeNode):
   """What a bottleneck makes and a decoder reads.
 
   z: [B,*s,D] float32, what the decoder reads (straight-through if discrete); None = embed codes.
@@ -38,8 +37,7 @@ class Latent:
   logs: Terms = struct.field(default_factory=dict)
 
 
-@struct.dataclass
-class Decoded:
+class Decoded(struct.PyTreeNode):
   """What a decoder gives in training.
 
   x: [B,*S,C] reconstruction, or the one-step estimate of x of a generative decoder.

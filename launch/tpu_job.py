@@ -13,10 +13,11 @@ LOCK = "/tmp/libtpu_lockfile"
 PYTHON = "3.11"  # the images' own may be older than the package needs; uv brings one
 FREE_S = 30  # for a process that is ending to let go of the TPU
 
-# The process group of the last job, if it still runs, ends before a new one starts: TERM lets it save.
+# The last job, if it still runs, ends before a new one starts: TERM lets it save, KILL takes what is left.
 STOP = (
-  'group=$(cat latents.pid 2>/dev/null); if grep -qs latents-job "/proc/$group/cmdline"; then '
-  'kill -TERM -- "-$group"; for _ in $(seq 120); do kill -0 -- "-$group" 2>/dev/null || break; sleep 0.5; done; '
+  "group=$(cat latents.pid 2>/dev/null); "
+  'runs() { grep -qs latents-job "/proc/$group/cmdline"; }; '
+  'if runs; then kill -TERM -- "-$group"; for _ in $(seq 300); do runs || break; sleep 0.2; done; '
   'kill -KILL -- "-$group" 2>/dev/null; fi; true'
 )
 
@@ -30,7 +31,7 @@ START = (
 CODES = 'echo "exit=$(cat latents.exit 2>/dev/null || echo running)"'
 
 # from a line of the log on, until the job has ended
-TAIL = 'tail -n +{line} --pid="$(cat latents.pid)" -s 1 -f latents.log'
+TAIL = 'tail -n +{line} --pid="$(cat latents.pid)" -s 0.2 -f latents.log'
 
 _SCRIPT = """\
 #!/bin/bash
@@ -40,8 +41,11 @@ trap : TERM  # when the machine goes `latents` gets it too and saves; this shell
 held() {{ [ -n "$(sudo find /proc/[0-9]*/fd -lname {lock} -print -quit 2>/dev/null)" ]; }}
 (
   set -euo pipefail
-  for _ in $(seq {free}); do held || break; sleep 1; done
-  if held; then echo "another process of this worker uses the TPU: it holds {lock}"; exit 1; fi
+  left={free}
+  while held; do
+    if [ "$left" -le 0 ]; then echo "another process of this worker uses the TPU: it holds {lock}"; exit 1; fi
+    left=$((left - 1)); sleep 1
+  done
   sudo rm -f {lock}  # left by a process that was killed; libtpu would take it for a process
   mkdir -p latents-tree
   find latents-tree -mindepth 1 -maxdepth 1 ! -name runs -exec rm -rf {{}} +

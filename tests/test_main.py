@@ -123,7 +123,9 @@ def test_data_that_are_not_there(capsys, tmp_path, runs):
   ldm = ROOT / "experiments" / "ldm_kl.py"
   (tmp_path / "empty").mkdir()
   flat = pictures(tmp_path / "flat", 20)
-  assert "needs labels, but the data have no labels" in refused(capsys, "run", ldm, "--data", f"folder:{flat}", "--runs", runs)
+  assert "needs labels, but the data have no labels" in refused(
+    capsys, "run", ldm, "--data", f"folder:{flat}", "--runs", runs
+  )
   broken = tmp_path / "broken"
   broken.mkdir()
   for i in range(5):

@@ -104,8 +104,6 @@ def test_res_block_parameters_and_time():
   assert names(ResBlock(16), x) == plain | {"shortcut"}
   assert names(ResBlock(film=True), x, time) == plain | {"time"}
   assert np.array_equal(first_run(ResBlock(zero=True), x)[0], x)
-  with pytest.raises(UserError, match="cancels an added time"):
-    drawn(ResBlock(), x, time)
   x = normal(2, 4, 4, 64)
   for film in (False, True):
     block = ResBlock(film=film)

@@ -112,23 +112,16 @@ def test_adaptive_weight_is_the_ratio_of_gradients_at_the_last_kernel(trained):
 
 
 def test_adaptive_weight_costs_no_second_forward_pass():
-  """The compiler merges the pass that the adaptive weight repeats: FLOPs grow by less than a forward pass."""
-  flops = {}
+  """The compiler drops all of the two extra pulls but the last layer's: no more than a few convolutions come."""
+  count = {}
   for adaptive in (False, True):
     made = micro.experiment()
     gan = dataclasses.replace(made.stage1.losses["gan"], adaptive=adaptive)
     stage = dataclasses.replace(made.stage1, losses={**made.stage1.losses, "gan": gan})
     program = build_step(dataclasses.replace(made, stage1=stage), 1, micro.one_device())
-    compiled = program.step.lower(program.state, program.frozen, program.batch).compile()
-    flops[adaptive] = compiled.cost_analysis()["flops"]
-  model = micro.experiment().stage1.model
-  x = jax.ShapeDtypeStruct((micro.BATCH, 16, 16, 1), jnp.float32)
-  variables = jax.eval_shape(
-    lambda x: model.init({"params": jax.random.key(0), **streams(jax.random.key(0))}, x, train=True), x
-  )
-  forward = jax.jit(lambda v, x: model.apply(v, x, train=True, rngs=streams(jax.random.key(0)))[1].x)
-  one = forward.lower(variables, x).compile().cost_analysis()["flops"]
-  assert flops[True] - flops[False] < 0.7 * one
+    text = program.step.lower(program.state, program.frozen, program.batch).compile().as_text()
+    count[adaptive] = text.count(" convolution(")
+  assert 0 < count[False] <= count[True] <= count[False] + 8  # one forward pass has 34
 
 
 def test_codebook_is_carried_in_extra_and_updated():

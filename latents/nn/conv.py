@@ -89,8 +89,7 @@ class ResBlock(nn.Module):
 
   With `time` [B,E] (U-Nets): Linear(SiLU(time)) is added after the first convolution, or, with `film`, scales
   and shifts the second norm's output (ADM, arXiv:2105.05233, "AdaGN"). zero: the last convolution starts at 0.
-  dropout: rate before the last convolution, active when train (rng "dropout"). Raises UserError where an added
-  time would be cancelled by a norm of one channel a group (32 channels or fewer): use `film` there.
+  dropout: rate before the last convolution, active when train (rng "dropout").
   Parameters: norm1, conv1, norm2, conv2, shortcut (if channels change), time (if `time` is given).
   """
 
@@ -114,8 +113,6 @@ class ResBlock(nn.Module):
       shift = dense(nn.silu(time)).reshape(x.shape[0], *(1,) * (x.ndim - 2), width)
       if self.film:
         scale, shift = jnp.split(shift, 2, -1)
-      elif groups_of(features) == features:
-        raise UserError(f"with {features} channels the norm cancels an added time: set film, or use more than 32")
       else:
         h = h + shift
     h = GroupNorm(eps=self.eps, dtype=self.dtype, name="norm2")(h)

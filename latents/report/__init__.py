@@ -14,7 +14,7 @@ from latents.report.page import document
 from latents.report.run import Run, read_run
 from latents.report.scores import ARROWS, compare, describe, titles, value
 
-__all__ = ["markdown_table", "report", "write_report"]
+__all__ = ["markdown_table", "report", "write_report", "write_table"]
 
 
 def report(folders: Sequence[Path]) -> str:
@@ -27,10 +27,18 @@ def report(folders: Sequence[Path]) -> str:
 
 def write_report(folders: Sequence[Path], out: Path) -> None:
   """`report` as a file that appears whole or not at all. UserError also if it cannot be written."""
-  text, out = report(folders), Path(out)
+  _write(report(folders), Path(out))
+
+
+def write_table(folders: Sequence[Path], out: Path) -> None:
+  """`markdown_table` as a file, likewise."""
+  _write(markdown_table(folders), Path(out))
+
+
+def _write(text: str, out: Path) -> None:
   try:
     out.parent.mkdir(parents=True, exist_ok=True)
-    handle, temporary = tempfile.mkstemp(suffix=".html", dir=out.parent)
+    handle, temporary = tempfile.mkstemp(suffix=out.suffix, dir=out.parent)
   except OSError as error:
     raise UserError(f"cannot write {out}: {error.strerror}") from None
   try:

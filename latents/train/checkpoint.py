@@ -17,7 +17,8 @@ import orbax.checkpoint as ocp
 from latents.errors import UserError
 from latents.train.state import State, flatten, unflatten
 
-logging.getLogger("absl").setLevel(logging.ERROR)  # Orbax reports every save at INFO and WARNING
+# Orbax reports every save, and the errors of its threads with their tracebacks; those reach us by the next call.
+logging.getLogger("absl").setLevel(logging.CRITICAL)
 
 
 class Checkpoints:
@@ -28,7 +29,8 @@ class Checkpoints:
     self.notes: list[str] = []  # what a user should be told, e.g. that a damaged one was passed over
     with disk_errors(self.folder):
       options = ocp.CheckpointManagerOptions(max_to_keep=keep, cleanup_tmp_directories=True, create=True)
-      self._manager = ocp.CheckpointManager(self.folder, options=options)
+      handler = ocp.StandardCheckpointHandler()  # said here, or a new manager cannot list what is stored
+      self._manager = ocp.CheckpointManager(self.folder, options=options, item_handlers=handler)
 
   def save(self, step: int, state: State) -> None:
     """Start to write the state after `step` updates; errors of the one before surface here."""
@@ -72,7 +74,8 @@ class Checkpoints:
 
   def close(self) -> None:
     """Finish and release the threads."""
-    self._manager.close()
+    with disk_errors(self.folder):
+      self._manager.close()
 
   def _check(self, step: int, wanted: dict[str, Any]) -> None:
     found = self._manager.item_metadata(step)

@@ -1,5 +1,6 @@
 """The step of stage 1: autoencoder and discriminator, two explicit gradients in one function."""
 
+from collections.abc import Callable
 from typing import Any
 
 import jax
@@ -42,23 +43,26 @@ def step(stage: Stage1, seed: int, state: State, frozen: dict[str, Any], batch: 
   x = to_signal(batch["x"])
   gan = objective.adversarial(stage.losses)
 
-  def generator(ae: Any) -> tuple[Array, tuple]:
+  def forward(ae: Any) -> tuple[tuple, tuple]:
     (latent, decoded), variables = _forward(stage, ae, state, x, key)
     if decoded.x.shape != x.shape:  # a loss would broadcast them
       raise UserError(f"the decoder gives signals of {decoded.x.shape[1:]}, the data have {x.shape[1:]}")
-    terms = {**latent.terms, **decoded.terms}
-    for name, loss in objective.signal_losses(stage.losses).items():
-      terms[name] = loss(x, decoded.x, aux=frozen.get(name))
-    logs = dict(latent.logs)
-    if gan:
-      terms[gan[0]], extra = _fool(stage, gan[1], ae, state, frozen, x, decoded.x, key)
-      logs |= extra
-    value = objective.total(terms, stage.losses, state.step)
-    return value, (terms, logs, decoded.x, variables)
+    return ({**latent.terms, **decoded.terms}, decoded.x), (latent.logs, variables)
 
-  (value, (terms, logs, x_hat, variables)), grads = jax.value_and_grad(generator, has_aux=True)(
-    state.params["ae"]
-  )
+  (own, x_hat), pull, (logs, variables) = jax.vjp(forward, state.params["ae"], has_aux=True)
+
+  def generator(own: dict, x_hat: Array) -> tuple[Array, tuple]:
+    terms, extra = dict(own), {}
+    for name, loss in objective.signal_losses(stage.losses).items():
+      terms[name] = loss(x, x_hat, aux=frozen.get(name))
+    if gan:
+      pull_x = lambda ct: pull((jax.tree.map(jnp.zeros_like, own), ct))[0]  # noqa: E731
+      terms[gan[0]], extra = _fool(stage, gan[1], state, frozen, x, x_hat, pull_x)
+    return objective.total(terms, stage.losses, state.step), (terms, extra)
+
+  (value, (terms, extra)), cotangent = jax.value_and_grad(generator, argnums=(0, 1), has_aux=True)(own, x_hat)
+  (grads,) = pull(cotangent)
+  logs = {**logs, **extra}
   norms = {"ae": optax.tree.norm(grads)}
   params, opt = dict(state.params), dict(state.opt)
   params["ae"], opt["ae"] = descend(
@@ -87,9 +91,12 @@ def _forward(stage: Stage1, ae: Any, state: State, x: Array, key: Array) -> tupl
 
 
 def _fool(
-  stage: Stage1, loss: Adversarial, ae: Any, state: State, frozen: dict, x: Array, x_hat: Array, key: Array
+  stage: Stage1, loss: Adversarial, state: State, frozen: dict, x: Array, x_hat: Array, pull: Callable
 ) -> tuple[Array, dict]:
-  """The generator's adversarial term [] with its adaptive weight, and what to log of it."""
+  """The generator's adversarial term [] with its adaptive weight, and what to log of it.
+
+  pull: cotangent of x_hat -> gradient of the autoencoder's params.
+  """
   gate = loss.gate(state.step)  # `objective.total` multiplies by it; here it says whether to compute at all
 
   def adversary(x_hat: Array) -> Array:
@@ -100,17 +107,6 @@ def _fool(
     value = jax.lax.cond(gate > 0, adversary, lambda _: jnp.zeros(()), x_hat)
     return value, {"gan_gate": gate}
 
-  # Both terms' gradients at the decoder's last kernel (Esser et al. 2020, eq. 7). The forward pass
-  # stands here a second time without gradient; the compiler finds that it is the same and runs it once.
-  path = ("params", "decoder", *stage.model.decoder.last)
-  flat = traverse_util.flatten_dict({"params": jax.lax.stop_gradient(ae)})
-
-  def from_last(kernel: Array) -> Array:
-    params = traverse_util.unflatten_dict({**flat, path: kernel})["params"]
-    return _forward(stage, params, state, x, key)[0][1].x
-
-  _, pull = jax.vjp(from_last, flat[path])
-
   losses = objective.signal_losses(stage.losses)
   if not losses:
     raise UserError("an adaptive GAN weight needs a loss on the signal to compare with; set adaptive=False")
@@ -119,10 +115,15 @@ def _fool(
     terms = {name: fn(x, x_hat, aux=frozen.get(name)) for name, fn in losses.items()}
     return objective.total(terms, losses, state.step)
 
+  def at_last(term: Callable, x_hat: Array) -> Array:
+    # The gradient at the decoder's last kernel (Esser et al. 2020, eq. 7). All else that `pull` gives is
+    # dead code to the compiler: no second forward pass, and a backward pass through one layer.
+    grads = pull(jax.grad(term)(x_hat))
+    return traverse_util.flatten_dict(grads)[("decoder", *stage.model.decoder.last)]
+
   def weighed(x_hat: Array) -> tuple[Array, Array]:
     still = jax.lax.stop_gradient(x_hat)
-    (rec,), (adv,) = pull(jax.grad(regression)(still)), pull(jax.grad(adversary)(still))
-    ratio = loss.adaptive_weight(rec, adv)
+    ratio = loss.adaptive_weight(at_last(regression, still), at_last(adversary, still))
     return ratio * adversary(x_hat), ratio
 
   value, ratio = jax.lax.cond(gate > 0, weighed, lambda _: (jnp.zeros(()), jnp.zeros(())), x_hat)

@@ -12,8 +12,7 @@ from latents.types import Array
 Tree = Any
 
 
-@struct.dataclass
-class State:
+class State(struct.PyTreeNode):
   """step [] int32 counts updates done; all randomness is fold_in(key(seed), step).
 
   params, opt: the same top-level keys ({"ae", "disc"} or {"prior"}), float32. ema: average of
@@ -58,7 +57,7 @@ def descend(tx: optax.GradientTransformation, grads: Tree, opt: Tree, params: Tr
   return optax.apply_updates(params, updates), opt
 
 
-def guard(finite: Array, new: State, old: Any) -> State:
+def guard(finite: Array, new: State, old: State) -> State:
   """`new` where all gradients were finite; else `old`, one step on, with the skip counted."""
   kept = jax.tree.map(lambda a, b: jnp.where(finite, a, b), new, old.replace(step=new.step))
   skipped = jnp.where(finite, 0, old.extra["skipped"] + 1)

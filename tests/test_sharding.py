@@ -1,0 +1,92 @@
+"""One device and eight give the same training, however parameters and batch are laid out; the table itself."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import jax
+import numpy as np
+import pytest
+from jax.sharding import PartitionSpec
+
+from latents.errors import UserError
+from latents.experiment import Mesh
+from latents.train import sharding
+from tests import micro
+
+ROOT = Path(__file__).parent.parent
+MESHES = {"one": (1, 1, 1), "data": (8, 1, 1), "fsdp": (2, 4, 1), "tensor": (2, 2, 2)}
+
+
+def losses(stage: int, codes: bool, shape: tuple[int, int, int]) -> list[dict[str, float]]:
+  """Four steps on a mesh of the first devices; run in a process that has eight."""
+  import math
+
+  from latents.data import batches
+  from latents.train.build_step import build_step
+
+  sharding.SMALL = 0  # the smallest networks would be copied whole
+  made = micro.experiment(codes=codes)
+  mesh = sharding.make_mesh(Mesh(*shape), jax.devices()[: math.prod(shape)])
+  declared = made.stage1 if stage == 1 else made.stage2
+  program = build_step(made, stage, mesh)
+  frozen = {}
+  if stage == 2:
+    one = build_step(made, 1, sharding.make_mesh(Mesh(), jax.devices()[:1])).init()
+    channels = program.frozen["mean"].shape
+    arrays = {"variables": jax.device_get(one.ema), "mean": np.zeros(channels), "std": np.ones(channels)}
+    frozen = sharding.place(jax.tree.map(lambda a: np.asarray(a), arrays), mesh)
+  state, found = program.init(), []
+  sharded = [a for a in jax.tree.leaves(state.params) if not a.sharding.is_fully_replicated]
+  assert bool(sharded) == (shape[1] > 1 or shape[2] > 1)
+  with batches(declared.data, split="train", batch=declared.batch, seed=0) as stream:
+    for _ in range(5):
+      state, logs = program.step(state, frozen, sharding.place_batch(next(stream), mesh))
+      found.append({k: float(v) for k, v in logs.items()})
+  return found
+
+
+@pytest.mark.parametrize(("stage", "codes"), [(1, False), (1, True), (2, False)])
+def test_one_device_equals_eight(stage, codes):
+  script = (
+    "import json, sys\nfrom tests import test_sharding as t\n"
+    f"print(json.dumps({{k: t.losses({stage}, {codes}, v) for k, v in t.MESHES.items()}}))"
+  )
+  flags = f"{os.environ.get('XLA_FLAGS', '')} --xla_force_host_platform_device_count=8"
+  env = {**os.environ, "XLA_FLAGS": flags, "PYTHONPATH": str(ROOT)}
+  done = subprocess.run([sys.executable, "-c", script], env=env, cwd=ROOT, capture_output=True, text=True, timeout=900)
+  assert done.returncode == 0, done.stderr[-3000:]
+  found = json.loads(done.stdout.splitlines()[-1])
+  for name in MESHES:
+    for step, (one, other) in enumerate(zip(found["one"], found[name], strict=True)):
+      assert set(one) == set(other)
+      for key, value in one.items():
+        # the ratio of two small gradients is the least stable number
+        close = pytest.approx(value, rel=5e-3 if key.startswith("gan") else 5e-4, abs=2e-5)
+        assert other[key] == close, f"{name}, step {step}, {key}: {other[key]} != {value}"
+
+
+@pytest.mark.parametrize(
+  ("path", "shape", "mesh", "spec"),
+  [
+    ("params/ae/conv/kernel", (3, 3, 128, 256), (1, 1, 1), (None, None, None, None)),
+    ("params/ae/conv/kernel", (3, 3, 128, 256), (1, 4, 1), (None, None, None, "fsdp")),
+    ("opt/ae/0/mu/conv/kernel", (3, 3, 128, 256), (1, 4, 1), (None, None, None, "fsdp")),
+    ("params/prior/blocks_0/mlp/fc1/kernel", (384, 1536), (1, 2, 2), ("fsdp", "tensor")),
+    ("params/prior/blocks_0/mlp/fc2/kernel", (1536, 384), (1, 2, 2), ("tensor", "fsdp")),
+    ("params/prior/bias", (1536,), (1, 2, 1), (None,)),
+    ("params/odd/kernel", (127, 131), (1, 4, 1), (None, None)),
+  ],
+)
+def test_the_table(path, shape, mesh, spec):
+  fake = jax.sharding.AbstractMesh(mesh, sharding.AXES)
+  assert sharding.spec_of(path, shape, fake) == PartitionSpec(*spec)
+
+
+def test_meshes_that_do_not_fit():
+  devices = jax.devices()[:1]
+  for wrong in (Mesh(data=2), Mesh(fsdp=3), Mesh(data=-1, fsdp=-1), Mesh(data=0), Mesh(tensor=-2)):
+    with pytest.raises(UserError, match="mesh"):
+      sharding.make_mesh(wrong, devices)
