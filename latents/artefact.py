@@ -39,15 +39,15 @@ def fingerprint(weights: dict[str, np.ndarray], facts: dict[str, Any]) -> str:
   told = {key: facts.get(key) for key in ("address", "statistics")}
   hasher = hashlib.sha256(json.dumps(told, sort_keys=True).encode())
   for name in sorted(weights):
-    array = np.ascontiguousarray(weights[name])
+    array = np.asarray(weights[name], order="C")  # ascontiguousarray would make a scalar a vector
     hasher.update(f"{name}{array.shape}{array.dtype}".encode())
-    hasher.update(array.data)
+    hasher.update(array.tobytes())
   return hasher.hexdigest()
 
 
 def write(folder: Path, weights: dict[str, np.ndarray], facts: dict[str, Any]) -> Artefact:
   """Write both files; the facts come last and by a rename, so an artefact is complete or absent."""
-  weights = {name: np.ascontiguousarray(array) for name, array in weights.items()}
+  weights = {name: np.asarray(array, order="C") for name, array in weights.items()}
   made = Artefact(weights, {**facts, "fingerprint": fingerprint(weights, facts)})
   folder.mkdir(parents=True, exist_ok=True)
   temporary = folder / (WEIGHTS + ".tmp")

@@ -68,7 +68,7 @@ def _add_training(sub: Any) -> None:
 
   report = _command(sub, "report", _report, "one HTML page of one or many runs")
   report.add_argument("runs", nargs="+", type=Path, metavar="RUN")
-  report.add_argument("--out", type=Path, help="x.html, or x.md for a table (default: report.html in the one run, or here)")
+  report.add_argument("--out", type=Path, help="x.html, or x.md for a table (default: report.html)")
 
   listing = _command(sub, "list", _list, "all experiments, with paper and state")
   listing.add_argument("--runs", type=Path, default=Path("runs"), help="the folder that holds runs")
@@ -117,7 +117,7 @@ def main(argv: list[str] | None = None) -> int:
   argv = sys.argv[1:] if argv is None else argv
   warnings.showwarning = _warn
   threading.excepthook = _thread_failed
-  sys.excepthook = _uncaught
+  sys.unraisablehook = _unraisable
   logging.getLogger("asyncio").setLevel(logging.CRITICAL)  # Orbax's writers: their errors reach us by the save
   try:
     arguments, rest = parser().parse_known_args(argv)
@@ -155,10 +155,10 @@ def _thread_failed(failure: Any) -> None:
     threading.__excepthook__(failure)
 
 
-def _uncaught(kind: type[BaseException], value: BaseException, trace: Any) -> None:
-  """TensorStore prints through here that Orbax's event loop is gone, after a save that failed; no news."""
-  if not (isinstance(value, RuntimeError) and "Event loop is closed" in str(value)):
-    sys.__excepthook__(kind, value, trace)
+def _unraisable(found: Any) -> None:
+  """TensorStore says here that Orbax's event loop is gone, after a save that failed: no news."""
+  if not (isinstance(found.exc_value, RuntimeError) and "Event loop is closed" in str(found.exc_value)):
+    sys.__unraisablehook__(found)
 
 
 def _warn(message: Any, category: Any, *_: Any) -> None:

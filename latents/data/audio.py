@@ -22,7 +22,7 @@ SAMPLES = 1 << 31  # per file: a header that claims more is refused
 
 @dataclasses.dataclass(frozen=True)
 class Audio(Source):
-  """Recordings below the folder or in the zip `path`, as "x" float32 [length,1] in [-1,1] at `rate` Hz.
+  """Recordings below the folder or in the zip `path` (or the folder's only zip), as "x" float32 [length,1] in [-1,1] at `rate` Hz.
 
   Channels are averaged, other rates resampled. Shorter recordings are padded with silence at the end,
   longer ones cropped: anywhere in training, else the centre. Recordings of more than four lengths are cut
@@ -44,9 +44,15 @@ class Audio(Source):
   @functools.cached_property
   def listing(self) -> Listing:
     """The files of both splits; read once."""
-    if os.path.isdir(self.path):
-      return list_folder(self.path, EXTENSIONS, "audio files")
-    return arrange(self.path, members(self.path), "audio files")
+    if os.path.isdir(self.place):
+      return list_folder(self.place, EXTENSIONS, "audio files")
+    return arrange(self.place, members(self.place), "audio files")
+
+  @functools.cached_property
+  def place(self) -> str:
+    """`path`, or the one zip file that it holds and nothing else that could be meant."""
+    inside = sorted(os.listdir(self.path)) if os.path.isdir(self.path) else []
+    return os.path.join(self.path, inside[0]) if len(inside) == 1 and inside[0].endswith(".zip") else self.path
 
   @functools.cached_property
   def names(self) -> tuple[str, ...]:
@@ -60,7 +66,7 @@ class Audio(Source):
   def records(self, split: Split) -> Records:
     """As `Source.records`."""
     names = self.listing.files(split)
-    files = Files(self.path)
+    files = Files(self.place)
     parts: list[tuple[str, int, int]] = []  # (file, first frame, frames) at the file's own rate
     skipped = []
     for name in names:

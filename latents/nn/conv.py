@@ -9,7 +9,7 @@ import jax.numpy as jnp
 
 from latents.errors import UserError
 from latents.nn.attention import attend
-from latents.nn.norm import GroupNorm, groups_of
+from latents.nn.norm import GroupNorm
 from latents.types import Array
 
 # PyTorch's default for convolutions and linear layers: uniform in +-1/sqrt(fan_in), i.e. variance 1/(3 fan_in).
