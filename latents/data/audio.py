@@ -22,7 +22,8 @@ SAMPLES = 1 << 31  # per file: a header that claims more is refused
 
 @dataclasses.dataclass(frozen=True)
 class Audio(Source):
-  """Recordings below the folder or in the zip `path` (or the folder's only zip), as "x" float32 [length,1] in [-1,1] at `rate` Hz.
+  """Recordings below the folder or in the zip `path` (or the folder's only zip), as "x" float32 [length,1] in
+  [-1,1] at `rate` Hz.
 
   Channels are averaged, other rates resampled. Shorter recordings are padded with silence at the end,
   longer ones cropped: anywhere in training, else the centre. Recordings of more than four lengths are cut
