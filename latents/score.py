@@ -172,7 +172,7 @@ def _reconstruction(model: Model, held_out: np.ndarray, folder: Path) -> dict[st
     return [m.update(a, x, x_hat, mask, aux=aux) for m, a, aux in zip(metrics, accs, loaded, strict=True)]
 
   sums: dict[str, list] = {}
-  shown: dict[str, np.ndarray] = {}
+  shown: dict[str, np.ndarray] = {"x": np.empty(0)}  # the originals come first in pictures
   for number, (x, mask) in enumerate(_chunks(held_out, model.experiment.evaluation.batch)):
     x = np.asarray(to_signal(jnp.asarray(x)))
     for name, x_hat in model.decodings(x, seed=number).items():
