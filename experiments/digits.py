@@ -38,7 +38,7 @@ def experiment(scale: Literal["tiny", "paper"] = "tiny", kl: float = 1e-6, size:
   prior = FlowPrior(
     backbone=DiT(depth=depth, width=width, heads=heads, patch=2, classes=data.classes),
     sampler=Euler(30),
-    guidance=2.5,
+    guidance=3.5,
   )
   return Experiment(
     name="digits",
@@ -55,10 +55,10 @@ def experiment(scale: Literal["tiny", "paper"] = "tiny", kl: float = 1e-6, size:
       data=data,
       prior=prior,
       optimizer=Adam(lr=1e-3, betas=(0.9, 0.95), warmup=50, schedule="cosine", clip=1.0),
-      steps=1_000 if tiny else 20_000,
+      steps=1_050 if tiny else 20_000,
       batch=32 if tiny else 256,
       ema=0.995 if tiny else 0.999,
       cache=True,
     ),
-    evaluation=Evaluation(images=297, samples=500, classifier=True),
+    evaluation=Evaluation(images=297, samples=500, classifier=True, features=False),
   )
