@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 from latents import environment
+from latents.disk import disk_reason
 from latents.errors import UserError, nearest
 
 PREEMPTED = 75  # EX_TEMPFAIL of sysexits.h: schedulers take it for 'try again'
@@ -58,10 +59,12 @@ def _add_training(sub: Any) -> None:
     "experiment", metavar="EXPERIMENT", nargs="?", help="an experiment file, or its bare name; then its flags"
   )
   run.add_argument("--runs", type=Path, default=Path("runs"), help="the folder that holds runs")
+  run.add_argument("--distributed", action="store_true", help="one of several processes: TPU pod, Slurm, MPI, ...")
   run.add_argument("--name", help="the run's folder within it (default: the experiment's name)")
 
   evaluate = _command(sub, "evaluate", _evaluate, "measure a finished run again and renew its report")
   evaluate.add_argument("run", type=Path)
+  evaluate.add_argument("--distributed", action="store_true", help="as for `run`")
   evaluate.add_argument("--images", type=int, help="held-out examples")
   evaluate.add_argument("--samples", type=int, help="samples to draw")
   evaluate.add_argument("--lpips", help="a file of LPIPS(squeeze) weights")
@@ -124,29 +127,56 @@ def main(argv: list[str] | None = None) -> int:
     if rest and arguments.call is not _run:
       arguments.parser.error(f"unrecognized arguments: {' '.join(rest)}")
     arguments.rest, arguments.command = rest, shlex.join(["latents", *argv])
-    return arguments.call(arguments) or 0
+    code = arguments.call(arguments) or 0
+    _end()
+    return code
   except UserError as error:
     print(f"latents: error: {' '.join(str(error).split())}", file=sys.stderr)
-    return 2
+    return _failed(error, 2)
   except KeyboardInterrupt:
     print("latents: interrupted; the same command goes on from the last checkpoint", file=sys.stderr)
-    return 130
+    return _failed(UserError("interrupted"), 130)
   except BrokenPipeError:
     return 0
   except Exception as error:
     reason = _disk_reason(error)
     if type(error).__name__ == "Preempted":
       print(f"latents: {error}", file=sys.stderr)
+      _end()
       return PREEMPTED
     if reason is None:
+      _failed(error, 1)
       raise
     print(f"latents: error: cannot write: {reason}", file=sys.stderr)
-    return 2
+    return _failed(UserError(reason), 2)
 
 
 def _disk_reason(error: BaseException) -> str | None:
-  checkpoint = sys.modules.get("latents.train.checkpoint")
-  return checkpoint.disk_reason(error) if checkpoint else None
+  return disk_reason(error)
+
+
+def _failed(error: BaseException, code: int) -> int:
+  """The exit code; among several processes it tells the others and does not return."""
+  hosts = sys.modules.get("latents.hosts")
+  return hosts.failed(error, code) if hosts else code
+
+
+def _end() -> None:
+  """Leave the other processes in order, all having come to the end."""
+  if hosts := sys.modules.get("latents.hosts"):
+    hosts.finish()
+
+
+def _distribute(arguments: argparse.Namespace) -> None:
+  """Find the other processes, or make sure that there are none."""
+  import os
+
+  from latents import hosts
+
+  if arguments.distributed:
+    hosts.start(os.environ)
+  else:
+    hosts.check_alone(os.environ)
 
 
 def _thread_failed(failure: Any) -> None:
@@ -192,6 +222,7 @@ def _run(arguments: argparse.Namespace) -> None:
   environment.prepare()
   from latents import catalogue, overrides, run
 
+  _distribute(arguments)
   file = overrides.find_file(str(arguments.experiment))
   experiment = overrides.build(file, arguments.rest)
   if experiment is not None:
@@ -235,6 +266,7 @@ def _evaluate(arguments: argparse.Namespace) -> None:
 
   from latents import run
 
+  _distribute(arguments)
   changes = {k: v for k in ("images", "samples", "lpips") if (v := getattr(arguments, k)) is not None}
   print(json.dumps(run.evaluate(arguments.run, changes, arguments.command), indent=1))
 

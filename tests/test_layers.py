@@ -11,6 +11,7 @@ PACKAGE = ROOT / "latents"
 # From the ground up. A file may import from a line above its own, or from its own room.
 ORDER = (
   "types errors",
+  "disk",
   "optim",
   "nn",
   "backbones",
@@ -30,6 +31,7 @@ ORDER = (
   "evaluate",
   "experiment",
   "environment",
+  "hosts",
   "report",
   "artefact",
   "train",
