@@ -6,14 +6,11 @@ process ends the others, with a line that names it, however deep they wait in a 
 process every function here does the obvious and costs nothing.
 """
 
-import dataclasses
 import os
-import re
 import socket
 import sys
 import threading
 import time
-import traceback
 from collections.abc import Mapping
 from typing import Any
 
@@ -21,6 +18,7 @@ import jax
 import numpy as np
 from jax.sharding import NamedSharding, PartitionSpec
 
+from latents.cluster import recognise
 from latents.errors import UserError
 
 LOST = 76  # exit code of a process that ends because another one did
@@ -28,62 +26,6 @@ SILENCE_S = 30.0  # a process that has not been heard of for so long is taken fo
 POLL_S = 1.0
 START_S = 300  # to find each other
 MEET_S = 1800.0  # to arrive where all meet; the first one may be scoring or writing a large file
-
-
-@dataclasses.dataclass(frozen=True)
-class Cluster:
-  """Who we are among whom. coordinator: host:port of process 0; None: jax asks the machine (TPU, MPI)."""
-
-  kind: str
-  processes: int | None
-  process: int | None
-  coordinator: str | None
-  local: tuple[int, ...] | None = None
-
-
-def recognise(given: Mapping[str, str]) -> Cluster | None:
-  """The cluster that the environment describes, the explicit one first; None if it describes none."""
-  if "LATENTS_COORDINATOR" in given:
-    words = {name: given.get(f"LATENTS_{name}", "") for name in ("PROCESSES", "PROCESS")}
-    numbers = {name: _number(f"LATENTS_{name}", word) for name, word in words.items()}
-    if not re.fullmatch(r"[^\s:]+:\d+|\[[0-9a-fA-F:]+\]:\d+", given["LATENTS_COORDINATOR"]):
-      raise UserError(f"LATENTS_COORDINATOR is '{given['LATENTS_COORDINATOR']}': it must be HOST:PORT")
-    return Cluster("explicit", numbers["PROCESSES"], numbers["PROCESS"], given["LATENTS_COORDINATOR"])
-  if "SLURM_STEP_NODELIST" in given and "SLURM_PROCID" in given:
-    count, rank = _number("SLURM_NTASKS", given.get("SLURM_NTASKS", "")), int(given["SLURM_PROCID"])
-    port = 61_440 + int(given.get("SLURM_JOB_ID", "0")) % 4_096  # jobs that share a node get ports of their own
-    alone = given.get("SLURM_STEP_NUM_TASKS") == given.get("SLURM_STEP_NUM_NODES")  # one task a node sees all devices
-    local = None if alone else (int(given.get("SLURM_LOCALID", "0")),)
-    return Cluster("Slurm", count, rank, f"{first_host(given['SLURM_STEP_NODELIST'])}:{port}", local)
-  if "OMPI_COMM_WORLD_SIZE" in given:
-    return Cluster("MPI", _number("OMPI_COMM_WORLD_SIZE", given["OMPI_COMM_WORLD_SIZE"]), None, None)
-  workers = [name for name in given.get("TPU_WORKER_HOSTNAMES", "").split(",") if name and name != "localhost"]
-  if workers:
-    return Cluster("TPU pod", len(workers), None, None)
-  if any(name in given for name in ("TPU_NAME", "TPU_ACCELERATOR_TYPE", "MEGASCALE_COORDINATOR_ADDRESS")):
-    return Cluster("TPU", None, None, None)  # a TPU machine asks its metadata server how many there are
-  return None
-
-
-def first_host(nodes: str) -> str:
-  """The first name of Slurm's list: a, a1,b or a[01-04,7],b."""
-  found = re.fullmatch(r"([^\[,]+)(?:\[(\d+)[^\]]*\])?.*", nodes)
-  if found is None:
-    raise UserError(f"SLURM_STEP_NODELIST is '{nodes}': no host's name")
-  return found[1] + (found[2] or "")
-
-
-def _number(name: str, text: str) -> int:
-  if not text.isdecimal():
-    raise UserError(f"{name} is '{text}': it must be a whole number")
-  return int(text)
-
-
-def check_alone(given: Mapping[str, str]) -> None:
-  """UserError if this process was started as one of several, without --distributed: each would train alone."""
-  cluster = recognise(given)
-  if cluster is not None and (cluster.processes or 1) > 1:
-    raise UserError(f"this is one of {cluster.processes} processes ({cluster.kind}): add --distributed")
 
 
 def start(given: Mapping[str, str]) -> None:
@@ -184,21 +126,16 @@ def failed(error: BaseException, code: int) -> int:
   watch = _Watch.instance
   if watch is None:
     return code
-  if not isinstance(error, UserError) and _is_echo(error):
+  if not isinstance(error, UserError) and is_echo(error):
     watch.await_news(SILENCE_S + 5 * POLL_S)  # ends the process if there is news
     print(f"latents: error: the connection to another process is lost: {_line(error)}", file=sys.stderr, flush=True)
     code = LOST
-  elif not isinstance(error, UserError):
-    traceback.print_exception(error)
   watch.announce(code, " ".join(str(error).split()) or type(error).__name__)
-  time.sleep(3 * POLL_S)  # process 0 serves the news: it must not be gone before they are read
-  sys.stdout.flush()
-  sys.stderr.flush()
-  os._exit(code)
+  watch.leave(code)
 
 
-def _is_echo(error: BaseException) -> bool:
-  """An error of the transport, which says that a peer is gone but not which and why."""
+def is_echo(error: BaseException) -> bool:
+  """Whether it is an error of the transport, which says that a peer is gone but not which and why."""
   words = ("gloo", "connection closed", "connection reset", "socket closed", "coordination", "unavailable:", "nccl")
   return any(word in str(error).lower() for word in words)
 
@@ -293,10 +230,16 @@ class _Watch:
       if now - since > SILENCE_S:
         reason = f"{self.who(number)} has been silent for {SILENCE_S:.0f} s: it was killed, or its machine is gone"
         self.client.key_value_set("latents/failed/0", f"{number} {LOST} {reason}")
-        self._end(reason, LOST, linger=True)
+        self._end(reason, LOST)
 
-  def _end(self, text: str, code: int, linger: bool = False) -> None:
+  def _end(self, text: str, code: int) -> None:
     print(f"latents: error: {text}", file=sys.stderr, flush=True)
-    if linger:
-      time.sleep(3 * POLL_S)
+    self.leave(code)
+
+  def leave(self, code: int) -> None:
+    """End this process, whatever its threads wait for."""
+    if self.number == 0:
+      time.sleep(3 * POLL_S)  # it keeps the news: it must not be gone before they are read
+    sys.stdout.flush()
+    sys.stderr.flush()
     os._exit(code)

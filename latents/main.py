@@ -1,25 +1,17 @@
 """The command line: `latents run|sample|reconstruct|encode|evaluate|report|list|data|doctor`.
 
-It reads arguments, calls the floor below and turns mistakes into one line. Exit codes: 0 done, 1 a
-defect (with its traceback), 2 bad input, 75 preempted with the state saved (run the same command
-again), 130 interrupted.
+It reads arguments and calls the floor below; `endings` says with which exit codes it ends.
 """
 
 import argparse
-import logging
 import shlex
 import sys
-import threading
-import warnings
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NoReturn
 
-from latents import environment
-from latents.disk import disk_reason
+from latents import endings, environment
 from latents.errors import UserError, nearest
-
-PREEMPTED = 75  # EX_TEMPFAIL of sysexits.h: schedulers take it for 'try again'
 
 
 class Parser(argparse.ArgumentParser):
@@ -116,84 +108,29 @@ def _add_data(sub: Any) -> None:
 
 
 def main(argv: list[str] | None = None) -> int:
-  """Run a command; the exit code. Bad input is one line on stderr and 2."""
+  """Run a command; its exit code."""
   argv = sys.argv[1:] if argv is None else argv
-  warnings.showwarning = _warn
-  threading.excepthook = _thread_failed
-  sys.unraisablehook = _unraisable
-  logging.getLogger("asyncio").setLevel(logging.CRITICAL)  # Orbax's writers: their errors reach us by the save
-  try:
+
+  def call() -> int | None:
     arguments, rest = parser().parse_known_args(argv)
     if rest and arguments.call is not _run:
       arguments.parser.error(f"unrecognized arguments: {' '.join(rest)}")
     arguments.rest, arguments.command = rest, shlex.join(["latents", *argv])
-    code = arguments.call(arguments) or 0
-    _end()
-    return code
-  except UserError as error:
-    print(f"latents: error: {' '.join(str(error).split())}", file=sys.stderr)
-    return _failed(error, 2)
-  except KeyboardInterrupt:
-    print("latents: interrupted; the same command goes on from the last checkpoint", file=sys.stderr)
-    return _failed(UserError("interrupted"), 130)
-  except BrokenPipeError:
-    return 0
-  except Exception as error:
-    reason = _disk_reason(error)
-    if type(error).__name__ == "Preempted":
-      print(f"latents: {error}", file=sys.stderr)
-      _end()
-      return PREEMPTED
-    if reason is None:
-      _failed(error, 1)
-      raise
-    print(f"latents: error: cannot write: {reason}", file=sys.stderr)
-    return _failed(UserError(reason), 2)
+    return arguments.call(arguments)
 
-
-def _disk_reason(error: BaseException) -> str | None:
-  return disk_reason(error)
-
-
-def _failed(error: BaseException, code: int) -> int:
-  """The exit code; among several processes it tells the others and does not return."""
-  hosts = sys.modules.get("latents.hosts")
-  return hosts.failed(error, code) if hosts else code
-
-
-def _end() -> None:
-  """Leave the other processes in order, all having come to the end."""
-  if hosts := sys.modules.get("latents.hosts"):
-    hosts.finish()
+  return endings.guarded(call)
 
 
 def _distribute(arguments: argparse.Namespace) -> None:
   """Find the other processes, or make sure that there are none."""
   import os
 
-  from latents import hosts
+  from latents import cluster, hosts
 
   if arguments.distributed:
     hosts.start(os.environ)
   else:
-    hosts.check_alone(os.environ)
-
-
-def _thread_failed(failure: Any) -> None:
-  """A disk error in a thread that saves is raised again, by the save, in one line; all others are shown."""
-  if failure.exc_value is None or _disk_reason(failure.exc_value) is None:
-    threading.__excepthook__(failure)
-
-
-def _unraisable(found: Any) -> None:
-  """TensorStore says here that Orbax's event loop is gone, after a save that failed: no news."""
-  if not (isinstance(found.exc_value, RuntimeError) and "Event loop is closed" in str(found.exc_value)):
-    sys.__unraisablehook__(found)
-
-
-def _warn(message: Any, category: Any, *_: Any) -> None:
-  if issubclass(category, UserWarning):
-    print(f"latents: warning: {' '.join(str(message).split())}", file=sys.stderr)
+    cluster.check_alone(os.environ)
 
 
 def _version() -> str:

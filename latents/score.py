@@ -4,7 +4,6 @@ Writes scores.json, and the arrays and pictures that the report shows: reconstru
 samples.npz/.png.
 """
 
-import os
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -14,7 +13,6 @@ import numpy as np
 
 from latents import artefact, environment, hosts
 from latents.data import Source, Split, evaluation_batches
-from latents.data.pictures import grid, save_png, spectrogram
 from latents.evaluate import (
   PSNR,
   SSIM,
@@ -33,6 +31,7 @@ from latents.evaluate import (
 )
 from latents.experiment import Evaluation, Experiment
 from latents.folder import SCORES, Folder
+from latents.kept import save_signals
 from latents.model import Model, load_folder
 from latents.train import sharding
 from latents.train.build_step import InMesh
@@ -194,7 +193,7 @@ def _reconstruction(model: Model, folder: Path) -> tuple[dict[str, dict[str, flo
       shown["x"] = x[:SHOWN]
       shown["pca"] = _pca(model, x[:SHOWN])
   shown = {k: v[: min(SHOWN, count)] for k, v in shown.items()}
-  _save_signals(folder, "reconstructions", shown, model)
+  save_signals(folder, "reconstructions", shown, model.experiment.stage1.data)
   out = {}
   for name, accs in sums.items():
     results = [m.result(a) for m, a in zip(metrics, hosts.gather(accs), strict=True)]
@@ -232,7 +231,7 @@ def _samples(model: Model, folder: Path) -> tuple[dict[str, Any], dict[str, str]
       pass
   x = np.concatenate(kept)
   shown = {"x": x[:KEPT], "label": asked[:KEPT]} if model.sampler.classes else {"x": x[:KEPT]}
-  _save_signals(folder, "samples", shown, model)
+  save_signals(folder, "samples", shown, data)
   if judged:
     train, held_out = _whole(experiment, "train", 5000), _whole(experiment, "test", evaluation.images)
     fake = np.asarray(to_signal(x))
@@ -263,43 +262,3 @@ def _distances(model: Model, drawn: Iterator[tuple[np.ndarray, np.ndarray]], num
   fake = collect(measure, drawn)
   reference = f"{type(_data(model.experiment)).__name__} held-out"
   return compare(real, fake, features.protocol(min(len(real), number), reference))
-
-
-def _save_signals(folder: Path, name: str, arrays: dict[str, np.ndarray], model: Model) -> None:
-  """NAME.npz (images as uint8, audio as float32 with its rate) and NAME.png, by the first process."""
-  if not hosts.first():
-    return
-  data = model.experiment.stage1.data
-  image = data.kind == "image"
-  stored = {
-    k: np.asarray(to_uint8(v)) if image and v.dtype == np.float32 else v for k, v in arrays.items()
-  }
-  if not image:
-    stored["rate"] = np.asarray(data.rate)
-  if data.names:
-    stored["names"] = np.asarray(data.names)
-  write_npz(folder / f"{name}.npz", stored)
-  save_png(picture(stored, data.rate), folder / f"{name}.png")
-
-
-def write_npz(path: Path, arrays: dict[str, np.ndarray]) -> None:
-  """Write a compressed npz whole or not at all."""
-  temporary = path.with_name(path.name + ".tmp")
-  with temporary.open("wb") as file:
-    np.savez_compressed(file, allow_pickle=False, **arrays)
-  os.replace(temporary, path)
-
-
-def picture(arrays: dict[str, np.ndarray], rate: int | None) -> np.ndarray:
-  """Signals by name -> one uint8 picture: a row a name (reconstructions), or a grid with a class a column."""
-  signals = {k: v for k, v in arrays.items() if k not in ("label", "rate", "names")}
-  if rate is not None:
-    signals = {k: np.stack([spectrogram(w[:, 0], rate) for w in v[:16]]) for k, v in signals.items() if v.ndim == 3}
-  if len(signals) == 1:
-    x = signals["x"]
-    classes = int(arrays["label"].max()) + 1 if "label" in arrays else 10
-    return grid(x[: 10 * classes if classes <= 20 else 200], columns=min(classes, 20, len(x)))
-  first = signals["x"]
-  rows = [v for k, v in signals.items() if k != "pca" and v.shape == first.shape]
-  count = min(12, len(first))
-  return grid(np.concatenate([r[:count] for r in rows]), columns=count)

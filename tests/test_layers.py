@@ -31,11 +31,13 @@ ORDER = (
   "evaluate",
   "experiment",
   "environment",
+  "cluster",
   "hosts",
   "report",
   "artefact",
   "train",
   "folder",
+  "kept",
   "sample",
   "model",
   "latent_cache",
@@ -46,6 +48,7 @@ ORDER = (
   "overrides",
   "catalogue",
   "run",
+  "endings",
   "main",
 )
 RANK = {name: rank for rank, line in enumerate(ORDER) for name in line.split()}

@@ -151,7 +151,8 @@ def test_nonfinite_update_is_skipped_and_counted(trained):
     assert int(after.step) == int(bad.step) + 1
     assert not leaves_differ(after.opt, bad.opt)
     bad = jax.device_get(after)
-  good, _ = program.step(jax.device_put(bad.replace(params=states[4].params)), {}, place_batch(batch, micro.BATCH, program.mesh))
+  mended = jax.device_put(bad.replace(params=states[4].params))
+  good, _ = program.step(mended, {}, place_batch(batch, micro.BATCH, program.mesh))
   assert int(good.extra["skipped"]) == 0 and int(good.extra["skipped_total"]) == 2
 
 
