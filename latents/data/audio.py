@@ -7,12 +7,13 @@ import itertools
 import math
 import os
 import zipfile
+from collections.abc import Iterable, Iterator
 from typing import Any, Literal
 
 import numpy as np
 
 from latents.data.listing import Listing, arrange, list_folder
-from latents.data.source import Broken, Decoded, Example, Records, Source, Split, warn_skipped
+from latents.data.source import Broken, Decoded, Example, Records, Source, Split, sizes, warn_skipped
 from latents.errors import UserError
 
 EXTENSIONS = (".wav", ".flac", ".ogg", ".mp3", ".aif", ".aiff", ".au", ".opus")
@@ -63,6 +64,11 @@ class Audio(Source):
     files = self.listing.train + self.listing.test
     found = {prefix(name) for name in files}
     return tuple(sorted(found)) if 1 < len(found) < len(files) and "" not in found else ()
+
+  def contents(self) -> Iterable[str]:
+    """Every recording of both splits with its size, and in a zip with its checksum."""
+    names = self.listing.train + self.listing.test
+    return sizes(self.place, names) if os.path.isdir(self.place) else Files(self.place).checksums(names)
 
   def records(self, split: Split) -> Records:
     """As `Source.records`."""
@@ -123,6 +129,13 @@ class Files:
     if len(data) > MEMBER:
       raise Broken(f"unpacks to more than {MEMBER >> 20} MiB")
     return io.BytesIO(data)
+
+  def checksums(self, names: Iterable[str]) -> Iterator[str]:
+    """'name bytes checksum' of zip members, as the archive's directory states them."""
+    assert self.zip is not None
+    for name in names:
+      info = self.zip.getinfo(name)
+      yield f"{name} {info.file_size} {info.CRC:08x}"
 
   def info(self, name: str) -> tuple[int, int]:
     """(frames, rate) from the header. Raises Broken."""

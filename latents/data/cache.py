@@ -146,6 +146,10 @@ class CachedLatents(Source):
     """Of the first stage, as written."""
     return self.manifest["statistics"]
 
+  def contents(self) -> Iterable[str]:
+    """The first stage that the latents come from, and how many there are."""
+    return [f"{self.manifest[key]}" for key in ("fingerprint", "split", "count", "shape", "dtype")]
+
   def records(self, split: Split) -> Records:
     """As `Source.records`."""
     manifest = read_manifest(self.folder, split, self.fingerprint)
