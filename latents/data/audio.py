@@ -19,6 +19,8 @@ from latents.errors import UserError
 EXTENSIONS = (".wav", ".flac", ".ogg", ".mp3", ".aif", ".aiff", ".au", ".opus")
 MEMBER = 256 << 20  # bytes: a larger zip member is refused
 SAMPLES = 1 << 31  # per file: a header that claims more is refused
+CHANNELS = 64  # likewise
+DENSITY = 4096  # samples a byte: no codec packs more, and silence little less
 
 
 @dataclasses.dataclass(frozen=True)
@@ -113,7 +115,7 @@ class Files:
 
   def __init__(self, path: str):
     self.path = path
-    self.zip = None if os.path.isdir(path) else zipfile.ZipFile(path)
+    self.zip = None if os.path.isdir(path) else open_zip(path)
 
   def open(self, name: str) -> Any:
     """What soundfile can open: a path, or a zip member in memory. Raises Broken."""
@@ -141,12 +143,16 @@ class Files:
     """(frames, rate) from the header. Raises Broken."""
     import soundfile
 
+    file = self.open(name)
     try:
-      info = soundfile.info(self.open(name))
-    except (soundfile.SoundFileError, OSError, ValueError) as error:
+      info = soundfile.info(file)
+      size = os.path.getsize(file) if isinstance(file, str) else len(file.getbuffer())
+    except Exception as error:
       raise Broken("not a readable recording") from error
     if not 0 < info.frames < SAMPLES or not 0 < info.samplerate < 1_000_000:
       raise Broken(f"{info.frames} frames at {info.samplerate} Hz")
+    if info.channels > CHANNELS or info.frames > DENSITY * size:
+      raise Broken(f"claims {info.frames} frames of {info.channels} channels in {size} bytes")
     return info.frames, info.samplerate
 
   def read(self, name: str, start: int, frames: int, rate: int) -> np.ndarray:
@@ -155,7 +161,7 @@ class Files:
 
     try:
       wave, own = soundfile.read(self.open(name), frames, start, dtype="float32", always_2d=True)
-    except (soundfile.SoundFileError, OSError, ValueError, RuntimeError) as error:
+    except Exception as error:
       raise Broken(f"{name} (truncated or corrupt)") from error
     wave = wave.mean(1)
     if not len(wave) or not np.isfinite(wave).all():
@@ -172,12 +178,17 @@ def members(path: str) -> list[str]:
   """The audio files in a zip. Raises UserError when it is none."""
   if not os.path.exists(path):
     raise UserError(f"no such folder or zip file: {path}")
-  try:
-    with zipfile.ZipFile(path) as file:
-      names = [info.filename for info in file.infolist() if not info.is_dir()]
-  except (zipfile.BadZipFile, OSError, ValueError) as error:
-    raise UserError(f"{path} is neither a folder nor a readable zip file") from error
+  with open_zip(path) as file:
+    names = [info.filename for info in file.infolist() if not info.is_dir()]
   return [n for n in dict.fromkeys(names) if n.lower().endswith(EXTENSIONS) and safe(n)]
+
+
+def open_zip(path: str) -> zipfile.ZipFile:
+  """An archive. Raises UserError when it is none."""
+  try:
+    return zipfile.ZipFile(path)
+  except Exception as error:
+    raise UserError(f"{path} is neither a folder nor a readable zip file") from error
 
 
 def safe(name: str) -> bool:
