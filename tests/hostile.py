@@ -89,10 +89,13 @@ def change(text: str, rng: random.Random) -> str:
 
 def nodes(tree):
   """(holder, key) of every node below."""
-  for key in list(tree) if isinstance(tree, dict) else range(len(tree)):
-    yield tree, key
-    if isinstance(tree[key], dict | list):
-      yield from nodes(tree[key])
+  stack = [tree]
+  while stack:
+    holder = stack.pop()
+    for key in list(holder) if isinstance(holder, dict) else range(len(holder)):
+      yield holder, key
+      if isinstance(holder[key], dict | list):
+        stack.append(holder[key])
 
 
 def pack(files: dict[str, bytes], compress: bool = True) -> bytes:

@@ -25,7 +25,7 @@ from latents.errors import UserError
 
 _LEGACY_MAGIC = 0x1950A86A20F9469CFC6C  # first object of torch.save's stream format (torch < 1.6)
 _LEGACY_PROTOCOL = 1001
-_NODES, _DEPTH = 1_000_000, 50  # values in a .pth tree and their nesting: real ones have thousands and a few
+_NODES, _DEPTH = 200_000, 50  # values in a .pth tree and their nesting: real ones have thousands and a few
 
 _STORAGES = {
   "DoubleStorage": np.float64, "FloatStorage": np.float32, "HalfStorage": np.float16,
