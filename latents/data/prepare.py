@@ -1,5 +1,6 @@
 """A folder of pictures -> a TFDS data set in ArrayRecord files, without TensorFlow."""
 
+import contextlib
 import io
 import os
 import re
@@ -114,7 +115,8 @@ def write(
   Builder.name = name
   tfds.disable_progress_bar()
   builder = Builder(data_dir=data_dir, file_format="array_record")
-  builder.download_and_prepare()
+  with contextlib.redirect_stdout(io.StringIO()):  # TFDS prints of downloads, and there are none
+    builder.download_and_prepare()
   return {split: int(builder.info.splits[split].num_examples) for split in kept}
 
 
