@@ -4,7 +4,7 @@
 
 autoencoder: stage 1, f8, ch 32, 64 x 64 x 3, L2 + KL, against diffusers' AutoencoderKL of equal widths.
 dit: stage 2, DiT-S/2 on latents of 16 x 16 x 4, flow matching, against a plain DiT written below.
-Both: batch 8, float32, AdamW of equal numbers, every side in a process of its own. Ours is the program that `latents
+Both: batch 8, float32, AdamW of equal numbers, every side in a process of its own, the two taking turns. Ours is the program that `latents
 run` trains with (`build_step`): it also computes the norm of the gradients, refuses updates that are not finite and
 keeps an average of the weights, which the reference does not.
 
@@ -14,7 +14,6 @@ figure to trust. With --device gpu the wall time of steps that are waited for; n
 """
 
 import argparse
-import dataclasses
 import json
 import os
 import resource
@@ -201,38 +200,22 @@ def torch_dit(torch: Any) -> tuple[Any, Callable]:
   return Net(), loss
 
 
-@dataclasses.dataclass(frozen=True)
-class Result:
-  """cpu, wall: median seconds a step. spread: largest over smallest CPU time. peak: MiB, of the process (CPU) or of
-  the device (GPU). first: wall seconds of the first step, with its compilation."""
-
-  parameters: int
-  cpu: float
-  wall: float
-  spread: float
-  peak: float
-  first: float
-  losses: tuple[float, float]
-
-
-def measure(side: str, task: str, device: str, steps: int) -> Result:
-  """In a process of its own: two steps to warm up, then `steps` that are timed one by one."""
+def inside(side: str, task: str, device: str) -> None:
+  """One side, in a process of its own: two steps to warm up, then one for each line that comes in."""
   step, parameters = (latents_step if side == "latents" else torch_step)(task, device)
   begin = time.perf_counter()
-  begun = step()
+  step()
   first = time.perf_counter() - begin
   step()
-  cpu, wall = [], []
-  for _ in range(steps):
+  print(json.dumps({"parameters": parameters, "first": first}), flush=True)
+  for _ in sys.stdin:
     at, on = time.process_time(), time.perf_counter()
-    value = step()
-    cpu.append(time.process_time() - at)
-    wall.append(time.perf_counter() - on)
+    loss = step()
+    print(json.dumps({"cpu": time.process_time() - at, "wall": time.perf_counter() - on, "loss": loss}), flush=True)
   peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
-  if device == "gpu":
-    peak = device_peak(side)
-  mid = statistics.median
-  return Result(parameters, mid(cpu), mid(wall), max(cpu) / min(cpu), peak, first, (begun, value))
+  with open("/proc/self/statm") as file:
+    resident = int(file.read().split()[1]) * os.sysconf("SC_PAGE_SIZE") / 2**20
+  print(json.dumps({"peak": device_peak(side) if device == "gpu" else peak, "resident": resident}), flush=True)
 
 
 def device_peak(side: str) -> float:
@@ -246,54 +229,92 @@ def device_peak(side: str) -> float:
   return (jax.devices()[0].memory_stats() or {}).get("peak_bytes_in_use", 0) / 2**20
 
 
-def apart(side: str, task: str, device: str, steps: int) -> Result:
-  """`measure` in a new process with one thread."""
+def start(side: str, task: str, device: str) -> subprocess.Popen:
+  """The process of one side, on one core with one thread."""
   env = {**os.environ, "PYTHONPATH": ROOT, "TF_CPP_MIN_LOG_LEVEL": "2"}
+  pin: Any = None
   if device == "cpu":
     flags = "--xla_cpu_multi_thread_eigen=false intra_op_parallelism_threads=1"
     env |= {"JAX_PLATFORMS": "cpu", "OMP_NUM_THREADS": "1", "XLA_FLAGS": f"{os.environ.get('XLA_FLAGS', '')} {flags}"}
     core = min(os.sched_getaffinity(0))
-    pin: Any = lambda: os.sched_setaffinity(0, {core})
-  else:
-    pin = None
-  command = [sys.executable, os.path.abspath(__file__), "--inside", side, "--only", task]
-  command += ["--device", device, "--steps", str(steps)]
-  done = subprocess.run(command, env=env, stdout=subprocess.PIPE, text=True, preexec_fn=pin)
-  if done.returncode:
-    raise SystemExit(f"{side}, {task}: failed")
-  return Result(**json.loads(done.stdout.splitlines()[-1]))
+    pin = lambda: os.sched_setaffinity(0, {core})
+  command = [sys.executable, os.path.abspath(__file__), "--inside", side, "--only", task, "--device", device]
+  return subprocess.Popen(
+    command, env=env, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, bufsize=1, preexec_fn=pin
+  )
+
+
+def compare(task: str, device: str, steps: int) -> dict[str, Any]:
+  """Both sides in turn, a step each: what other jobs take from the machine they take from both.
+
+  {side: {parameters, first, cpu, wall (medians, seconds), peak, resident (MiB)}, "cpu_ratio", "wall_ratio"}: the
+  ratios are medians over the pairs of steps, with the smallest and largest.
+  """
+  made = {side: start(side, task, device) for side in SIDES}
+  found = {side: hear(process) for side, process in made.items()}
+  pairs = []
+  for _ in range(steps):
+    for process in made.values():
+      print("step", file=process.stdin, flush=True)
+      pairs.append(hear(process))
+  for side, process in made.items():
+    assert process.stdin is not None
+    process.stdin.close()
+    found[side] |= hear(process)
+    process.wait()
+  one, two = pairs[::2], pairs[1::2]
+  result: dict[str, Any] = found
+  for what in ("cpu", "wall"):
+    for side, rows in zip(SIDES, (one, two), strict=True):
+      found[side][what] = statistics.median(row[what] for row in rows)
+    ratios = sorted(a[what] / b[what] for a, b in zip(one, two, strict=True))
+    result[f"{what}_ratio"] = [statistics.median(ratios), ratios[0], ratios[-1]]
+  return result
+
+
+def hear(process: subprocess.Popen) -> dict[str, Any]:
+  """The next line of a process."""
+  assert process.stdout is not None
+  line = process.stdout.readline()
+  if not line:
+    raise SystemExit("a side of the comparison failed: see above")
+  return json.loads(line)
 
 
 def main() -> None:
   """The command line."""
   parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
   parser.add_argument("--json", action="store_true")
-  parser.add_argument("--steps", type=int, default=8, help="steps that are timed")
+  parser.add_argument("--steps", type=int, default=8, help="steps of each side that are timed")
   parser.add_argument("--only", choices=TASKS)
   parser.add_argument("--device", choices=("cpu", "gpu"), default="cpu")
   parser.add_argument("--inside", choices=SIDES, help=argparse.SUPPRESS)
   options = parser.parse_args()
   if options.inside:
-    print(json.dumps(dataclasses.asdict(measure(options.inside, options.only, options.device, options.steps))))
+    inside(options.inside, options.only, options.device)
     return
-  rows: dict[str, dict[str, Result]] = {}
+  if not options.json:
+    print("| step | parameters, ours / torch | CPU ms, ours | torch | ratio (least, most) | wall ms, ours | torch "
+          "| ratio | peak (resident) MiB, ours | torch | first step s, ours |")  # fmt: skip
+    print("|---|---|" + "---:|" * 9)
+  results = {}
   for task in TASKS if options.only is None else (options.only,):
-    rows[task] = {}
-    for side in SIDES:
-      rows[task][side] = apart(side, task, options.device, options.steps)
-      print(f"{task}, {side}: {rows[task][side]}", file=sys.stderr, flush=True)
+    results[task] = compare(task, options.device, options.steps)
+    if not options.json:
+      print(line(task, results[task]), flush=True)
   if options.json:
-    print(json.dumps({t: {s: dataclasses.asdict(r) for s, r in found.items()} for t, found in rows.items()}))
-    return
-  print("| step | parameters, ours / torch | CPU ms, ours | CPU ms, torch | ratio | wall ms, ours | torch | ratio "
-        "| peak MiB, ours | torch | ratio | first step s, ours |")  # fmt: skip
-  print("|---|---|" + "---:|" * 10)
-  for task, found in rows.items():
-    a, b = found["latents"], found["torch"]
-    cells = [task, f"{a.parameters:,} / {b.parameters:,}"]
-    for x, y in ((1e3 * a.cpu, 1e3 * b.cpu), (1e3 * a.wall, 1e3 * b.wall), (a.peak, b.peak)):
-      cells += [f"{x:,.0f}", f"{y:,.0f}", f"{x / y:.2f}"]
-    print("| " + " | ".join([*cells, f"{a.first:.1f}"]) + " |")
+    print(json.dumps(results))
+
+
+def line(task: str, found: dict[str, Any]) -> str:
+  """A row of the table."""
+  a, b = found["latents"], found["torch"]
+  cells = [task, f"{a['parameters']:,} / {b['parameters']:,}"]
+  for what in ("cpu", "wall"):
+    middle, least, most = found[f"{what}_ratio"]
+    cells += [f"{1e3 * a[what]:,.0f}", f"{1e3 * b[what]:,.0f}", f"{middle:.2f} ({least:.2f}, {most:.2f})"]
+  cells += [f"{x['peak']:,.0f} ({x['resident']:,.0f})" for x in (a, b)]
+  return "| " + " | ".join([*cells, f"{a['first']:.1f}"]) + " |"
 
 
 if __name__ == "__main__":
