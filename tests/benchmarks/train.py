@@ -3,10 +3,10 @@
   taskset -c 1 python tests/benchmarks/train.py [--json] [--steps 8] [--only autoencoder|dit] [--device cpu|gpu]
 
 autoencoder: stage 1, f8, ch 32, 64 x 64 x 3, L2 + KL, against diffusers' AutoencoderKL of equal widths.
-dit: stage 2, DiT-S/2 on latents of 16 x 16 x 4, flow matching, against a plain DiT written below.
-Both: batch 8, float32, AdamW of equal numbers, every side in a process of its own, the two taking turns. Ours is the program that `latents
-run` trains with (`build_step`): it also computes the norm of the gradients, refuses updates that are not finite and
-keeps an average of the weights, which the reference does not.
+dit: stage 2, DiT-S/2 on latents of 16 x 16 x 4, flow matching, against a plain DiT in PyTorch.
+Both: batch 8, float32, AdamW of equal numbers, every side in a process of its own, the two taking turns. Ours is the
+program that `latents run` trains with (`build_step`): it also computes the norm of the gradients, refuses updates that
+are not finite and keeps an average of the weights, which the reference does not.
 
 On CPU every process has one core and one thread, glibc's allocator is told to keep memory (ours: as the command line
 does; see `latents.environment`), and CPU seconds (`time.process_time`) are compared: on a shared machine they are the
@@ -87,18 +87,17 @@ def torch_step(task: str, device: str) -> tuple[Callable[[], Any], int]:
   """The same of PyTorch."""
   import torch
 
+  from tests.benchmarks import reference
+
   if device == "cpu":
     torch.set_num_threads(1)
   place = torch.device("cuda" if device == "gpu" else "cpu")
   torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = True  # as jax does by default
   torch.manual_seed(0)
-  if task == "autoencoder":
-    model, loss = torch_autoencoder(torch)
-  else:
-    model, loss = torch_dit(torch)
+  model, loss = reference.autoencoder() if task == "autoencoder" else reference.dit(CLASSES)
   model.to(place)
   optimizer = torch.optim.AdamW(model.parameters(), lr=LR, weight_decay=0.01)
-  data = [torch.from_numpy(a).to(place) for a in torch_data(task)]
+  data = [torch.from_numpy(a).to(place) for a in reference.data(task, BATCH, CLASSES)]
 
   def step() -> float:
     optimizer.zero_grad(set_to_none=True)
@@ -108,96 +107,6 @@ def torch_step(task: str, device: str) -> tuple[Callable[[], Any], int]:
     return float(value.detach())
 
   return step, sum(p.numel() for p in model.parameters())
-
-
-def torch_data(task: str) -> list[Any]:
-  """Arrays as the reference takes them: channels first."""
-  import numpy as np
-
-  rng = np.random.default_rng(0)
-  if task == "autoencoder":
-    return [rng.uniform(-1, 1, (BATCH, 3, 64, 64)).astype(np.float32)]
-  return [rng.normal(size=(BATCH, 8, 16, 16)).astype(np.float32), np.arange(BATCH) % CLASSES]
-
-
-def torch_autoencoder(torch: Any) -> tuple[Any, Callable]:
-  """diffusers' AutoencoderKL; mean squared error and the KL per element."""
-  from diffusers import AutoencoderKL
-
-  model = AutoencoderKL(
-    block_out_channels=(32, 64, 128, 128),
-    down_block_types=("DownEncoderBlock2D",) * 4,
-    up_block_types=("UpDecoderBlock2D",) * 4,
-    layers_per_block=2,
-    latent_channels=4,
-  )
-
-  def loss(model: Any, x: Any) -> Any:
-    posterior = model.encode(x).latent_dist
-    x_hat = model.decode(posterior.sample()).sample
-    return torch.nn.functional.mse_loss(x_hat, x) + 1e-6 * posterior.kl().mean() / posterior.mean[0].numel()
-
-  return model, loss
-
-
-def torch_dit(torch: Any) -> tuple[Any, Callable]:
-  """DiT-S/2 (2212.09748): 12 blocks of width 384 with 6 heads, adaLN-Zero; flow matching on posterior draws."""
-  nn, f = torch.nn, torch.nn.functional
-  width, heads, depth = 384, 6, 12
-
-  def modulate(x: Any, shift: Any, scale: Any) -> Any:
-    return x * (1 + scale[:, None]) + shift[:, None]
-
-  class Block(nn.Module):
-    def __init__(self) -> None:
-      super().__init__()
-      self.norm = nn.LayerNorm(width, elementwise_affine=False, eps=1e-6)
-      self.qkv, self.out = nn.Linear(width, 3 * width), nn.Linear(width, width)
-      self.up, self.down = nn.Linear(width, 4 * width), nn.Linear(4 * width, width)
-      self.modulation = nn.Linear(width, 6 * width)
-
-    def forward(self, x: Any, c: Any) -> Any:
-      shift1, scale1, gate1, shift2, scale2, gate2 = self.modulation(f.silu(c)).chunk(6, -1)
-      b, n, _ = x.shape
-      q, k, v = self.qkv(modulate(self.norm(x), shift1, scale1)).view(b, n, 3, heads, -1).permute(2, 0, 3, 1, 4)
-      h = f.scaled_dot_product_attention(q, k, v).transpose(1, 2).reshape(b, n, width)
-      x = x + gate1[:, None] * self.out(h)
-      h = self.down(f.gelu(self.up(modulate(self.norm(x), shift2, scale2)), approximate="tanh"))
-      return x + gate2[:, None] * h
-
-  class Net(nn.Module):
-    def __init__(self) -> None:
-      super().__init__()
-      self.embed = nn.Linear(16, width)
-      self.time = nn.Sequential(nn.Linear(256, width), nn.SiLU(), nn.Linear(width, width))
-      self.label = nn.Embedding(CLASSES + 1, width)
-      self.blocks = nn.ModuleList([Block() for _ in range(depth)])
-      self.norm = nn.LayerNorm(width, elementwise_affine=False, eps=1e-6)
-      self.modulation, self.final = nn.Linear(width, 2 * width), nn.Linear(width, 16)
-      self.register_buffer("position", torch.randn(1, 64, width) * 0.5)
-
-    def forward(self, z: Any, t: Any, label: Any) -> Any:
-      b = len(z)
-      tokens = z.view(b, 4, 8, 2, 8, 2).permute(0, 2, 4, 3, 5, 1).reshape(b, 64, 16)
-      rates = torch.exp(-9.21 * torch.arange(128, device=z.device) / 128)
-      angles = 1000 * t[:, None] * rates
-      c = self.time(torch.cat([angles.cos(), angles.sin()], -1)) + self.label(label)
-      h = self.embed(tokens) + self.position
-      for block in self.blocks:
-        h = block(h, c)
-      shift, scale = self.modulation(f.silu(c)).chunk(2, -1)
-      h = self.final(modulate(self.norm(h), shift, scale))
-      return h.view(b, 8, 8, 2, 2, 4).permute(0, 5, 1, 3, 2, 4).reshape(b, 4, 16, 16)
-
-  def loss(model: Any, stored: Any, label: Any) -> Any:
-    mean, logvar = stored.chunk(2, 1)
-    z = mean + (0.5 * logvar.clamp(-30, 20)).exp() * torch.randn_like(mean)
-    tau, eps = torch.sigmoid(torch.randn(len(z), device=z.device)), torch.randn_like(z)
-    mixed = (1 - tau[:, None, None, None]) * z + tau[:, None, None, None] * eps
-    label = torch.where(torch.rand(len(z), device=z.device) < 0.1, CLASSES, label)
-    return f.mse_loss(model(mixed, tau, label), eps - z)
-
-  return Net(), loss
 
 
 def inside(side: str, task: str, device: str) -> None:
