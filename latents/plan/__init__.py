@@ -52,7 +52,7 @@ def make(experiment: Experiment, stage: Literal[1, 2], topology: Topology) -> di
     "parameters": sum(a.size for a in jax.tree.leaves(program.state.params)),
     "compiler": found.compiler,
     "compile_seconds": found.seconds,
-    "stand_in": topology.kind == "gpu",
+    "stand_in": topology.stand_in,
     "memory": memory,
     "state": estimate.shrink(program),
     "flops": {"step": total, "by_dtype": found.flops, "per_example": total / declared.batch},

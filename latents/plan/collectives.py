@@ -16,15 +16,12 @@ from collections.abc import Iterator, Sequence
 
 import numpy as np
 
+from latents.plan import hlo
+
 KINDS = (
   "all-gather", "all-reduce", "reduce-scatter", "all-to-all", "ragged-all-to-all", "collective-permute",
   "collective-broadcast",
 )  # fmt: skip
-SIZES = {"pred": 1, "token": 0, "c64": 8, "c128": 16, "s4": 0.5, "u4": 0.5, "s2": 0.25, "u2": 0.25}
-INSTRUCTION = re.compile(r"^\s*(?:ROOT )?%?([\w.\-]+) = (.*)$")
-CALLED = re.compile(r"(?:calls|to_apply|body|condition|true_computation|false_computation)=%?([\w.\-]+)")
-SETS = re.compile(r"(?:branch_computations|called_computations)=\{([^}]*)\}")
-
 
 @dataclasses.dataclass(frozen=True)
 class Collective:
@@ -64,121 +61,96 @@ def _sent(kind: str, total: float, n: int, m: int, s: int) -> tuple[float, float
   return both * total * (m - 1) / m, both * total / m * (s - 1) / s
 
 
-def read(text: str, devices: int) -> list[Collective]:
-  """All collectives of a step, of the text of `compiled.as_text()`; loops multiplied by their trip counts."""
-  bodies, entry = _computations(text)
-  return list(_walk(bodies, entry, 1, False, devices))
+def read(module: hlo.Module, devices: int) -> list[Collective]:
+  """All collectives of a step; loops multiplied by their trip counts."""
+  return list(_walk(module, module.entry, 1, False, devices, set()))
 
 
-def _computations(text: str) -> tuple[dict[str, list[str]], str]:
-  bodies: dict[str, list[str]] = {}
-  entry = name = ""
-  for line in text.splitlines():
-    head = re.match(r"^(ENTRY )?%?([\w.\-]+)\s.*\{\s*$", line)
-    if head and not line.startswith(("HloModule", " ")):
-      name = head.group(2)
-      entry = name if head.group(1) else entry
-      bodies[name] = []
-    elif line.startswith("}"):
-      name = ""
-    elif name:
-      bodies[name].append(line)
-  return bodies, entry
-
-
-def _walk(bodies: dict[str, list[str]], name: str, times: int, loop: bool, devices: int) -> Iterator[Collective]:
-  for line in bodies.get(name, ()):
-    match = INSTRUCTION.match(line)
-    if match is None:
-      continue
-    shape, operation, rest = _split(match.group(2))
-    kind = operation.removesuffix("-start")
+def _walk(
+  module: hlo.Module, computation: str, times: int, loop: bool, devices: int, seen: set[str]
+) -> Iterator[Collective]:
+  """seen: channels that were counted. The TPU compiler spreads one collective over the fusions that it overlaps."""
+  for name, made in module[computation].items():
+    kind = made.operation.removesuffix("-start")
+    if name == "ROOT":
+      continue  # it stands under its own name too
     if kind in KINDS:
-      found = _collective(kind, operation, shape, rest, devices)
-      if "all-reduce-scatter" in name:  # the TPU compiler's fusion: reduced, and each keeps its part
-        found = dataclasses.replace(found, kind="reduce-scatter")
-      yield dataclasses.replace(found, times=times, loop=loop)
-    elif operation == "conditional":
-      branches = [list(_walk(bodies, b, times, loop, devices)) for b in _called(rest)]
-      yield from max(branches, key=lambda b: sum(c.bytes * c.times for c in b), default=[])
-    elif operation == "while":
-      trips = re.search(r'known_trip_count"?:\s*\{"n":"?(\d+)', rest)
-      for inner in _called(rest):
-        yield from _walk(bodies, inner, times * int(trips.group(1) if trips else 1), loop or not trips, devices)
-    elif not operation.endswith(("-done", "-update")):  # what they name was counted at the start
-      for inner in _called(rest):
-        yield from _walk(bodies, inner, times, loop, devices)
+      channel = re.search(r"channel_id=(\d+)", made.rest)
+      if channel is None or channel.group(1) not in seen:
+        seen |= {channel.group(1)} if channel else set()
+        found = _collective(kind, made, devices)
+        if "all-reduce-scatter" in computation:  # a fusion of the TPU compiler: summed, and each keeps its part
+          found = dataclasses.replace(found, kind="reduce-scatter")
+        yield dataclasses.replace(found, times=times, loop=loop)
+    elif made.operation == "conditional":
+      branches = [(list(_walk(module, b, times, loop, devices, new := set(seen))), new) for b in made.called()]
+      for _, new in branches:
+        seen |= new
+      yield from max((b for b, _ in branches), key=lambda b: sum(c.bytes * c.times for c in b), default=[])
+    elif made.operation == "while":
+      trips = module.trips(computation, made)
+      for inner in made.called():
+        yield from _walk(module, inner, times * (trips or 1), loop or trips is None, devices, seen)
+    elif not made.operation.endswith(("-done", "-update")):  # what they name was counted at the start
+      for inner in made.called():
+        yield from _walk(module, inner, times, loop, devices, seen)
 
 
-def _split(text: str) -> tuple[str, str, str]:
-  """'SHAPE operation(operands), attributes' -> its three parts."""
-  end = text.find(" ")
-  if text.startswith("("):
-    depth = 0
-    for end, letter in enumerate(text):  # noqa: B007
-      depth += (letter == "(") - (letter == ")")
-      if not depth:
-        break
-    end += 1
-  operation = re.match(r"\s*([\w\-]+)\(", text[end:])
-  return text[:end], operation.group(1) if operation else "", text[end:]
-
-
-def _called(rest: str) -> list[str]:
-  sets = [w.strip().lstrip("%") for group in SETS.findall(rest) for w in group.split(",")]
-  return [*CALLED.findall(rest), *(w for w in sets if w)]
-
-
-def _collective(kind: str, operation: str, shape: str, rest: str, devices: int) -> Collective:
-  groups = _groups(rest, devices)
-  if operation.endswith("-start") and kind != "all-reduce":
-    parts = _parts(shape)  # (operands, results, contexts)
-    size = _bytes(parts[1] if len(parts) > 1 else shape)
-  else:
-    size = _bytes(shape)
-  if kind == "reduce-scatter":
-    size *= len(groups[0])
+def _collective(kind: str, made: hlo.Instruction, devices: int) -> Collective:
+  groups, shape = _groups(made.rest, devices), made.shape
+  if made.operation.endswith("-start") and kind != "all-reduce":
+    parts = hlo.elements(shape)  # (operands, results, contexts)
+    shape = parts[1] if len(parts) > 1 else shape
+  size = hlo.size(shape) * (len(groups[0]) if kind == "reduce-scatter" else 1)
   return Collective(kind, size, groups)
 
 
-def _parts(shape: str) -> list[str]:
-  """The elements of a tuple shape; of another shape, itself."""
-  if not shape.startswith("("):
-    return [shape]
-  parts, depth, start = [], 0, 1
-  for i, letter in enumerate(shape):
-    depth += (letter in "([{") - (letter in ")]}")
-    if depth == 0 or (depth == 1 and letter == ","):
-      parts.append(shape[start:i])
-      start = i + 1
-  return parts
-
-
-def _bytes(shape: str) -> float:
-  total = 0.0
-  for dtype, dims in re.findall(r"\b([a-z]\w*)\[([\d,<= ]*)\]", shape):
-    bits = re.match(r"[a-z]+(\d+)", dtype)
-    size = SIZES.get(dtype, int(bits.group(1)) / 8 if bits else 0)
-    total += size * math.prod(int(n.strip().lstrip("<=")) for n in dims.split(",") if n.strip())
-  return total
-
-
 def _groups(rest: str, devices: int) -> tuple[tuple[int, ...], ...]:
+  """Of any of the four forms: pairs, lists, [4,4]<=[16]T(1,0), mesh['a'=4,'b'=4] {'a'}."""
   pairs = re.search(r"source_target_pairs=\{(\{.*?\})\}", rest)
   if pairs:
     return _listed(pairs.group(1))
   iota = re.search(r"replica_groups=\[([\d,]+)\]<=\[([\d,]+)\](?:T\(([\d,]+)\))?", rest)
   if iota:
-    out, dims, order = ([int(n) for n in g.split(",")] if g else None for g in iota.groups())
+    out, dims, order = (_integers(g) if g else None for g in iota.groups())
     assert out is not None and dims is not None
-    ids = np.arange(math.prod(dims)).reshape(dims).transpose(order).reshape(out[0], -1)
-    return tuple(tuple(row) for row in ids.tolist())
+    return _rows(np.arange(math.prod(dims)).reshape(dims).transpose(order).reshape(out[0], -1))
+  mesh = re.search(r"replica_groups=mesh\[([^\]]*)\]([^{]*)\{([^}]*)\}", rest)
+  if mesh:
+    return _of_mesh(*mesh.groups())
   listed = re.search(r"replica_groups=\{(\{.*?\})\}", rest)
   return _listed(listed.group(1)) if listed else (tuple(range(devices)),)
 
 
+def _of_mesh(axes: str, order: str, chosen: str) -> tuple[tuple[int, ...], ...]:
+  """axes: 'a'=4,'b'=4. order: of the devices, none = 0, 1, ... chosen: 'a', or a part of an axis, 'a':(2)2."""
+  shape = {name: int(n) for name, n in re.findall(r"'([^']+)'=(\d+)", axes)}
+  iota = re.search(r"\[([\d,]+)\](?:T\(([\d,]+)\))?", order)
+  ids = np.arange(math.prod(shape.values()))
+  if iota:
+    ids = ids.reshape(_integers(iota.group(1))).transpose(_integers(iota.group(2)) if iota.group(2) else None)
+  parts: list[tuple[str, int, bool]] = []  # every axis cut into (before, part, after); is it a chosen part?
+  wanted = {name: (before, size) for name, before, size in re.findall(r"'([^']+)'(?::\((\d+)\)(\d+))?", chosen)}
+  for name, n in shape.items():
+    before, size = (int(w) if w else None for w in wanted.get(name, ("1", "1")))
+    before, size = before or 1, size or n
+    parts += [(name, before, False), (name, size, True), (name, n // before // size, False)]
+  grid = ids.reshape([n for _, n, _ in parts])
+  inside = [i for i, part in enumerate(parts) if part[2]]
+  outside = [i for i, part in enumerate(parts) if not part[2]]
+  return _rows(grid.transpose([*outside, *inside]).reshape(-1, math.prod(parts[i][1] for i in inside)))
+
+
+def _integers(text: str) -> list[int]:
+  return [int(n) for n in text.split(",")]
+
+
+def _rows(table: np.ndarray) -> tuple[tuple[int, ...], ...]:
+  return tuple(tuple(row) for row in table.tolist())
+
+
 def _listed(text: str) -> tuple[tuple[int, ...], ...]:
-  return tuple(tuple(int(n) for n in g.split(",")) for g in re.findall(r"\{([\d,]+)\}", text))
+  return tuple(tuple(_integers(g)) for g in re.findall(r"\{([\d,]+)\}", text))
 
 
 def summary(found: Sequence[Collective], shape: dict[str, int], islands: Sequence[int]) -> dict:

@@ -4,7 +4,7 @@ The step's time is a roofline estimate, not a measurement:
 
   step = max(compute, memory, links, network)
   compute = FLOPs / (chips x peak x EFFICIENCY), float32 products at their own speed
-  memory  = bytes accessed / HBM bandwidth
+  memory  = bytes that operations read and write in HBM (hlo.accessed) / HBM bandwidth
   links   = bytes that a device sends within its island / link speed      (ring formulas of collectives.py)
   network = bytes that a device sends beyond its island / network speed
 

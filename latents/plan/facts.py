@@ -15,11 +15,11 @@ import jax
 
 from latents import environment
 from latents.errors import UserError
-from latents.plan import collectives, flops
+from latents.plan import collectives, flops, gpu, hlo
 from latents.plan.topology import Topology
 from latents.train.build_step import Program, once
 
-FORMAT = 1
+FORMAT = 2
 SCALE = {"": 1, "K": 2**10, "M": 2**20, "G": 2**30, "T": 2**40}
 
 
@@ -28,8 +28,8 @@ class Facts:
   """Of a compiled step, all per device.
 
   flops: whole step, by dtype of the factors. compiler: which made the rest. temporaries: bytes at the peak beside
-  arguments. arguments: bytes with the padding of layouts, of those that the step reads. accessed: bytes read and
-  written by all operations, 0 if not known. limit: the bytes that the compiler says it may use. fits: it compiled.
+  arguments. arguments: bytes with the padding of layouts, of those that the step reads. accessed: bytes of
+  `hlo.accessed`. limit: the bytes that the compiler says it may use. fits: it compiled.
   exchanges: collectives, None where the program did not fit and there is no text.
   """
 
@@ -54,7 +54,8 @@ def find(program: Program, topology: Topology) -> Facts:
     traced = program.step.function.trace(program.state, program.frozen, program.batch)
     counted = flops.count(traced.jaxpr)
     lowered = traced.lower()
-  options = once(program.mesh) if topology.kind != "tpu" else None
+  options = {"tpu": None, "gpu": gpu.OPTIONS, "cpu": None}[program.mesh.devices.flat[0].platform]
+  options = once(program.mesh) if topology.stand_in else options
   compiler = _compiler(topology)
   path = _path(lowered.as_text(), topology, compiler, options)
   if path.exists():
@@ -72,6 +73,8 @@ def find(program: Program, topology: Topology) -> Facts:
 def _compiler(topology: Topology) -> str:
   if topology.kind == "tpu":
     return f"libtpu {importlib.metadata.version('libtpu')} for {topology.slices} x {topology.name}"
+  if topology.kind == "gpu" and not topology.stand_in:
+    return f"XLA:GPU of jax-cuda13-pjrt {importlib.metadata.version('jax-cuda13-pjrt')} for {topology.name}"
   return f"XLA:CPU of jaxlib {importlib.metadata.version('jaxlib')} for {topology.chips} devices"
 
 
@@ -87,13 +90,13 @@ def _compile(lowered: Any, options: Any, devices: int) -> dict[str, Any]:
     compiled = lowered.compile(compiler_options=options)
   except jax.errors.JaxRuntimeError as error:
     return _too_large(str(error)) | {"seconds": round(time.perf_counter() - start, 1)}
-  memory, cost = compiled.memory_analysis(), compiled.cost_analysis() or {}
+  memory, module = compiled.memory_analysis(), hlo.Module(compiled.as_text())
   fresh = max(0, memory.output_size_in_bytes - memory.alias_size_in_bytes)
   return {
     "temporaries": int(memory.temp_size_in_bytes + fresh + memory.generated_code_size_in_bytes),
     "arguments": int(memory.argument_size_in_bytes),
-    "accessed": int(cost.get("bytes accessed", 0)),
-    "exchanges": collectives.merged(collectives.read(compiled.as_text(), devices)),
+    "accessed": int(hlo.accessed(module)),
+    "exchanges": collectives.merged(collectives.read(module, devices)),
     "seconds": round(time.perf_counter() - start, 1),
   }
 

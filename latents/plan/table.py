@@ -2,7 +2,7 @@
 
 from typing import Any
 
-GIB = 2**30
+GIB, MIB = 2**30, 2**20
 HELD = ("parameters", "optimiser", "ema", "other", "frozen", "batch", "padding", "temporaries", "peak")
 
 
@@ -26,13 +26,14 @@ def table(plan: dict[str, Any]) -> str:
 
 def _memory(plan: dict[str, Any]) -> list[str]:
   memory, state = plan["memory"], plan["state"]
-  lines = ["per device, GiB"]
-  lines += [f"  {name:<14}{memory[name] / GIB:>10.3f}" for name in HELD if memory[name] or name in ("peak", "ema")]
+  unit, name = (GIB, "GiB") if memory["peak"] >= GIB else (MIB, "MiB")
+  lines = [f"per device, {name}"]
+  lines += [f"  {held:<14}{memory[held] / unit:>10.3f}" for held in HELD if memory[held]]
   if "hbm" in memory:
     verdict = "fits" if memory["fits"] else "DOES NOT FIT"
-    lines.append(f"  {'usable HBM':<14}{memory['usable'] / GIB:>10.3f}   {verdict}")
-  lines.append(f"  parameters, optimiser and EMA: {state['whole'] / GIB:.3f} GiB in all, 1/{state['ratio']} on a device")
-  return lines
+    lines.append(f"  {'usable HBM':<14}{memory['usable'] / unit:>10.3f}   {verdict}")
+  whole, ratio = state["whole"] / unit, state["ratio"]
+  return [*lines, f"  parameters, optimiser, EMA: {whole:.3f} {name} in all, 1/{ratio} of it on a device"]
 
 
 def _work(plan: dict[str, Any]) -> list[str]:
@@ -48,8 +49,8 @@ def _work(plan: dict[str, Any]) -> list[str]:
   lines.append(f"  {'kind':<20}{'along':<14}{'operations':>10}{'in its island':>15}{'beyond':>10}")
   for row in sent["rows"]:
     lines.append(
-      f"  {row['kind']:<20}{row['axes']:<14}{row['operations']:>10}{row['link'] / 2**20:>15.2f}"
-      f"{row['network'] / 2**20:>10.2f}"
+      f"  {row['kind']:<20}{row['axes']:<14}{row['operations']:>10}{row['link'] / MIB:>15.2f}"
+      f"{row['network'] / MIB:>10.2f}"
     )
   if not sent["rows"]:
     lines.append("  nothing")
@@ -66,7 +67,8 @@ def _time(plan: dict[str, Any]) -> list[str]:
   return [
     f"ESTIMATE of a step: {found['step'] * 1e3:.2f} ms, bound by {found['bound']} (ms: {parts}; their sum "
     f"{found['sum'] * 1e3:.2f})",
-    f"  the largest of: FLOPs / (chips x peak x {found['efficiency']}), bytes accessed / HBM, bytes sent / links, / network",
+    f"  the largest of FLOPs / (chips x peak x {found['efficiency']}), bytes accessed / HBM bandwidth, "
+    "bytes sent / link speed, bytes sent beyond / network speed",
     f"  {run['examples_per_second']:,.0f} examples/s; {run['steps']:,} steps in {run['hours']:.1f} h, "
     f"{run['chip_hours']:,.0f} chip-hours",
   ]

@@ -12,6 +12,7 @@ import jax
 from jax.experimental import topologies
 
 from latents.errors import UserError, nearest
+from latents.plan import gpu
 from latents.plan.chips import CHIPS, Chip
 
 EXAMPLES = (
@@ -19,12 +20,13 @@ EXAMPLES = (
   "v6e:8x8", "v6e:16x16", "tpu7x:2x2x2", "tpu7x:4x4x4", "h100:1x1x8", "h100:1x8x8", "h200:1x1x8", "b200:1x1x8", "cpu:8",
 )  # fmt: skip
 
-# libtpu asks for a machine of its own otherwise, and waits for an answer
+# libtpu asks for a machine of its own otherwise, and waits for an answer; the CUDA plugin looks for a driver
 ALONE = {
   "TPU_SKIP_MDS_QUERY": "1",
   "TPU_ACCELERATOR_TYPE": "v5litepod-16",
   "TPU_WORKER_HOSTNAMES": "localhost",
   "TPU_WORKER_ID": "0",
+  "JAX_SKIP_CUDA_CONSTRAINTS_CHECK": "1",
 }
 
 
@@ -43,6 +45,11 @@ class Topology:
   def kind(self) -> str:
     """tpu, gpu or cpu."""
     return self.chip.kind if self.chip else "cpu"
+
+  @property
+  def stand_in(self) -> bool:
+    """Whether the CPU's compiler stands in for the GPU's, which is not installed."""
+    return self.kind == "gpu" and not gpu.compiler()
 
 
 def parse(name: str, slices: int = 1) -> Topology:
@@ -71,29 +78,31 @@ def start(name: str, slices: int = 1) -> Topology:
     os.environ.setdefault(key, value)
   jax.config.update("jax_platforms", "cpu")
   jax.config.update("jax_enable_compilation_cache", False)  # the plan keeps what it learns, not programs
-  if topology.kind != "tpu":
+  if topology.kind == "cpu" or topology.stand_in:
     with contextlib.suppress(RuntimeError):  # the backend runs already: a test, which may have enough devices
       jax.config.update("jax_num_cpu_devices", topology.chips)
   return topology
 
 
 def devices(topology: Topology) -> list[Any]:
-  """The devices of a topology: TPUs to compile for, else this host's CPU cut into as many."""
-  if topology.kind != "tpu":
+  """Devices to compile for; where there is no compiler for GPUs, this host's CPU cut into as many."""
+  if topology.kind == "cpu" or topology.stand_in:
     found = jax.devices("cpu")
     if len(found) < topology.chips:
       raise UserError(f"{topology.name} needs {topology.chips} CPU devices, this process has started with {len(found)}")
     return found[: topology.chips]
-  if importlib.util.find_spec("libtpu") is None:
+  if topology.kind == "tpu" and importlib.util.find_spec("libtpu") is None:
     raise UserError("planning for a TPU needs its compiler: pip install 'latents[plan]'")
+  options: dict[str, Any] = {"platform": "tpu", "topology_name": topology.name, "num_slices": topology.slices}
+  if topology.kind == "gpu":
+    shape, target = topology.name.split(":")[1], gpu.target(topology.generation)
+    options = {"platform": "cuda", "topology_name": topology.name, "topology": shape, "target_config": target}
   try:
-    return list(topologies.get_topology_desc(
-      platform="tpu", topology_name=topology.name, num_slices=topology.slices
-    ).devices)  # fmt: skip
-  except Exception as error:  # noqa: BLE001  (libtpu's errors have no class of their own)
+    return list(topologies.get_topology_desc(**options).devices)
+  except Exception as error:  # whatever a compiler's plugin raises
     known = [n for n in EXAMPLES if n.startswith(f"{topology.generation}:")]
     reason = str(error).splitlines()[0]
-    raise UserError(f"libtpu does not know {topology.name} ({reason}); try {', '.join(known)}") from error
+    raise UserError(f"the compiler does not know {topology.name} ({reason}); try {', '.join(known)}") from error
 
 
 def island_of(topology: Topology, mesh: jax.sharding.Mesh) -> list[int]:
