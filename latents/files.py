@@ -7,10 +7,10 @@ import numpy as np
 
 from latents.data import Source
 from latents.data.pictures import grid, load_image, save_png, spectrogram
+from latents.disk import disk_errors
 from latents.errors import UserError
+from latents.kept import write_npz
 from latents.model import Model
-from latents.score import write_npz
-from latents.train.checkpoint import disk_errors
 from latents.types import to_uint8
 
 SUFFIXES = {"image": (".png", ".npz"), "audio": (".flac", ".wav", ".npz", ".png")}

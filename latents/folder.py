@@ -15,14 +15,15 @@ import contextlib
 import fcntl
 import os
 import shutil
+import socket
 from collections.abc import Iterator
 from pathlib import Path
 
-from latents import artefact
+from latents import artefact, hosts
+from latents.disk import disk_errors
 from latents.errors import UserError
 from latents.experiment import Experiment, addresses, differences, digest, dumps, loads, to_json
 from latents.train import log
-from latents.train.checkpoint import disk_errors
 
 DECLARATION, LOCK, SCORES, REPORT = "experiment.json", ".lock", "scores.json", "report.html"
 
@@ -43,7 +44,11 @@ class Folder:
 
   @contextlib.contextmanager
   def claimed(self) -> Iterator[None]:
-    """Inside, this is the only process that writes here; the system frees the claim however we end."""
+    """Inside, this run is the only one that writes here, by its first process; the system frees the claim
+    however we end."""
+    if not hosts.first():
+      yield
+      return
     with disk_errors(self.path):
       self.path.mkdir(parents=True, exist_ok=True)
       lock = os.open(self.path / LOCK, os.O_RDWR | os.O_CREAT, 0o644)
@@ -51,10 +56,13 @@ class Folder:
       try:
         fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
       except OSError:
-        owner = os.pread(lock, 64, 0).decode(errors="replace").strip()
-        raise UserError(f"{self.path} is in use by another process ({owner or 'unknown'})") from None
+        owner = os.pread(lock, 200, 0).decode(errors="replace").strip()
+        raise UserError(
+          f"{self.path} is in use by another run ({owner or 'an unknown process'}): it ends, or `kill` ends it; "
+          f"{LOCK} itself is never in the way, the system frees it with its process"
+        ) from None
       os.truncate(lock, 0)
-      os.pwrite(lock, f"pid {os.getpid()}".encode(), 0)
+      os.pwrite(lock, f"pid {os.getpid()} on {socket.gethostname()}".encode(), 0)
       yield
     finally:
       os.close(lock)

@@ -1,24 +1,17 @@
 """The command line: `latents run|plan|sample|reconstruct|encode|evaluate|report|list|data|doctor`.
 
-It reads arguments, calls the floor below and turns mistakes into one line. Exit codes: 0 done, 1 a
-defect (with its traceback), 2 bad input, 75 preempted with the state saved (run the same command
-again), 130 interrupted.
+It reads arguments and calls the floor below; `endings` says with which exit codes it ends.
 """
 
 import argparse
-import logging
 import shlex
 import sys
-import threading
-import warnings
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NoReturn
 
-from latents import environment
+from latents import endings, environment
 from latents.errors import UserError, nearest
-
-PREEMPTED = 75  # EX_TEMPFAIL of sysexits.h: schedulers take it for 'try again'
 
 
 class Parser(argparse.ArgumentParser):
@@ -54,10 +47,12 @@ def _add_training(sub: Any) -> None:
   run = _command(sub, "run", _run, "train both stages, sample, score, report; resumes or does nothing", add_help=False)
   run.add_argument("experiment", metavar="EXPERIMENT", nargs="?", help="a file, or its bare name; then its flags")
   run.add_argument("--runs", type=Path, default=Path("runs"), help="the folder that holds runs")
+  run.add_argument("--distributed", action="store_true", help="one of several processes: TPU pod, Slurm, MPI, ...")
   run.add_argument("--name", help="the run's folder within it (default: the experiment's name)")
 
   evaluate = _command(sub, "evaluate", _evaluate, "measure a finished run again and renew its report")
   evaluate.add_argument("run", type=Path)
+  evaluate.add_argument("--distributed", action="store_true", help="as for `run`")
   evaluate.add_argument("--images", type=int, help="held-out examples")
   evaluate.add_argument("--samples", type=int, help="samples to draw")
   evaluate.add_argument("--lpips", help="a file of LPIPS(squeeze) weights")
@@ -114,57 +109,29 @@ def _add_data(sub: Any) -> None:
 
 
 def main(argv: list[str] | None = None) -> int:
-  """Run a command; the exit code. Bad input is one line on stderr and 2."""
+  """Run a command; its exit code."""
   argv = sys.argv[1:] if argv is None else argv
-  warnings.showwarning = _warn
-  threading.excepthook = _thread_failed
-  sys.unraisablehook = _unraisable
-  logging.getLogger("asyncio").setLevel(logging.CRITICAL)  # Orbax's writers: their errors reach us by the save
-  try:
+
+  def call() -> int | None:
     arguments, rest = parser().parse_known_args(argv)
     if rest and arguments.call not in (_run, _plan):
       arguments.parser.error(f"unrecognized arguments: {' '.join(rest)}")
     arguments.rest, arguments.command = rest, shlex.join(["latents", *argv])
-    return arguments.call(arguments) or 0
-  except UserError as error:
-    print(f"latents: error: {' '.join(str(error).split())}", file=sys.stderr)
-    return 2
-  except KeyboardInterrupt:
-    print("latents: interrupted; the same command goes on from the last checkpoint", file=sys.stderr)
-    return 130
-  except BrokenPipeError:
-    return 0
-  except Exception as error:
-    reason = _disk_reason(error)
-    if type(error).__name__ == "Preempted":
-      print(f"latents: {error}", file=sys.stderr)
-      return PREEMPTED
-    if reason is None:
-      raise
-    print(f"latents: error: cannot write: {reason}", file=sys.stderr)
-    return 2
+    return arguments.call(arguments)
+
+  return endings.guarded(call)
 
 
-def _disk_reason(error: BaseException) -> str | None:
-  checkpoint = sys.modules.get("latents.train.checkpoint")
-  return checkpoint.disk_reason(error) if checkpoint else None
+def _distribute(arguments: argparse.Namespace) -> None:
+  """Find the other processes, or make sure that there are none."""
+  import os
 
+  from latents import cluster, hosts
 
-def _thread_failed(failure: Any) -> None:
-  """A disk error in a thread that saves is raised again, by the save, in one line; all others are shown."""
-  if failure.exc_value is None or _disk_reason(failure.exc_value) is None:
-    threading.__excepthook__(failure)
-
-
-def _unraisable(found: Any) -> None:
-  """TensorStore says here that Orbax's event loop is gone, after a save that failed: no news."""
-  if not (isinstance(found.exc_value, RuntimeError) and "Event loop is closed" in str(found.exc_value)):
-    sys.__unraisablehook__(found)
-
-
-def _warn(message: Any, category: Any, *_: Any) -> None:
-  if issubclass(category, UserWarning):
-    print(f"latents: warning: {' '.join(str(message).split())}", file=sys.stderr)
+  if arguments.distributed:
+    hosts.start(os.environ)
+  else:
+    cluster.check_alone(os.environ)
 
 
 def _version() -> str:
@@ -193,6 +160,7 @@ def _run(arguments: argparse.Namespace) -> None:
   environment.prepare()
   from latents import catalogue, overrides, run
 
+  _distribute(arguments)
   file = overrides.find_file(str(arguments.experiment))
   experiment = overrides.build(file, arguments.rest)
   if experiment is not None:
@@ -244,6 +212,7 @@ def _evaluate(arguments: argparse.Namespace) -> None:
 
   from latents import run
 
+  _distribute(arguments)
   changes = {k: v for k in ("images", "samples", "lpips") if (v := getattr(arguments, k)) is not None}
   print(json.dumps(run.evaluate(arguments.run, changes, arguments.command), indent=1))
 

@@ -6,16 +6,16 @@ from pathlib import Path
 from typing import Any
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 
-from latents import artefact
+from latents import artefact, hosts
 from latents.errors import UserError
 from latents.experiment import Experiment, Mesh
 from latents.folder import Folder, open_folder
 from latents.frozen import Frozen, streams
 from latents.sample import Sampler
 from latents.train import build_step, sharding
+from latents.train.build_step import InMesh
 from latents.train.state import flatten, nest
 from latents.types import Latent
 
@@ -23,14 +23,17 @@ from latents.types import Latent
 class Model:
   """A run's autoencoder and prior on this machine's devices. Signals are [B,*S,C] float in [-1,1]."""
 
-  def __init__(self, experiment: Experiment, arrays: dict[str, Any], prior: Any = None, fingerprint: str = ""):
-    self.experiment, self.arrays, self.prior, self.fingerprint = experiment, arrays, prior, fingerprint
+  def __init__(
+    self, experiment: Experiment, mesh: jax.sharding.Mesh, arrays: dict[str, Any], prior: Any, fingerprint: str
+  ):
+    self.experiment, self.mesh, self.arrays, self.prior = experiment, mesh, arrays, prior
+    self.fingerprint = fingerprint
     self.frozen = Frozen(experiment.stage1.model)
-    self._encode = jax.jit(lambda a, x, k: self.frozen.encode(a, x, key=k, train=False))
-    self._decode = jax.jit(
-      lambda a, z, k, steps: self.frozen.decode(a, z, key=k, steps=steps), static_argnames="steps"
+    self._encode = InMesh(mesh, jax.jit(lambda a, x, k: self.frozen.encode(a, x, key=k, train=False)))
+    self._decode = InMesh(
+      mesh, jax.jit(lambda a, z, k, steps: self.frozen.decode(a, z, key=k, steps=steps), static_argnums=3)
     )
-    self._decodings = jax.jit(self._all_decodings)
+    self._decodings = InMesh(mesh, jax.jit(self._all_decodings))
 
   def encode(self, x: Any) -> Latent:
     """x [B,*S,C] in [-1,1] -> normalised Latent (the mode): what a prior models."""
@@ -38,12 +41,13 @@ class Model:
     channels = self.experiment.stage1.data.shape[-1]
     if x.ndim != len(self.experiment.stage1.data.shape) + 1 or x.shape[-1] != channels:
       raise UserError(f"encode takes [B,*S,{channels}] in [-1,1], not an array of shape {x.shape}")
-    return self._encode(self.arrays, jnp.asarray(x, jnp.float32), jax.random.key(0))
+    latent = self._encode(self.arrays, sharding.spread(x.astype(np.float32), self.mesh), jax.random.key(0))
+    return self._host(latent.replace(terms={}, logs={}), len(x))
 
   def decode(self, latent: Latent, *, steps: int | None = None, seed: int = 0) -> np.ndarray:
     """Normalised Latent -> x [B,*S,C] in [-1,1] (clipped). steps, seed: for generative decoders."""
-    bare = latent.replace(terms={}, logs={})
-    return np.clip(np.asarray(self._decode(self.arrays, bare, jax.random.key(seed), steps=steps)), -1, 1)
+    x = self._decode(self.arrays, self._spread(latent), jax.random.key(seed), steps)
+    return np.clip(self._host(x, _rows(latent)), -1, 1)
 
   def reconstruct(self, x: Any, *, steps: int | None = None, seed: int = 0) -> np.ndarray:
     """decode(encode(x))."""
@@ -51,9 +55,9 @@ class Model:
 
   def decodings(self, x: Any, seed: int = 0) -> dict[str, np.ndarray]:
     """Every way to decode that the model offers (numbers of steps, prefixes): name -> x [B,*S,C]."""
-    bare = self.encode(x).replace(terms={}, logs={})
-    out = self._decodings(self.arrays, bare, jax.random.key(seed))
-    return {name: np.clip(np.asarray(y), -1, 1) for name, y in out.items()}
+    latent = self._encode(self.arrays, sharding.spread(np.asarray(x, np.float32), self.mesh), jax.random.key(0))
+    out = self._decodings(self.arrays, latent.replace(terms={}, logs={}), jax.random.key(seed))
+    return {name: np.clip(y, -1, 1) for name, y in self._host(out, len(x)).items()}
 
   def sample(
     self,
@@ -71,12 +75,23 @@ class Model:
     """The sampler of stage 2; UserError if the run has none that is finished."""
     if self.experiment.stage2 is not None and self.prior is None:
       raise UserError("stage 2 of this run is not finished: the same `latents run` command goes on with it")
-    return Sampler(self.experiment, self.arrays, self.prior)
+    return Sampler(self.experiment, self.mesh, self.arrays, self.prior)
+
+  def _spread(self, latent: Latent) -> Latent:
+    return jax.tree.map(lambda a: sharding.spread(a, self.mesh), latent.replace(terms={}, logs={}))
+
+  def _host(self, tree: Any, rows: int) -> Any:
+    """Global arrays [B',...] -> numpy [rows,...], on every process."""
+    return jax.tree.map(lambda a: a[:rows], hosts.gather(tree))
 
   def _all_decodings(self, arrays: Any, latent: Latent, key: Any) -> dict[str, Any]:
     latent = self.frozen.restore_scale(arrays, latent)
     model: Any = self.experiment.stage1.model
     return model.apply(arrays["variables"], latent, method="decodings", rngs=streams(key))
+
+
+def _rows(latent: Latent) -> int:
+  return jax.tree.leaves(latent.replace(terms={}, logs={}))[0].shape[0]
 
 
 def stage1_arrays(experiment: Experiment, made: artefact.Artefact, where: str) -> dict[str, Any]:
@@ -93,23 +108,23 @@ def stage1_arrays(experiment: Experiment, made: artefact.Artefact, where: str) -
 
 def load(run: str | Path) -> Model:
   """The model of a finished run from its folder alone. UserError if the folder is not a run's."""
-  return load_folder(open_folder(Path(run)))
+  # the run's own mesh may be a pod's: here, what this machine has
+  return load_folder(open_folder(Path(run)), sharding.make_mesh(Mesh()))
 
 
-def load_folder(folder: Folder) -> Model:
-  """As `load`, of a folder that is open."""
+def load_folder(folder: Folder, mesh: jax.sharding.Mesh) -> Model:
+  """As `load`, of a folder that is open, with its arrays laid out on a mesh."""
   experiment = folder.experiment
   one = folder.artefact(1)
   if one is None:
     raise UserError(f"{folder.path} has no finished stage 1: the same `latents run` command goes on with it")
-  mesh = sharding.make_mesh(Mesh())  # the run's own mesh may be a pod's: here, what this machine has
   arrays = sharding.place(stage1_arrays(experiment, one, str(folder.stage(1))), mesh)
   two = folder.artefact(2) if experiment.stage2 is not None else None
   if two is None:
-    return Model(experiment, arrays, None, one.fingerprint)
+    return Model(experiment, mesh, arrays, None, one.fingerprint)
   if two.facts.get("stage1") != one.fingerprint:
     raise UserError(f"{folder.stage(2)} was trained on another stage 1 than {folder.stage(1)} holds")
   wanted = build_step.abstract_prior(experiment)
   artefact.check_shapes(str(folder.stage(2)), two.weights, flatten(wanted))
   prior = sharding.place({"params": {}, **nest(two.weights)}, mesh)
-  return Model(experiment, arrays, prior, one.fingerprint)
+  return Model(experiment, mesh, arrays, prior, one.fingerprint)

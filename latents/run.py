@@ -8,16 +8,15 @@ from typing import Any
 
 import jax
 
-from latents import artefact, latent_cache, model, objective, rehearsal, score
+from latents import artefact, hosts, latent_cache, model, objective, rehearsal, score
 from latents.data import batches as load_batches
 from latents.errors import UserError
-from latents.experiment import Experiment, Stage1, Stage2, addresses, check
+from latents.experiment import Experiment, Mesh, Stage1, Stage2, addresses, check
 from latents.folder import REPORT, Folder, choose_folder, open_folder
 from latents.frozen import Frozen
 from latents.report import write_report
 from latents.train import log, loop, sharding, statistics
 from latents.train.build_step import Program, build_step
-from latents.train.checkpoint import local
 from latents.train.state import flatten
 from latents.types import Batch
 
@@ -32,24 +31,35 @@ def run(experiment: Experiment, runs: Path, name: str | None, command: str, pape
   """
   check(experiment)
   folder = choose_folder(runs, experiment, name)
-  if folder.complete():
+  complete = folder.complete()
+  hosts.meet("the folder is looked at")  # before the first process changes it
+  if complete:
     _say(f"{folder.path} is complete: nothing to do; report: {folder.path / REPORT}")
     return folder.path
   objective.load_frozen(experiment.stage1.losses)  # missing weights are said now, not when they are needed
   mesh = sharding.make_mesh(experiment.mesh)
   first = rehearsal.rehearse(folder, mesh)
   with folder.claimed():
-    folder.write_declaration()
-    if folder.artefact(1) is None and (source := folder.borrow_stage1()):
-      _say(f"stage 1 is the same as in {source.parent}: reused")
+    if hosts.first():
+      folder.write_declaration()
+      if folder.artefact(1) is None and (source := folder.borrow_stage1()):
+        _say(f"stage 1 is the same as in {source.parent}: reused")
+    hosts.meet("the folder is made")
     if folder.artefact(1) is None:
       train_stage(folder, 1, mesh, first)
     if experiment.stage2 is not None and folder.artefact(2) is None:
       train_stage(folder, 2, mesh)
-    score.judge(folder, command, paper)
-    write_report([folder.path], folder.path / REPORT)
+    _judge(folder, mesh, command, paper)
   _say(f"report: {folder.path / REPORT}")
   return folder.path
+
+
+def _judge(folder: Folder, mesh: jax.sharding.Mesh, command: str, paper: str = "") -> dict[str, Any]:
+  scores = score.judge(folder, mesh, command, paper)
+  if hosts.first():
+    write_report([folder.path], folder.path / REPORT)
+  hosts.meet("the report is written")
+  return scores
 
 
 def evaluate(run: Path, changes: dict[str, Any], command: str) -> dict[str, Any]:
@@ -60,16 +70,14 @@ def evaluate(run: Path, changes: dict[str, Any], command: str) -> dict[str, Any]
   check(folder.experiment)
   if folder.experiment.stage2 is not None and folder.artefact(2) is None:
     raise UserError(f"stage 2 of {run} is not finished: the same `latents run` command goes on with it")
+  hosts.meet("the folder is looked at")
   with folder.claimed():
-    folder.write_declaration()
-    scores = score.judge(folder, command)
-    write_report([run], run / REPORT)
-  return scores
+    if hosts.first():
+      folder.write_declaration()
+    return _judge(folder, sharding.make_mesh(Mesh()), command)
 
 
-def train_stage(
-  folder: Folder, number: int, mesh: jax.sharding.Mesh, program: Program | None = None
-) -> artefact.Artefact:
+def train_stage(folder: Folder, number: int, mesh: jax.sharding.Mesh, program: Program | None = None) -> None:
   """Train a stage from its newest checkpoint on and write its artefact. program: if it is built already."""
   experiment = folder.experiment
   stage = experiment.stage1 if number == 1 else experiment.stage2
@@ -78,11 +86,13 @@ def train_stage(
   prepare = _prepare1 if number == 1 else _prepare2
   program, arrays, facts, batches = prepare(folder, mesh, program)
   plan = loop.Plan(
-    stage=number, steps=stage.steps, log_every=stage.log_every, save_every=stage.save_every, patience=stage.patience
-  )
+    stage=number, steps=stage.steps, batch=stage.batch, log_every=stage.log_every, save_every=stage.save_every,
+    patience=stage.patience,
+  )  # fmt: skip
   count = _count(program)
   _say(f"stage {number}, {STAGES[number]}: {count:,} parameters, {stage.steps} steps of {stage.batch}")
-  writer = folder.path if jax.process_index() == 0 else None
+  writer = folder.path if hosts.first() else None
+  hosts.meet(f"stage {number} is compiled")
   if stage.steps:
     state = loop.train(program, plan, arrays, batches, place, writer)
   else:
@@ -97,15 +107,17 @@ def train_stage(
   }
   if number == 1:
     facts["statistics"] = _statistics(experiment, state.ema, mesh)
-  weights = flatten(local(state.ema))
-  return artefact.write(place, weights, facts)
+  weights = flatten(hosts.gather(state.ema))
+  if hosts.first():
+    artefact.write(place, weights, facts)
+  hosts.meet(f"the artefact of stage {number} is written")
 
 
 def _prepare1(folder: Folder, mesh: jax.sharding.Mesh, program: Program | None) -> tuple[Program, Any, dict, Callable]:
   stage = folder.experiment.stage1
   program = program or build_step(folder.experiment, 1, mesh)
   arrays = sharding.place(objective.load_frozen(stage.losses), mesh)
-  return program, arrays, {}, _batches(folder.experiment, stage)
+  return program, arrays, {}, _batches(folder.experiment, stage, mesh)
 
 
 def _prepare2(folder: Folder, mesh: jax.sharding.Mesh, program: Program | None) -> tuple[Program, Any, dict, Callable]:
@@ -115,13 +127,15 @@ def _prepare2(folder: Folder, mesh: jax.sharding.Mesh, program: Program | None) 
   arrays = sharding.place(model.stage1_arrays(experiment, one, str(folder.stage(1))), mesh)
   stored, source = None, stage.data
   if stage.cache:
-    source = latent_cache.cached(experiment, arrays, one, folder.stage(2) / "latents")
+    source = latent_cache.cached(experiment, mesh, arrays, one, folder.stage(2) / "latents")
     stored = jax.ShapeDtypeStruct(*source.stored)
   program = program or build_step(experiment, 2, mesh, stored=stored)
-  return program, arrays, {"stage1": one.fingerprint}, _batches(experiment, stage, source)
+  return program, arrays, {"stage1": one.fingerprint}, _batches(experiment, stage, mesh, source)
 
 
-def _batches(experiment: Experiment, stage: Stage1 | Stage2, source: Any = None) -> Callable[[int], Iterator[Batch]]:
+def _batches(
+  experiment: Experiment, stage: Stage1 | Stage2, mesh: jax.sharding.Mesh, source: Any = None
+) -> Callable[[int], Iterator[Batch]]:
   """start -> this process's rows of the global batches from step `start` on, a function of (seed, step)."""
   return lambda start: load_batches(
     stage.data if source is None else source,
@@ -130,8 +144,7 @@ def _batches(experiment: Experiment, stage: Stage1 | Stage2, source: Any = None)
     seed=experiment.seed,
     start=start,
     workers=stage.workers,
-    process=jax.process_index(),
-    processes=jax.process_count(),
+    rows=sharding.rows_of(stage.batch, mesh),
   )
 
 
@@ -139,12 +152,11 @@ def _statistics(experiment: Experiment, variables: Any, mesh: jax.sharding.Mesh)
   stage = experiment.stage1
   count = max(1, min(statistics.EXAMPLES, len(stage.data.records("train"))) // stage.batch)
   data = load_batches(
-    stage.data, split="train", batch=stage.batch, seed=experiment.seed, start=0, workers=0,
-    process=jax.process_index(), processes=jax.process_count(),
-  )  # fmt: skip
+    stage.data, split="train", batch=stage.batch, seed=experiment.seed, rows=sharding.rows_of(stage.batch, mesh)
+  )
   try:
     first = (batch for _, batch in zip(range(count), data, strict=False))
-    return statistics.measure(Frozen(stage.model), variables, first, mesh)
+    return statistics.measure(Frozen(stage.model), variables, first, stage.batch, mesh)
   finally:
     getattr(data, "close", lambda: None)()
 
@@ -154,5 +166,5 @@ def _count(program: Program) -> int:
 
 
 def _say(text: str) -> None:
-  if jax.process_index() == 0:
+  if hosts.first():
     print(f"latents: {text}", file=sys.stderr, flush=True)

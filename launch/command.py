@@ -11,10 +11,11 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NoReturn
 
+from latents import endings
 from latents import main as cli
 from latents.errors import UserError
 
-PREEMPTED = cli.PREEMPTED
+PREEMPTED = endings.PREEMPTED
 ROOT = Path(__file__).resolve().parents[1]
 LATENTS = (sys.executable, "-m", "latents.main")  # this environment's, whether or not its bin/ is on PATH
 

@@ -59,7 +59,8 @@ def test_workers_give_the_same_stream_from_any_start():
 
 @pytest.mark.parametrize("processes", [2, 4])
 def test_processes_share_the_rows_in_order(processes):
-  parts = [take(6, process=p, processes=processes) for p in range(processes)]
+  blocks = np.split(np.arange(4), processes)
+  parts = [take(6, rows=rows) for rows in blocks]
   joined = [{key: np.concatenate([part[i][key] for part in parts]) for key in parts[0][i]} for i in range(6)]
   same(take(6), joined)
 
@@ -101,22 +102,18 @@ def test_batch_contents_of_a_labelled_source():
   np.testing.assert_array_equal(batch["x"][3], records[int(batch["index"][3])]["x"])
 
 
-@pytest.mark.parametrize("processes", [1, 2, 4])
-def test_evaluation_is_in_order_padded_and_as_long_on_all_processes(processes):
-  parts = []
-  for process in range(processes):
-    with evaluation_batches(
-      Numbers(), split="train", batch=4, process=process, processes=processes
-    ) as stream:
-      assert len(stream) == 3
-      parts.append(list(stream))
-  assert all(len(part) == 3 for part in parts)
-  whole = [np.concatenate([part[i]["index"] for part in parts]) for i in range(3)]
-  np.testing.assert_array_equal(np.concatenate(whole), [*range(10), -1, -1])
-  mask = np.concatenate([part[2]["mask"] for part in parts])
-  np.testing.assert_array_equal(mask, [True, True, False, False])
-  last = np.concatenate([part[2]["x"] for part in parts])
-  np.testing.assert_array_equal(last[:, 0, 0, 0], [8, 9, 9, 9])
+def test_any_rows_of_a_batch_can_be_asked_for():
+  whole, part = take(4), take(4, rows=np.array([1, 3]))
+  same([{key: value[[1, 3]] for key, value in batch.items()} for batch in whole], part)
+
+
+def test_evaluation_is_in_order_and_padded():
+  with evaluation_batches(Numbers(), split="train", batch=4) as stream:
+    assert len(stream) == 3
+    found = list(stream)
+  np.testing.assert_array_equal(np.concatenate([b["index"] for b in found]), [*range(10), -1, -1])
+  np.testing.assert_array_equal(found[2]["mask"], [True, True, False, False])
+  np.testing.assert_array_equal(found[2]["x"][:, 0, 0, 0], [8, 9, 9, 9])
 
 
 def test_evaluation_limit():
@@ -124,11 +121,6 @@ def test_evaluation_limit():
   assert sum(int(b["mask"].sum()) for b in found) == 6
   with pytest.raises(UserError, match="above 0"):
     evaluation_batches(Numbers(), split="train", batch=4, limit=0)
-
-
-def test_a_batch_that_processes_cannot_share_is_refused():
-  with pytest.raises(UserError, match="multiple of the 3 processes"):
-    batches(Numbers(), split="train", batch=4, seed=0, processes=3)
 
 
 def test_a_broken_example_is_replaced_by_the_next_one():

@@ -148,7 +148,7 @@ def two_steps(program, state, frozen, stage, seed):
   before = jax.device_get(state.params)
   with batches(stage.data, split="train", batch=stage.batch, seed=seed) as stream:
     for _ in range(2):
-      state, logs = program.step(state, frozen, place_batch(next(stream), program.mesh))
+      state, logs = program.step(state, frozen, place_batch(next(stream), stage.batch, program.mesh))
   assert np.isfinite(float(logs["total"])) and int(state.extra["skipped_total"]) == 0
   after = jax.device_get(state.params)
   moved = [not np.array_equal(a, b) for a, b in zip(jax.tree.leaves(before), jax.tree.leaves(after), strict=True)]

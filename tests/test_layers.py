@@ -11,6 +11,7 @@ PACKAGE = ROOT / "latents"
 # From the ground up. A file may import from a line above its own, or from its own room.
 ORDER = (
   "types errors",
+  "disk",
   "optim",
   "nn",
   "backbones",
@@ -30,10 +31,13 @@ ORDER = (
   "evaluate",
   "experiment",
   "environment",
+  "cluster",
+  "hosts",
   "report",
   "artefact",
   "train",
   "folder",
+  "kept",
   "sample",
   "model",
   "latent_cache",
@@ -44,6 +48,7 @@ ORDER = (
   "overrides",
   "catalogue",
   "run",
+  "endings",
   "main",
 )
 RANK = {name: rank for rank, line in enumerate(ORDER) for name in line.split()}

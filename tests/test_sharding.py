@@ -43,7 +43,7 @@ def losses(stage: int, codes: bool, shape: tuple[int, int, int]) -> list[dict[st
   assert bool(sharded) == (shape[1] > 1 or shape[2] > 1)
   with batches(declared.data, split="train", batch=declared.batch, seed=0) as stream:
     for _ in range(5):
-      state, logs = program.step(state, frozen, sharding.place_batch(next(stream), mesh))
+      state, logs = program.step(state, frozen, sharding.place_batch(next(stream), declared.batch, mesh))
       found.append({k: float(v) for k, v in logs.items()})
   return found
 

@@ -38,7 +38,7 @@ def trained(request):
   state = program.init()
   states, logs = [jax.device_get(state)], []
   for batch in data(made, made.stage1, 6):
-    state, scalars = program.step(state, {}, place_batch(batch, program.mesh))
+    state, scalars = program.step(state, {}, place_batch(batch, micro.BATCH, program.mesh))
     states.append(jax.device_get(state))
     logs.append(jax.device_get(scalars))
   return made, program, states, logs
@@ -62,7 +62,7 @@ def test_before_its_start_the_gan_changes_nothing(trained):
   program = build_step(alone, 1, micro.one_device())
   state = program.init()
   for batch in data(made, made.stage1, 3):
-    state, _ = program.step(state, {}, place_batch(batch, program.mesh))
+    state, _ = program.step(state, {}, place_batch(batch, micro.BATCH, program.mesh))
   for a, b in zip(jax.tree.leaves(state.params["ae"]), jax.tree.leaves(states[3].params["ae"]), strict=True):
     np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-5)
 
@@ -129,7 +129,7 @@ def test_codebook_is_carried_in_extra_and_updated():
   program = build_step(made, 1, micro.one_device())
   state = program.init()
   before = jax.device_get(state.extra["variables"]["codebook"])
-  state, logs = program.step(state, {}, place_batch(data(made, made.stage1, 1)[0], program.mesh))
+  state, logs = program.step(state, {}, place_batch(data(made, made.stage1, 1)[0], micro.BATCH, program.mesh))
   assert leaves_differ(before, jax.device_get(state.extra["variables"]["codebook"]))
   assert {"usage", "perplexity"} <= set(logs)
 
@@ -151,7 +151,8 @@ def test_nonfinite_update_is_skipped_and_counted(trained):
     assert int(after.step) == int(bad.step) + 1
     assert not leaves_differ(after.opt, bad.opt)
     bad = jax.device_get(after)
-  good, _ = program.step(jax.device_put(bad.replace(params=states[4].params)), {}, place_batch(batch, program.mesh))
+  mended = jax.device_put(bad.replace(params=states[4].params))
+  good, _ = program.step(mended, {}, place_batch(batch, micro.BATCH, program.mesh))
   assert int(good.extra["skipped"]) == 0 and int(good.extra["skipped_total"]) == 2
 
 
@@ -192,7 +193,7 @@ def test_stage2_step_changes_the_prior_and_returns_no_stage1():
   arrays = place(jax.device_get(frozen_arrays(made)), program.mesh)
   state = program.init()
   before = jax.device_get(state.params)
-  state, logs = program.step(state, arrays, place_batch(data(made, made.stage2, 1)[0], program.mesh))
+  state, logs = program.step(state, arrays, place_batch(data(made, made.stage2, 1)[0], micro.BATCH, program.mesh))
   assert set(state.params) == {"prior"} and leaves_differ(before, jax.device_get(state.params))
   assert set(logs) == {"total", "flow", "grad_prior"}
 

@@ -56,21 +56,20 @@ def batches(
   seed: int,
   start: int = 0,
   workers: int = 0,
-  process: int = 0,
-  processes: int = 1,
+  rows: np.ndarray | None = None,
   train: bool = True,
 ) -> Batches:
   """The endless shuffled stream from step `start`: x [b,*S,C] uint8 or float32, label int32 [b] if the source
   has labels, index int32 [b] (of the example in its split).
 
-  `batch` is the global size; process p gets rows [p b, (p+1) b) with b = batch / processes. Every epoch is
-  a fresh permutation; batches run across the seams. Without `train` nothing is augmented. With workers > 0
-  that many processes decode (the caller's main module must be importable: `if __name__ == "__main__"`).
+  `batch` is the global size; rows: those of the global batch that this process holds (None: all). Every
+  epoch is a fresh permutation; batches run across the seams. Without `train` nothing is augmented. With
+  workers > 0 that many processes decode (the caller's main module must be importable: `if __name__ ==
+  "__main__"`).
   """
-  rows = share(batch, process, processes)
   if workers == 0:
     opened(source, split)  # a folder that cannot be read fails here, not at the first batch
-  steps = Training(source, split, (batch, process * rows, rows), seed, train)
+  steps = Training(source, split, batch, rows, seed, train)
   return Batches(iterate(steps, start, workers))
 
 
@@ -80,28 +79,16 @@ def evaluation_batches(
   split: Split,
   batch: int,
   limit: int | None = None,
-  process: int = 0,
-  processes: int = 1,
 ) -> Batches:
   """The first `limit` examples of a split (None: all) once, in order, not augmented: as `batches`, with mask
-  bool [b], False for padding (a copy of the last example, index -1). All processes get as many batches.
+  bool [b], False for padding (a copy of the last example, index -1). Every batch is whole, on every process.
   """
-  rows = share(batch, process, processes)
   count = len(opened(source, split))
   count = count if limit is None else min(count, limit)
   if count < 1:
     raise UserError(f"evaluation of {limit} examples: the limit must be above 0")
-  steps = Evaluation(source, split, (batch, process * rows, rows), count)
+  steps = Evaluation(source, split, batch, count)
   return Batches(iterate(steps, 0, 0), len(steps))
-
-
-def share(batch: int, process: int, processes: int) -> int:
-  """Rows of a process. Raises UserError when the processes cannot have equal shares."""
-  if batch < 1 or batch % processes:
-    raise UserError(f"batch {batch} must be a positive multiple of the {processes} processes")
-  if not 0 <= process < processes:
-    raise ValueError(f"process {process} of {processes}")
-  return batch // processes
 
 
 def iterate(steps: Any, start: int, workers: int) -> Any:
@@ -122,10 +109,13 @@ def iterate(steps: Any, start: int, workers: int) -> Any:
 
 
 class Steps:
-  """Random access to this process's rows of every global batch; block = (batch, first row, rows)."""
+  """Random access to this process's rows [b] of every global batch."""
 
-  def __init__(self, source: Source, split: Split, block: tuple[int, int, int]):
-    self.source, self.split, self.block = source, split, block
+  def __init__(self, source: Source, split: Split, batch: int, rows: np.ndarray | None = None):
+    if batch < 1:
+      raise UserError(f"batch {batch} must be positive")
+    self.source, self.split, self.batch = source, split, batch
+    self.rows = np.arange(batch) if rows is None else np.asarray(rows)
 
   @functools.cached_property
   def records(self) -> Records:
@@ -140,18 +130,19 @@ class Steps:
 class Training(Steps):
   """Shuffled, augmented, endless."""
 
-  def __init__(self, source: Source, split: Split, block: tuple[int, int, int], seed: int, train: bool):
-    super().__init__(source, split, block)
+  def __init__(
+    self, source: Source, split: Split, batch: int, rows: np.ndarray | None, seed: int, train: bool
+  ):
+    super().__init__(source, split, batch, rows)
     self.seed, self.train = seed, train
 
   def __len__(self) -> int:
     return 2**40  # steps without end
 
   def __getitem__(self, step: int) -> dict[str, np.ndarray]:
-    batch, first, rows = self.block
-    places = np.arange(step * batch + first, step * batch + first + rows)
+    places = step * self.batch + self.rows
     epochs, offsets = np.divmod(places, len(self.records))
-    index = np.empty(rows, np.int64)
+    index = np.empty(len(places), np.int64)
     for epoch in np.unique(epochs):
       chosen = epochs == epoch
       index[chosen] = permutation(len(self.records), self.seed, int(epoch))[offsets[chosen]]
@@ -166,16 +157,15 @@ class Training(Steps):
 class Evaluation(Steps):
   """In order, once, padded."""
 
-  def __init__(self, source: Source, split: Split, block: tuple[int, int, int], count: int):
-    super().__init__(source, split, block)
+  def __init__(self, source: Source, split: Split, batch: int, count: int):
+    super().__init__(source, split, batch)
     self.count = count
 
   def __len__(self) -> int:
-    return -(-self.count // self.block[0])
+    return -(-self.count // self.batch)
 
   def __getitem__(self, step: int) -> dict[str, np.ndarray]:
-    batch, first, rows = self.block
-    index = np.arange(step * batch + first, step * batch + first + rows)
+    index = step * self.batch + self.rows
     mask = index < self.count
     rng = np.random.default_rng(0)  # not drawn from when train is False
     examples = [

@@ -4,17 +4,16 @@ A checkpoint is a flat dict of arrays by path, so it does not depend on optax's 
 and it is restored strictly: the same names and shapes, laid out on whatever mesh asks for it.
 """
 
-import contextlib
-import errno
 import logging
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-import jax
 import orbax.checkpoint as ocp
 
+from latents import hosts
+from latents.disk import disk_errors
 from latents.errors import UserError
+from latents.train.seals import Seals
 from latents.train.state import State, flatten, unflatten
 
 # Orbax reports every save, and the errors of its threads with their tracebacks; those reach us by the next call.
@@ -22,10 +21,15 @@ logging.getLogger("absl").setLevel(logging.CRITICAL)
 
 
 class Checkpoints:
-  """The checkpoints of one stage in a folder; the newest `keep` stay."""
+  """The checkpoints of one stage in a folder; the newest `keep` stay.
+
+  Beside each lies a seal, the SHA-256 of its files, written by the first process as soon as Orbax has
+  put the checkpoint in its place. A checkpoint that does not match its seal is never opened.
+  """
 
   def __init__(self, folder: Path, keep: int = 2):
     self.folder = folder.absolute()
+    self.seals = Seals(self.folder, self.folder.with_name("seals"))
     self.notes: list[str] = []  # what a user should be told, e.g. that a damaged one was passed over
     with disk_errors(self.folder):
       options = ocp.CheckpointManagerOptions(max_to_keep=keep, cleanup_tmp_directories=True, create=True)
@@ -33,49 +37,85 @@ class Checkpoints:
       self._manager = ocp.CheckpointManager(self.folder, options=options, item_handlers=handler)
 
   def save(self, step: int, state: State) -> None:
-    """Start to write the state after `step` updates; errors of the one before surface here."""
+    """Start to write the state after `step` updates, once the one before is on the disk."""
+    with disk_errors(self.folder):
+      self.finish()
+      self._manager.save(step, args=ocp.args.StandardSave(flatten(state)), force=True)
+      self.seals.start(step)
+
+  def check(self) -> None:
+    """Raise what a save in the background has met; to be asked at every step."""
     with disk_errors(self.folder):
       self._manager.check_for_errors()
-      self._manager.save(step, args=ocp.args.StandardSave(flatten(state)), force=True)
+      self.seals.check()
 
   def restore(self, abstract: State) -> State | None:
-    """The newest readable checkpoint on the shardings of `abstract`; None if there is none.
+    """The newest sound checkpoint on the shardings of `abstract`; None if there is none.
 
-    UserError if names or shapes differ from the declaration's. A damaged one is passed over for the
-    one before it, which is said in `notes`.
+    One that is damaged, or has other arrays than the declaration, is passed over for the one before it,
+    which is said in `notes`. UserError if none is left.
     """
-    steps = sorted(self._manager.all_steps(), reverse=True)
     wanted = flatten(abstract)
-    for step in steps:
+    tried: set[int] = set()
+    mismatch: UserError | None = None
+    while (step := self._newest(tried)) is not None:
+      tried.add(step)
       try:
         self._check(step, wanted)
         flat = self._manager.restore(step, args=ocp.args.StandardRestore(wanted))
         return unflatten(abstract, dict(flat))
-      except UserError:
-        raise
-      except Exception as error:  # noqa: BLE001  (Orbax raises whatever its storage layers raise)
+      except UserError as error:
+        mismatch = mismatch or error
+        self.notes.append(f"{error}; it was passed over")
+      except Exception as error:
+        if hosts.processes() > 1:  # the others may have read their part: no process goes back alone
+          raise
         reason = str(error).strip().splitlines()[0][:160] if str(error).strip() else type(error).__name__
-        self.notes.append(f"checkpoint {step} in {self.folder} cannot be read and was passed over: {reason}")
-    if steps:
+        self._pass_over(step, f"cannot be read: {reason}")
+    if mismatch:
+      raise mismatch
+    if tried or self.notes:
       raise UserError(f"no checkpoint in {self.folder} can be read: {self.notes[-1]}")
     return None
 
   def discard_after(self, step: int) -> None:
     """Delete checkpoints past `step` (damaged ones that were passed over)."""
-    for later in self._manager.all_steps():
-      if later > step:
-        self._manager.delete(later)
+    later = hosts.tell("discard", " ".join(str(s) for s in self._manager.all_steps() if s > step))
+    for number in map(int, later.split()):
+      self._manager.delete(number)
 
   def finish(self) -> None:
-    """Wait until everything is on the disk; raise what a background save met."""
+    """Wait until everything is on the disk and sealed; raise what a background save met."""
     with disk_errors(self.folder):
       self._manager.wait_until_finished()
       self._manager.check_for_errors()
+      self.seals.finish()
 
   def close(self) -> None:
     """Finish and release the threads."""
-    with disk_errors(self.folder):
-      self._manager.close()
+    try:
+      with disk_errors(self.folder):
+        self._manager.close()
+    finally:
+      self.seals.close()
+
+  def _newest(self, tried: set[int]) -> int | None:
+    """The newest untried step that its seal does not belie: the first process looks, for all."""
+    found = ""
+    for step in sorted(self._manager.all_steps() if hosts.first() else (), reverse=True):
+      if step in tried:
+        continue
+      fault = self.seals.fault(step)
+      if fault is None:
+        found = str(step)
+        break
+      tried.add(step)
+      self._pass_over(step, fault)
+    found = hosts.tell("restore", found)
+    return int(found) if found else None
+
+  def _pass_over(self, step: int, fault: str) -> None:
+    self.notes.append(f"checkpoint {step} in {self.folder} {fault}; it was passed over")
 
   def _check(self, step: int, wanted: dict[str, Any]) -> None:
     found = self._manager.item_metadata(step)
@@ -91,44 +131,3 @@ class Checkpoints:
           f"the checkpoint {self.folder}/{step} has {name} of shape {tuple(found[name].shape)}, "
           f"the experiment needs {tuple(array.shape)}"
         )
-
-
-@contextlib.contextmanager
-def disk_errors(folder: Path) -> Iterator[None]:
-  """Full or read-only disks, met anywhere below, as one clear line."""
-  try:
-    yield
-  except UserError:
-    raise
-  except Exception as error:
-    reason = disk_reason(error)
-    if reason is None:
-      raise
-    raise UserError(f"cannot write in {folder}: {reason}; the last complete checkpoint is kept") from error
-
-
-def disk_reason(error: BaseException | None) -> str | None:
-  """'the disk is full' or the like if an error or one of its causes is about the disk, else None."""
-  seen = 0
-  while error is not None and seen < 10:
-    number = getattr(error, "errno", None)
-    text = str(error)
-    if number in (errno.ENOSPC, errno.EDQUOT) or "No space left" in text or "quota exceeded" in text.lower():
-      return "the disk is full"
-    if number == errno.EFBIG or "File too large" in text:
-      return "the file size limit is reached"
-    if number == errno.EROFS or "Read-only file system" in text:
-      return "the file system is read-only"
-    if number in (errno.EACCES, errno.EPERM) or "Permission denied" in text:
-      return "permission denied"
-    error, seen = error.__cause__ or error.__context__, seen + 1
-  return None
-
-
-def local(tree: Any) -> Any:
-  """Global arrays -> numpy on this host; gathers what other processes hold."""
-  if jax.process_count() == 1:
-    return jax.device_get(tree)
-  from jax.experimental import multihost_utils  # needs a running distributed client
-
-  return multihost_utils.process_allgather(tree, tiled=True)

@@ -9,7 +9,7 @@ from typing import Any
 
 from tensorboardX import SummaryWriter
 
-from latents.train.checkpoint import disk_errors
+from latents.disk import disk_errors
 
 FILE = "metrics.jsonl"
 

@@ -1,5 +1,6 @@
 """The one training loop: restore, step, log, save. It knows nothing of models or stages."""
 
+import contextlib
 import dataclasses
 import signal
 import sys
@@ -12,6 +13,7 @@ import jax
 import numpy as np
 from tqdm import tqdm
 
+from latents import hosts
 from latents.errors import UserError
 from latents.train.build_step import Program
 from latents.train.checkpoint import Checkpoints
@@ -31,6 +33,7 @@ class Plan:
 
   stage: int
   steps: int
+  batch: int
   log_every: int
   save_every: int
   patience: int
@@ -54,7 +57,7 @@ def train(
   checkpoints = Checkpoints(folder / "checkpoints")
   try:
     state = checkpoints.restore(program.state)
-    for note in checkpoints.notes:
+    for note in checkpoints.notes if hosts.first() else ():
       print(f"latents: {note}", file=sys.stderr)
     state = program.init() if state is None else state
     step = int(state.step)
@@ -74,7 +77,7 @@ def _loop(
   program: Program, plan: Plan, state: State, frozen: Any, data: Iterator, checkpoints: Checkpoints, log: Log
 ) -> State:
   start = int(state.step)
-  watch = _Watch(start)
+  watch, stopping = _Watch(start), False
   bar = _bar(plan, start)
   with _StopRequest() as stop, bar:
     for step in range(start + 1, plan.steps + 1):
@@ -82,7 +85,8 @@ def _loop(
       batch = next(data)
       watch.waited += time.perf_counter() - begin
       index = batch["index"]
-      state, scalars = program.step(state, frozen, place_batch(batch, program.mesh))
+      state, scalars = program.step(state, frozen, place_batch(batch, plan.batch, program.mesh))
+      checkpoints.check()
       bar.update()
       if step % plan.log_every == 0 or step in (start + 1, plan.steps):
         values = {f"train/{k}": float(v) for k, v in jax.device_get(scalars).items()}
@@ -91,14 +95,15 @@ def _loop(
         bar.set_postfix({k[6:]: f"{v:.4g}" for k, v in _headline(values).items()}, refresh=False)
       if step % min(plan.log_every, plan.patience) == 0:
         _check_patience(plan, state, step, index, checkpoints)
-      if stop.requested and step < plan.steps:
+      stopping = stop.asked(step)
+      if stopping and step < plan.steps:
         checkpoints.save(step, state)
         checkpoints.finish()
         raise Preempted(f"asked to stop: saved at step {step} of stage {plan.stage}; the same command resumes")
       if (step % plan.save_every == 0 or step == plan.steps) and not int(state.extra["skipped"]):
         checkpoints.save(step, state)
     checkpoints.finish()
-    if stop.requested:
+    if stopping or stop.requested:
       raise Preempted(f"asked to stop at the end of stage {plan.stage}: saved; the same command resumes")
   return state
 
@@ -127,7 +132,7 @@ def _bar(plan: Plan, start: int) -> tqdm:
     desc=f"stage {plan.stage}",
     unit="step",
     mininterval=0.2 if terminal else 15.0,
-    disable=jax.process_index() != 0,
+    disable=not hosts.first(),
     dynamic_ncols=terminal,
   )
 
@@ -147,19 +152,27 @@ class _Watch:
 
 
 class _StopRequest:
-  """SIGTERM (a preemption notice) asks the loop to stop after the step at hand."""
+  """SIGTERM (a preemption notice) asks the loop to stop after the step at hand.
+
+  Among several processes jax's own handler hears it, and all stop after the same step.
+  """
 
   def __init__(self):
     self.requested = False
+
+  def asked(self, step: int) -> bool:
+    """Whether to stop after this step; the same answer on every process."""
+    return hosts.stop_agreed(step) if hosts.processes() > 1 else self.requested
 
   def __enter__(self) -> "_StopRequest":
     def ask(*_: Any) -> None:
       self.requested = True
 
-    try:
+    self._before = None
+    if hosts.processes() > 1:
+      return self
+    with contextlib.suppress(ValueError):  # not the main thread: a notebook or a test keeps its own handler
       self._before = signal.signal(signal.SIGTERM, ask)
-    except ValueError:  # not the main thread: a notebook or a test; the process's own handler stays
-      self._before = None
     return self
 
   def __exit__(self, *_: Any) -> None:

@@ -104,17 +104,50 @@ def bytes_per_device(tree: Any) -> int:
   )
 
 
+def parts(mesh: jax.sharding.Mesh) -> int:
+  """Over how many groups of devices the batch is split."""
+  return mesh.shape["data"] * mesh.shape["fsdp"]
+
+
 def check_batch(batch: int, mesh: jax.sharding.Mesh) -> None:
   """The global batch must divide over the devices that hold different examples."""
-  parts = mesh.shape["data"] * mesh.shape["fsdp"]
-  if batch % parts:
-    raise UserError(f"a global batch of {batch} does not divide over {parts} devices (data x fsdp)")
+  if batch % parts(mesh):
+    raise UserError(f"a global batch of {batch} does not divide over {parts(mesh)} devices (data x fsdp)")
 
 
-def place_batch(batch: dict[str, np.ndarray], mesh: jax.sharding.Mesh) -> dict[str, jax.Array]:
-  """This process's rows of the global batch -> global arrays split over data and fsdp."""
-  sharding = NamedSharding(mesh, BATCH)
-  return {k: jax.make_array_from_process_local_data(sharding, v) for k, v in batch.items()}
+def rows_of(batch: int, mesh: jax.sharding.Mesh) -> np.ndarray:
+  """The rows of a global batch that this process's devices hold, in rising order.
+
+  On a pod they need not lie together: the order of devices in the mesh follows the wires, not the hosts.
+  """
+  held = NamedSharding(mesh, BATCH).addressable_devices_indices_map((batch,)).values()
+  return np.unique(np.concatenate([np.arange(batch)[index] for index in held if index is not None]))
+
+
+def place_batch(batch: dict[str, np.ndarray], size: int, mesh: jax.sharding.Mesh) -> dict[str, jax.Array]:
+  """The rows `rows_of(size, mesh)` of a global batch of `size` -> global arrays split over data and fsdp."""
+  rows, sharding = rows_of(size, mesh), NamedSharding(mesh, BATCH)
+
+  def put(local: np.ndarray) -> jax.Array:
+    def shard(index: Any) -> np.ndarray:
+      begin, end, _ = index[0].indices(size)
+      first = int(np.searchsorted(rows, begin))
+      return local[first : first + end - begin]
+
+    return jax.make_array_from_callback((size, *local.shape[1:]), sharding, shard)
+
+  return {name: put(np.asarray(local)) for name, local in batch.items()}
+
+
+def spread(x: np.ndarray, mesh: jax.sharding.Mesh) -> jax.Array:
+  """Rows that every process holds whole -> a global array split over data and fsdp.
+
+  Padded with copies of the last row to a multiple of `parts(mesh)`: whoever reads the result cuts it.
+  """
+  x = np.asarray(x)
+  missing = -len(x) % parts(mesh)
+  x = np.concatenate([x, np.repeat(x[-1:], missing, 0)]) if missing else x
+  return jax.make_array_from_callback(x.shape, NamedSharding(mesh, BATCH), lambda index: x[index])
 
 
 def place(tree: Any, mesh: jax.sharding.Mesh) -> Any:

@@ -6,38 +6,44 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.sharding import NamedSharding, PartitionSpec
 
+from latents import hosts
 from latents.frozen import Frozen
-from latents.train.checkpoint import local
+from latents.train.build_step import InMesh
 from latents.train.sharding import place_batch
 from latents.types import Batch, to_signal
 
 EXAMPLES = 10_000  # Yao & Wang 2025 (2501.01423) normalise by as many
 
 
-def measure(frozen: Frozen, variables: Any, batches: Iterator[Batch], mesh: jax.sharding.Mesh) -> dict[str, Any]:
+def measure(
+  frozen: Frozen, variables: Any, batches: Iterator[Batch], size: int, mesh: jax.sharding.Mesh
+) -> dict[str, Any]:
   """Sums over the given training batches -> {"mean": [D], "std": [D], "count": vectors, "how": str}.
+
+  batches: this process's rows of global batches of `size`.
 
   Of draws of the posterior, since the prior is trained on draws. Sums of each batch are in float32
   about the first batch's mean, the sums of batches in float64.
   """
 
-  @jax.jit
-  def sums(variables: Any, x: jax.Array, centre: jax.Array, key: jax.Array) -> tuple:
+  def add(variables: Any, x: jax.Array, centre: jax.Array, key: jax.Array) -> tuple:
     arrays = {"variables": variables, "mean": centre, "std": jnp.ones_like(centre)}
     z: Any = frozen.encode(arrays, to_signal(x), key=key, train=True).z
     flat = z.reshape(-1, z.shape[-1]).astype(jnp.float32)
     return flat.shape[0], flat.sum(0), (flat**2).sum(0)
 
+  sums = InMesh(mesh, jax.jit(add, out_shardings=NamedSharding(mesh, PartitionSpec())))
   count, first, second = 0, np.float64(0), np.float64(0)
   centre: Any = None
   for number, batch in enumerate(batches):
-    x = place_batch({"x": batch["x"]}, mesh)["x"]
+    x = place_batch({"x": batch["x"]}, size, mesh)["x"]
     key = jax.random.fold_in(jax.random.key(0), number)
     if centre is None:
-      n, one, _ = local(sums(variables, x, jnp.zeros(_channels(frozen, variables, x)), key))
-      centre = jnp.asarray(one / n)
-    n, one, two = local(sums(variables, x, centre, key))
+      n, one, _ = hosts.gather(sums(variables, x, np.zeros(_channels(frozen, variables, x), np.float32), key))
+      centre = np.asarray(one / n, np.float32)
+    n, one, two = hosts.gather(sums(variables, x, centre, key))
     count, first, second = count + int(n), first + np.float64(one), second + np.float64(two)
   if centre is None or not count:
     raise ValueError("no batches to measure the latents on")
