@@ -78,7 +78,8 @@ def test_one_device_equals_eight(stage, codes, names):
     ("opt/ae/0/mu/conv/kernel", (3, 3, 128, 256), (1, 4, 1), (None, None, None, "fsdp")),
     ("params/prior/blocks_0/mlp/fc1/kernel", (384, 1536), (1, 2, 2), ("fsdp", "tensor")),
     ("params/prior/blocks_0/mlp/fc2/kernel", (1536, 384), (1, 2, 2), ("tensor", "fsdp")),
-    ("params/prior/bias", (1536,), (1, 2, 1), (None,)),
+    ("params/prior/bias", (1536,), (1, 2, 1), ("fsdp",)),
+    ("params/prior/bias", (512,), (1, 2, 1), (None,)),
     ("params/odd/kernel", (127, 131), (1, 4, 1), (None, None)),
   ],
 )
