@@ -27,11 +27,10 @@ from tests import micro
 ROOT = Path(__file__).parent.parent
 
 
-def run(tmp_path, script, *arguments):
+def run(tmp_path, script):
   """A script in a process of its own, whose jax has not started; its last line as JSON, and stderr."""
   env = {**os.environ, "PYTHONPATH": str(ROOT), "LATENTS_CACHE": str(tmp_path / "cache")}
-  words = [sys.executable, "-c", script, *map(str, arguments)]
-  done = subprocess.run(words, env=env, cwd=ROOT, capture_output=True, text=True, timeout=1200)
+  done = subprocess.run([sys.executable, "-c", script], env=env, cwd=ROOT, capture_output=True, text=True, timeout=1200)
   assert done.returncode == 0, done.stderr[-3000:]
   return json.loads(done.stdout.splitlines()[-1]), done.stderr
 
@@ -47,7 +46,7 @@ from latents.train import sharding
 from tests import micro
 
 sharding.SMALL = 0  # the smallest networks would be copied whole
-sharding.FROZEN = int(sys.argv[1])
+sharding.FROZEN = 0
 made = micro.experiment(mesh=Mesh(data=2, fsdp=4))
 found = plan.make(made, 2, topology)
 again = plan.make(made, 2, topology)
@@ -72,9 +71,8 @@ print(json.dumps({"plan": found, "again": again, "real": {k: held(v) for k, v in
 """
 
 
-@pytest.mark.parametrize("frozen", [0, 2**40])
-def test_planned_bytes_are_those_of_real_arrays(tmp_path, frozen):
-  found, said = run(tmp_path, REAL, frozen)
+def test_planned_bytes_are_those_of_real_arrays(tmp_path):
+  found, said = run(tmp_path, REAL)
   planned, real = found["plan"]["memory"], found["real"]
   assert {k: planned[k] for k in real} == real
   assert all(real.values())
@@ -87,44 +85,41 @@ def test_planned_bytes_are_those_of_real_arrays(tmp_path, frozen):
 
 
 PEAK = """
-import json, re, sys
+import json, re
 from latents import plan
 topology = plan.start("cpu:1")
 import dataclasses, jax, numpy as np
+from latents.backbones import DiT
 from latents.train import sharding
 from tests import micro
 
 made = micro.experiment(gan=False)
-model = made.stage1.model
-encoder, decoder = (part.clone(ch=32, mult=(1, 1, 1)) for part in (model.encoder, model.decoder))
-data = dataclasses.replace(made.stage1.data, size=64)
-one = dataclasses.replace(made.stage1, batch=16, data=data, model=model.clone(encoder=encoder, decoder=decoder))
-made = dataclasses.replace(made, stage1=one)
-planned = plan.make(made, 1, topology)["memory"]["temporaries"]
-program = plan.build(made, 1, topology)
-batch = {k: np.zeros(a.shape, a.dtype) for k, a in program.batch.items()}
-state, batch = program.init(), sharding.place_batch(batch, one.batch, program.mesh)
+data = dataclasses.replace(made.stage1.data, size=32)
+prior = made.stage2.prior.clone(backbone=DiT(depth=2, width=256, heads=2, patch=1, classes=10))
+one, two = (dataclasses.replace(stage, data=data) for stage in (made.stage1, made.stage2))
+made = dataclasses.replace(made, stage1=one, stage2=dataclasses.replace(two, batch=96, prior=prior))
+planned = plan.make(made, 2, topology)["memory"]["temporaries"]
+program = plan.build(made, 2, topology)
+zeros = {k: np.zeros(a.shape, a.dtype) for k, a in program.batch.items()}
+state, batch = program.init(), sharding.place_batch(zeros, 96, program.mesh)
+frozen = sharding.place(jax.tree.map(lambda a: np.ones(a.shape, a.dtype), program.frozen), program.mesh)
+ready = program.step.lower(state, frozen, batch).compile()
 status = lambda key: int(re.search(key + r":\\s+(\\d+) kB", open("/proc/self/status").read()).group(1)) * 1024
-ready = program.step.lower(state, {}, batch).compile()
-measured = []
-for _ in range(3):
-  jax.block_until_ready((state, batch))
-  before = status("VmRSS")
-  open("/proc/self/clear_refs", "w").write("5")  # the peak begins anew
-  state, logs = ready(state, {}, batch)
-  jax.block_until_ready(logs)
-  measured.append(status("VmHWM") - before)
-print(json.dumps({"planned": planned, "measured": measured}))
+jax.block_until_ready((state, frozen, batch))
+before = status("VmRSS")
+open("/proc/self/clear_refs", "w").write("5")  # the peak begins anew
+state, logs = ready(state, frozen, batch)
+jax.block_until_ready((state, logs))
+print(json.dumps({"planned": planned, "measured": status("VmHWM") - before}))
 """
 
 
-@pytest.mark.skipif(not os.path.exists("/proc/self/clear_refs"), reason="Linux says how much memory a process took")
+@pytest.mark.slow
 def test_planned_temporaries_are_what_a_step_takes(tmp_path):
-  """Resident memory at the peak of a step less that before it, of one CPU device; pages that are kept from step to
-  step do not count in later steps, so the largest of three is taken."""
+  """Resident memory at the peak of the first step less that before it, of one CPU device (Linux)."""
   found, _ = run(tmp_path, PEAK)
-  assert found["planned"] > 300 * 2**20
-  assert max(found["measured"]) == pytest.approx(found["planned"], rel=0.05)
+  assert found["planned"] > 400 * 2**20
+  assert found["measured"] == pytest.approx(found["planned"], rel=0.05)
 
 
 def states():
