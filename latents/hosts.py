@@ -132,6 +132,7 @@ def failed(error: BaseException, code: int) -> int:
     code = LOST
   watch.announce(code, " ".join(str(error).split()) or type(error).__name__)
   watch.leave(code)
+  return code
 
 
 def is_echo(error: BaseException) -> bool:

@@ -18,15 +18,18 @@ from latents.train.build_step import Program, build_step
 STATES = 3.5  # two checkpoints, one that is being written, and the weights, in sizes of a state
 
 
-def rehearse(folder: Folder, mesh: jax.sharding.Mesh) -> Program:
+def rehearse(folder: Folder, mesh: jax.sharding.Mesh) -> Program | None:
   """Trace both steps, sampling and decoding, open the data, and compare sizes with the disk.
 
-  Returns stage 1's program, traced. UserError for what would fail later.
+  Returns stage 1's program, traced; None for a run that was rehearsed before and is resumed: then the
+  data alone are looked at. UserError for what would fail later.
   """
   experiment = folder.experiment
   for data in {id(s.data): s.data for s in (experiment.stage1, experiment.stage2) if s is not None}.values():
     _open(data)
   score.load_metrics(experiment)
+  if folder.declared():
+    return None
   stages = (1, 2) if experiment.stage2 else (1,)
   programs = [build_step(experiment, number, mesh) for number in stages]
   if experiment.stage2:

@@ -139,7 +139,10 @@ def test_clusters_are_recognised():
   assert cluster.recognise({"TPU_WORKER_HOSTNAMES": "localhost"}) is None
 
 
-@pytest.mark.parametrize(("nodes", "name"), [("a", "a"), ("a1,b2", "a1"), ("n[001-015],z", "n001"), ("n-x[3,7]", "n-x3")])
+NODES = [("a", "a"), ("a1,b2", "a1"), ("n[001-015],z", "n001"), ("n-x[3,7]", "n-x3")]
+
+
+@pytest.mark.parametrize(("nodes", "name"), NODES)
 def test_first_host(nodes, name):
   assert cluster.first_host(nodes) == name
 

@@ -40,6 +40,7 @@ class Checkpoints:
     """Start to write the state after `step` updates, once the one before is on the disk."""
     with disk_errors(self.folder):
       self.finish()
+      self.seals.clear(step)
       self._manager.save(step, args=ocp.args.StandardSave(flatten(state)), force=True)
       self.seals.start(step)
 

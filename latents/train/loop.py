@@ -59,8 +59,11 @@ def train(
     state = checkpoints.restore(program.state)
     for note in checkpoints.notes if hosts.first() else ():
       print(f"latents: {note}", file=sys.stderr)
+    resumed = state is not None
     state = program.init() if state is None else state
     step = int(state.step)
+    if resumed and hosts.first():
+      print(f"latents: stage {plan.stage} goes on after step {step}", file=sys.stderr, flush=True)
     checkpoints.discard_after(step)
     log = Log(run, plan.stage, step)
     data = batches(step)

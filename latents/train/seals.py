@@ -24,6 +24,12 @@ class Seals:
     self.error: BaseException | None = None
     self.closed = False
 
+  def clear(self, step: int) -> None:
+    """Before a save: an old seal must not stand beside the new checkpoint, nor beside none."""
+    for old in self.seals.glob("*.json") if hosts.first() else ():
+      if old.stem == str(step) or not (self.folder / old.stem).exists():
+        old.unlink(missing_ok=True)
+
   def start(self, step: int) -> None:
     """Seal a checkpoint in the background, as soon as it is in its place."""
     if hosts.first():
@@ -75,9 +81,6 @@ class Seals:
         temporary = self.seals / f"{step}.tmp"
         temporary.write_text(json.dumps(digests(place)))
         os.replace(temporary, self.seals / f"{step}.json")
-        for old in self.seals.glob("*.json"):
-          if not (self.folder / old.stem).exists():
-            old.unlink(missing_ok=True)
     except BaseException as error:  # noqa: BLE001  (raised again by `check`, in the main thread)
       self.error = error
 

@@ -1,0 +1,26 @@
+"""The short form: a few faults, one other topology. The long ones are commands: see faults.py, topologies.py."""
+
+import numpy as np
+
+from tests.torture.faults import Topology, Torture, compare, series, weights
+from tests.torture.topologies import codebook, distance, train
+
+ONE = Topology(1, 1)
+
+
+def test_codebook_and_batch_statistics_are_of_the_global_batch(tmp_path):
+  alone, half = train(tmp_path, ONE, "--codes"), train(tmp_path, ONE, "--codes", "--batch", "4")
+  spread = train(tmp_path, Topology(2, 2), "--codes")
+  assert distance(alone, spread) < 2e-3
+  assert compare(weights(alone), weights(spread), bitwise=False) < 2e-3
+  # what a process would count by itself is half of it: the comparison sees that
+  error = np.abs(codebook(alone) - codebook(spread)).max()
+  assert np.abs(codebook(alone) - codebook(half)).max() > 100 * max(error, 1e-6)
+
+
+def test_a_few_faults_change_nothing(tmp_path):
+  alone = Torture(tmp_path / "alone", 0)
+  alone.finish(ONE)
+  made = series(tmp_path / "struck", 3, 5, [ONE])
+  assert sum(made.counts.values()) == 5
+  compare(weights(alone.run), weights(made.run), bitwise=True)
