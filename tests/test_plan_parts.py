@@ -187,6 +187,24 @@ def test_forms_of_collectives():
   assert read(entry("%x = f32[64]{0} all-reduce-done(%y)")) == []
 
 
+def test_sends_between_slices():
+  """As libtpu 0.0.52 writes them: a slice's program, whose hosts exchange what the devices send."""
+  handler = '_xla_host_transfer_handler_name="xla_megascale_runtime"'
+  kind = lambda name: f'is_host_transfer=true, frontend_attributes={{{handler},_xla_megascale_transfer_type="{name}"}}'
+  text = entry(
+    "%g = f32[8]{0} all-gather(%p), channel_id=4, replica_groups={{0,1,2,3}}",
+    f"%s = (f32[6]{{0:T(128)}}, u32[], token[]) send(%g, %t), channel_id=4, {kind('ALL_REDUCE')}",
+    f"%r = (f32[6]{{0:T(128)}}, u32[], token[]) recv(%t), channel_id=5, {kind('ALL_REDUCE')}",
+    f"%h = (bf16[6]{{0:T(128)}}, u32[], token[]) send(%g, %t), channel_id=6, {kind('ALL_GATHER')}",
+  )
+  inner, reduced, gathered = collectives.read(hlo.Module(text), 8, 2)
+  islands = [0] * 4 + [1] * 4
+  assert inner.sent(islands) == (24, 0)
+  assert reduced.groups == gathered.groups == ((0, 4), (1, 5), (2, 6), (3, 7))
+  assert reduced.sent(islands) == (0, 24) and gathered.sent(islands) == (0, 12)
+  assert reduced.axes({"data": 2, "fsdp": 4}) == "data" and inner.axes({"data": 2, "fsdp": 4}) == "fsdp"
+
+
 def test_loops_and_branches_in_texts():
   text = """HloModule m
 

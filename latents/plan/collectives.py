@@ -61,13 +61,17 @@ def _sent(kind: str, total: float, n: int, m: int, s: int) -> tuple[float, float
   return both * total * (m - 1) / m, both * total / m * (s - 1) / s
 
 
-def read(module: hlo.Module, devices: int) -> list[Collective]:
-  """All collectives of a step; loops multiplied by their trip counts."""
-  return list(_walk(module, module.entry, 1, False, devices, set()))
+def read(module: hlo.Module, devices: int, slices: int = 1) -> list[Collective]:
+  """All collectives of a step; loops multiplied by their trip counts.
+
+  slices: of TPUs. Each runs the program on its own devices // slices; what passes between them goes through the
+  hosts, as sends to the runtime for several slices.
+  """
+  return list(_walk(module, module.entry, 1, False, (devices // slices, slices), set()))
 
 
 def _walk(
-  module: hlo.Module, computation: str, times: int, loop: bool, devices: int, seen: set[str]
+  module: hlo.Module, computation: str, times: int, loop: bool, devices: tuple[int, int], seen: set[str]
 ) -> Iterator[Collective]:
   """seen: channels that were counted. The TPU compiler spreads one collective over the fusions that it overlaps."""
   for name, made in module[computation].items():
@@ -78,10 +82,12 @@ def _walk(
       channel = re.search(r"channel_id=(\d+)", made.rest)
       if channel is None or channel.group(1) not in seen:
         seen |= {channel.group(1)} if channel else set()
-        found = _collective(kind, made, devices)
+        found = _collective(kind, made, devices[0])
         if "all-reduce-scatter" in computation:  # a fusion of the TPU compiler: summed, and each keeps its part
           found = dataclasses.replace(found, kind="reduce-scatter")
         yield dataclasses.replace(found, times=times, loop=loop)
+    elif made.operation == "send" and (between := re.search(r'_xla_megascale_transfer_type="(\w+)"', made.rest)):
+      yield dataclasses.replace(_between(between.group(1), made, *devices), times=times, loop=loop)
     elif made.operation == "conditional":
       branches = [(list(_walk(module, b, times, loop, devices, new := set(seen))), new) for b in made.called()]
       for _, new in branches:
@@ -103,6 +109,14 @@ def _collective(kind: str, made: hlo.Instruction, devices: int) -> Collective:
     shape = parts[1] if len(parts) > 1 else shape
   size = hlo.size(shape) * (len(groups[0]) if kind == "reduce-scatter" else 1)
   return Collective(kind, size, groups)
+
+
+def _between(kind: str, made: hlo.Instruction, devices: int, slices: int) -> Collective:
+  """Each device and its fellows in the other slices: they stand as far apart in the mesh as a slice is large."""
+  kind = kind.lower().replace("_", "-")
+  size = hlo.size(hlo.elements(made.shape)[0]) * (slices if kind == "all-gather" else 1)
+  groups = tuple(tuple(range(i, devices * slices, devices)) for i in range(devices))
+  return Collective(kind if kind in KINDS else "collective-permute", size, groups)
 
 
 def _groups(rest: str, devices: int) -> tuple[tuple[int, ...], ...]:

@@ -62,7 +62,7 @@ def find(program: Program, topology: Topology) -> Facts:
     known = json.loads(path.read_text())
   else:
     print(f"latents: compiling with {compiler} (minutes for a large model; then recalled)", file=sys.stderr, flush=True)
-    known = _compile(lowered, options, program.mesh.devices.size)
+    known = _compile(lowered, options, program.mesh.devices.size, topology.slices if topology.kind == "tpu" else 1)
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_suffix(f".{os.getpid()}")
     temporary.write_text(json.dumps(known))
@@ -84,7 +84,7 @@ def _path(text: str, topology: Topology, compiler: str, options: Any) -> Path:
   return environment.cache_folder() / "plan" / f"{name}.json"
 
 
-def _compile(lowered: Any, options: Any, devices: int) -> dict[str, Any]:
+def _compile(lowered: Any, options: Any, devices: int, slices: int) -> dict[str, Any]:
   start = time.perf_counter()
   try:
     compiled = lowered.compile(compiler_options=options)
@@ -96,7 +96,7 @@ def _compile(lowered: Any, options: Any, devices: int) -> dict[str, Any]:
     "temporaries": int(memory.temp_size_in_bytes + fresh + memory.generated_code_size_in_bytes),
     "arguments": int(memory.argument_size_in_bytes),
     "accessed": int(hlo.accessed(module)),
-    "exchanges": collectives.merged(collectives.read(module, devices)),
+    "exchanges": collectives.merged(collectives.read(module, devices, slices)),
     "seconds": round(time.perf_counter() - start, 1),
   }
 

@@ -26,6 +26,7 @@ ALONE = {
   "TPU_ACCELERATOR_TYPE": "v5litepod-16",
   "TPU_WORKER_HOSTNAMES": "localhost",
   "TPU_WORKER_ID": "0",
+  "ALLOW_MULTIPLE_LIBTPU_LOAD": "1",  # it holds a lock file as if there were a TPU to share
   "JAX_SKIP_CUDA_CONSTRAINTS_CHECK": "1",
 }
 
