@@ -34,7 +34,7 @@ def advise(experiment: Experiment, stage: int, program: Program, topology: Topol
   return lines + _smaller(experiment, stage, program, memory, base)
 
 
-def _smaller(experiment: Experiment, stage: int, program: Program, memory: dict, base: int) -> Iterator[str] | list:
+def _smaller(experiment: Experiment, stage: int, program: Program, memory: dict, base: int) -> list[str]:
   lines, room = [], memory["usable"] - base
   declared = experiment.stage1 if stage == 1 else experiment.stage2
   lines += [
