@@ -13,7 +13,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from safetensors import SafetensorError
 from safetensors.numpy import load_file, save_file
 
 from latents.errors import UserError
@@ -63,13 +62,32 @@ def read(folder: Path) -> Artefact | None:
   if not (folder / FACTS).exists():
     return None
   facts = read_json(folder / FACTS)
+  _check_facts(facts, folder / FACTS)
   try:
     weights = load_file(folder / WEIGHTS)
-  except (OSError, SafetensorError) as error:
-    raise UserError(f"{folder / WEIGHTS} cannot be read: {str(error).splitlines()[0]}") from None
+  except Exception as error:  # noqa: BLE001  (the file is untrusted, and its reader raises what it likes)
+    line = (str(error).splitlines() or [type(error).__name__])[0]
+    raise UserError(f"{folder / WEIGHTS} cannot be read: {line}") from None
   if fingerprint(weights, facts) != facts.get("fingerprint"):
     raise UserError(f"{folder / WEIGHTS} is damaged or not this stage's: its fingerprint does not match {FACTS}")
   return Artefact(weights, facts)
+
+
+def _check_facts(facts: Any, path: Path) -> None:
+  """The facts that are read later are there and of their types."""
+  if not isinstance(facts, dict) or not all(isinstance(facts.get(k), str) for k in ("address", "fingerprint")):
+    raise UserError(f"{path} does not hold the facts of a stage")
+  statistics = facts.get("statistics", {"mean": [], "std": []})
+  for key in ("mean", "std"):
+    values = statistics.get(key) if isinstance(statistics, dict) else None
+    if not isinstance(values, list) or not all(_number(v) and (v > 0 or key == "mean") for v in values):
+      raise UserError(f"{path}: its statistics have no {key} of numbers")
+  if not _number(facts.get("seconds", 0)):
+    raise UserError(f"{path}: its seconds are no number")
+
+
+def _number(x: Any) -> bool:
+  return isinstance(x, int | float) and not isinstance(x, bool) and -1e30 < x < 1e30
 
 
 def check_shapes(where: str, weights: dict[str, Any], wanted: dict[str, Any]) -> None:

@@ -10,6 +10,8 @@ import hashlib
 import importlib
 import json
 import math
+import types
+import typing
 from collections.abc import Mapping
 from typing import Any
 
@@ -23,6 +25,7 @@ from latents.optim import Adam
 from latents.priors import Prior
 from latents.types import aside
 
+DEPTH = 60  # of the nesting of a stored experiment
 Json = Any  # None | bool | int | float | str | list | dict
 
 
@@ -159,13 +162,15 @@ def to_json(x: Any, *, address: bool = False, seen: set[int] | None = None) -> J
   raise TypeError(f"an experiment cannot hold {type(x).__name__} {x!r}: use numbers, strings, tuples, parts")
 
 
-def from_json(x: Json) -> Any:
+def from_json(x: Json, depth: int = 0) -> Any:
   """JSON types -> tree of dataclasses of `latents`. UserError for anything else."""
+  if depth > DEPTH:
+    raise UserError(f"the stored experiment is nested deeper than {DEPTH}: refused")
   if isinstance(x, list):
-    return tuple(map(from_json, x))
+    return tuple(from_json(v, depth + 1) for v in x)
   if not isinstance(x, dict):
     return x
-  values = {k: from_json(v) for k, v in x.items() if k != "!"}
+  values = {k: from_json(v, depth + 1) for k, v in x.items() if k != "!"}
   if "!" not in x:
     return values
   return _part(x["!"])(**_known(x["!"], values))
@@ -186,11 +191,32 @@ def _part(path: Json) -> type:
 
 
 def _known(path: str, values: dict[str, Any]) -> dict[str, Any]:
-  fields = {f.name for f in dataclasses.fields(_part(path)) if f.init}
-  for name in values:
+  fields = {f.name: f.type for f in dataclasses.fields(_part(path)) if f.init}
+  for name, value in values.items():
     if name not in fields or (name in ("parent", "name") and issubclass(_part(path), nn.Module)):
-      raise UserError(f"the stored experiment gives {path} a field '{name}', which it lacks")
+      raise UserError(f"the stored experiment gives {path} a field '{name[:80]}', which it lacks")
+    if not _fits(value, fields[name]):
+      raise UserError(f"the stored experiment gives {path} for '{name}' what does not fit: {str(value)[:60]!r}")
   return values
+
+
+def _fits(x: Any, kind: Any) -> bool:
+  """Whether a value is of an annotated type, as far as scalars, tuples, mappings and unions of them say."""
+  origin, inner = typing.get_origin(kind), typing.get_args(kind)
+  if origin in (typing.Union, types.UnionType):
+    return any(_fits(x, k) for k in inner)
+  if origin is typing.Literal:
+    return any(type(x) is type(value) and x == value for value in inner)
+  if origin is tuple:
+    kinds = inner[:1] * len(x) if isinstance(x, tuple) and inner[1:] == (...,) else inner
+    return isinstance(x, tuple) and len(x) == len(kinds) and all(map(_fits, x, kinds))
+  if origin is Mapping:
+    return isinstance(x, Mapping) and all(_fits(v, inner[1]) for v in x.values())
+  if kind in (int, float):
+    return isinstance(x, int if kind is int else int | float) and not isinstance(x, bool)
+  if not isinstance(kind, type) or kind is object:
+    return True
+  return isinstance(x, kind) if kind in (bool, str, type(None)) else not isinstance(x, str | int | float | None)
 
 
 def loads(text: str, where: str) -> Experiment:

@@ -25,7 +25,7 @@ from latents.errors import UserError
 from latents.experiment import Experiment, addresses, differences, digest, dumps, loads, to_json
 from latents.train import log
 
-DECLARATION, LOCK, SCORES, REPORT = "experiment.json", ".lock", "scores.json", "report.html"
+DECLARATION, LOCK, SCORES, DATA, REPORT = "experiment.json", ".lock", "scores.json", "data.json", "report.html"
 
 
 class Folder:
@@ -91,15 +91,37 @@ class Folder:
     """Of the whole declaration, also the fields that do not make another run."""
     return digest(to_json(self.experiment))
 
+  def check_data(self, number: int) -> str:
+    """The identity of a stage's data. UserError if the stage was begun or finished on other data.
+
+    The first process notes it in the stage's folder, so that a run that is resumed is compared too.
+    """
+    stage = self.experiment.stage1 if number == 1 else self.experiment.stage2
+    assert stage is not None
+    now, note = stage.data.identity(), self.stage(number) / DATA
+    before = artefact.read_json(note) if note.exists() else now
+    if before != now:
+      raise UserError(
+        f"the data of stage {number} are not those that {self.path} was begun with (files were added, removed "
+        "or changed): bring them back, or choose another --name"
+      )
+    if hosts.first() and not note.exists():
+      with disk_errors(self.path):
+        note.parent.mkdir(parents=True, exist_ok=True)
+        artefact.write_json(note, now)
+    return now
+
   def borrow_stage1(self) -> Path | None:
-    """Copy stage 1 from a run beside this one that has finished the same; its folder, or None."""
+    """Copy stage 1 from a run beside this one that has finished the same, on the same data; its folder, or None."""
     mine = self.stage(1)
     if (mine / artefact.FACTS).exists() or (mine / "checkpoints").exists():
       return None
     for other in sorted(self.path.parent.glob(f"*/{mine.name}/{artefact.FACTS}")):
       source = other.parent
       try:
-        artefact.read(source)
+        found = artefact.read(source)
+        if found is None or found.facts.get("data") != self.experiment.stage1.data.identity():
+          continue
       except UserError:  # a neighbour's damaged file is not our trouble: train
         continue
       lines = [line for line in log.read(source.parent / log.FILE) if line["stage"] == 1]

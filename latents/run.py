@@ -45,6 +45,8 @@ def run(experiment: Experiment, runs: Path, name: str | None, command: str, pape
       if folder.artefact(1) is None and (source := folder.borrow_stage1()):
         _say(f"stage 1 is the same as in {source.parent}: reused")
     hosts.meet("the folder is made")
+    if folder.artefact(1) is not None:
+      folder.check_data(1)
     if folder.artefact(1) is None:
       train_stage(folder, 1, mesh, first)
     if experiment.stage2 is not None and folder.artefact(2) is None:
@@ -84,6 +86,7 @@ def train_stage(folder: Folder, number: int, mesh: jax.sharding.Mesh, program: P
   assert stage is not None
   place = folder.stage(number)
   prepare = _prepare1 if number == 1 else _prepare2
+  identity = folder.check_data(number)
   program, arrays, facts, batches = prepare(folder, mesh, program)
   plan = loop.Plan(
     stage=number, steps=stage.steps, batch=stage.batch, log_every=stage.log_every, save_every=stage.save_every,
@@ -103,6 +106,7 @@ def train_stage(folder: Folder, number: int, mesh: jax.sharding.Mesh, program: P
     "steps": stage.steps,
     "parameters": count,
     "ema": stage.ema,
+    "data": identity,
     "seconds": round(log.seconds(folder.path / log.FILE, number), 1),
   }
   if number == 1:

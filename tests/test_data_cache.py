@@ -2,6 +2,7 @@
 
 import json
 import os
+import resource
 
 import numpy as np
 import pytest
@@ -62,6 +63,26 @@ def test_batches_choose_a_copy_and_evaluation_takes_the_plain_one(tmp_path):
   assert 0.2 < np.mean(chosen) < 0.8
   found = np.concatenate([b["stored"][b["mask"]] for b in evaluation_batches(cache, split="train", batch=4)])
   np.testing.assert_array_equal(found, stored[:, 0])
+
+
+def test_a_cache_larger_than_the_memory_is_never_loaded(tmp_path):
+  """A sparse file of 64 GiB: two batches from anywhere in it touch a few pages."""
+  write(tmp_path, *latents())
+  count, shape = 1 << 21, (2, 16, 16, 16)
+  path = tmp_path / "train" / "stored.npy"
+  with open(path, "wb") as file:
+    header = {"descr": "<f4", "fortran_order": False, "shape": (count, *shape)}
+    np.lib.format.write_array_header_1_0(file, header)
+    file.truncate(file.tell() + count * 4 * int(np.prod(shape)))
+  np.save(tmp_path / "train" / "label.npy", np.zeros(count, np.int32))
+  manifest = tmp_path / "train" / "manifest.json"
+  manifest.write_text(json.dumps(json.loads(manifest.read_text()) | {"count": count, "shape": shape[1:]}))
+  before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+  with batches(CachedLatents(folder=str(tmp_path)), split="train", batch=16, seed=0) as stream:
+    assert next(stream)["stored"].shape == (16, 16, 16, 16)
+    next(stream)
+  grown = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before
+  assert grown < 200_000  # KiB
 
 
 def test_another_first_stage_is_refused(tmp_path):

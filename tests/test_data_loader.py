@@ -1,13 +1,14 @@
 """The stream is a pure function of (source, seed, step), whatever the workers, processes and start."""
 
+import collections
 import dataclasses
-import os
 import warnings
+from typing import ClassVar
 
 import numpy as np
 import pytest
 
-from latents.data import Digits, Shapes, Source, batches, evaluation_batches
+from latents.data import Digits, Shapes, Source, batches, evaluation_batches, loader
 from latents.data.source import Broken, Decoded
 from latents.errors import UserError
 
@@ -18,7 +19,6 @@ class Numbers(Source):
 
   count: int = 10
   broken: int = -1
-  fatal: int = -1
 
   @property
   def shape(self):
@@ -28,8 +28,6 @@ class Numbers(Source):
     return Decoded(self.count if split == "train" else 3, self.make)
 
   def make(self, i):
-    if i == self.fatal:
-      os._exit(3)
     if i == self.broken:
       raise Broken(f"number {i}")
     return {"x": np.full((1, 1, 2), i, np.float32)}
@@ -53,14 +51,18 @@ def same(a, b):
       np.testing.assert_array_equal(left[key], right[key])
 
 
-def test_workers_give_the_same_stream_from_any_start():
-  same(take(8)[2:], take(6, start=2, workers=2))
+@pytest.mark.parametrize("workers", [pytest.param(1, marks=pytest.mark.slow), 2])
+def test_workers_give_the_same_stream_from_any_start(workers):
+  same(take(8)[2:], take(6, start=2, workers=workers))
 
 
-@pytest.mark.parametrize("processes", [2, 4])
-def test_processes_share_the_rows_in_order(processes):
+@pytest.mark.parametrize(
+  "processes,workers",
+  [(2, 0), (4, 0), (2, 1), *(pytest.param(p, w, marks=pytest.mark.slow) for p, w in ((2, 2), (4, 1), (4, 2)))],
+)
+def test_processes_share_the_rows_in_order(processes, workers):
   blocks = np.split(np.arange(4), processes)
-  parts = [take(6, rows=rows) for rows in blocks]
+  parts = [take(6, rows=rows, workers=workers) for rows in blocks]
   joined = [{key: np.concatenate([part[i][key] for part in parts]) for key in parts[0][i]} for i in range(6)]
   same(take(6), joined)
 
@@ -133,9 +135,56 @@ def test_a_broken_example_is_replaced_by_the_next_one():
   np.testing.assert_array_equal(values, np.where(index == 9, 0, index))
 
 
-def test_a_worker_that_dies_is_an_error_and_not_a_hang():
-  with pytest.raises(RuntimeError, match="exit code 3"):
-    take(6, Numbers(fatal=5), workers=1)
+@dataclasses.dataclass(frozen=True)
+class Counted(Source):
+  """Pictures of 64 KiB that are counted when they are made."""
+
+  count: int = 40
+
+  calls: ClassVar[collections.Counter[int]] = collections.Counter()
+
+  @property
+  def shape(self):
+    return (256, 256, 1)
+
+  def records(self, split):
+    return Decoded(self.count, self.make)
+
+  def make(self, i):
+    self.calls[i] += 1
+    return {"x": np.full((256, 256, 1), i, np.uint8)}
+
+
+def test_a_set_larger_than_the_budget_is_never_loaded(monkeypatch):
+  monkeypatch.setattr(loader, "MEMORY", 10 * (65536 + 400) + 1000)
+  loader.opened.cache_clear()
+  Counted.calls.clear()
+  take(12, Counted(), batch=40, train=False)
+  kept = loader.opened(Counted(), "train")
+  assert isinstance(kept, loader.Kept) and len(kept.kept) == 10  # and no more
+  assert sum(e["x"].nbytes for e in kept.kept.values()) <= loader.MEMORY
+  once = [i for i in range(40) if Counted.calls[i] == 1]
+  assert set(kept.kept) >= set(once) and len(once) <= 10  # what was kept was made once, the rest every time
+  assert min(Counted.calls[i] for i in range(40) if i not in kept.kept) >= 12
+  loader.opened.cache_clear()
+
+
+def test_a_worker_keeps_nothing(monkeypatch):
+  monkeypatch.setattr(loader, "worker", lambda: True)
+  loader.opened.cache_clear()
+  take(2, Counted(), batch=4)
+  assert not loader.opened(Counted(), "train").kept
+  loader.opened.cache_clear()
+
+
+def test_the_order_of_an_epoch_is_small_and_is_that_of_the_first_release():
+  order = loader.permutation(1000, 3, 2)
+  assert order.dtype == np.int32 and sorted(order) == list(range(1000))
+  np.testing.assert_array_equal(order, np.random.Generator(np.random.Philox(key=[3, 2])).permutation(1000))
+  loader.ordered.cache_clear()
+  for epoch in range(5):
+    loader.permutation(1000, 0, epoch)
+  assert loader.ordered.cache_info().currsize == 2  # 14 million examples: 112 MB in a process, not more
 
 
 def test_a_folder_that_cannot_be_read_is_the_users_error_at_once(tmp_path):

@@ -5,6 +5,7 @@ Contract. A `Source` is a frozen dataclass of JSON scalars:
   records(split) -> random access (`len`, `[i]`) to dicts of numpy arrays: "x" uint8 [H,W,C], or float32 [T,1]
     in [-1,1]; "label" int32 []; extras; `skipped` names the files that were left out and why
   augment(example, rng, train) -> example of exactly `shape`: random if `train`, else deterministic
+  identity() -> 16 hex digits that tell the contents apart, for resuming and borrowing: see `Source.identity`
 Splits are "train" and "test"; they never share an example. Fields with metadata {"address": False} say where
 data lies on this machine and do not belong to the identity of an experiment.
 

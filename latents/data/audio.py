@@ -7,17 +7,20 @@ import itertools
 import math
 import os
 import zipfile
+from collections.abc import Iterable, Iterator
 from typing import Any, Literal
 
 import numpy as np
 
 from latents.data.listing import Listing, arrange, list_folder
-from latents.data.source import Broken, Decoded, Example, Records, Source, Split, warn_skipped
+from latents.data.source import Broken, Decoded, Example, Records, Source, Split, sizes, warn_skipped
 from latents.errors import UserError
 
 EXTENSIONS = (".wav", ".flac", ".ogg", ".mp3", ".aif", ".aiff", ".au", ".opus")
 MEMBER = 256 << 20  # bytes: a larger zip member is refused
 SAMPLES = 1 << 31  # per file: a header that claims more is refused
+CHANNELS = 64  # likewise
+DENSITY = 4096  # samples a byte: no codec packs more, and silence little less
 
 
 @dataclasses.dataclass(frozen=True)
@@ -64,6 +67,11 @@ class Audio(Source):
     found = {prefix(name) for name in files}
     return tuple(sorted(found)) if 1 < len(found) < len(files) and "" not in found else ()
 
+  def contents(self) -> Iterable[str]:
+    """Every recording of both splits with its size, and in a zip with its checksum."""
+    names = self.listing.train + self.listing.test
+    return sizes(self.place, names) if os.path.isdir(self.place) else Files(self.place).checksums(names)
+
   def records(self, split: Split) -> Records:
     """As `Source.records`."""
     names = self.listing.files(split)
@@ -107,7 +115,7 @@ class Files:
 
   def __init__(self, path: str):
     self.path = path
-    self.zip = None if os.path.isdir(path) else zipfile.ZipFile(path)
+    self.zip = None if os.path.isdir(path) else open_zip(path)
 
   def open(self, name: str) -> Any:
     """What soundfile can open: a path, or a zip member in memory. Raises Broken."""
@@ -124,16 +132,27 @@ class Files:
       raise Broken(f"unpacks to more than {MEMBER >> 20} MiB")
     return io.BytesIO(data)
 
+  def checksums(self, names: Iterable[str]) -> Iterator[str]:
+    """'name bytes checksum' of zip members, as the archive's directory states them."""
+    assert self.zip is not None
+    for name in names:
+      info = self.zip.getinfo(name)
+      yield f"{name} {info.file_size} {info.CRC:08x}"
+
   def info(self, name: str) -> tuple[int, int]:
     """(frames, rate) from the header. Raises Broken."""
     import soundfile
 
+    file = self.open(name)
     try:
-      info = soundfile.info(self.open(name))
-    except (soundfile.SoundFileError, OSError, ValueError) as error:
+      info = soundfile.info(file)
+      size = os.path.getsize(file) if isinstance(file, str) else len(file.getbuffer())
+    except Exception as error:
       raise Broken("not a readable recording") from error
     if not 0 < info.frames < SAMPLES or not 0 < info.samplerate < 1_000_000:
       raise Broken(f"{info.frames} frames at {info.samplerate} Hz")
+    if info.channels > CHANNELS or info.frames > DENSITY * size:
+      raise Broken(f"claims {info.frames} frames of {info.channels} channels in {size} bytes")
     return info.frames, info.samplerate
 
   def read(self, name: str, start: int, frames: int, rate: int) -> np.ndarray:
@@ -142,7 +161,7 @@ class Files:
 
     try:
       wave, own = soundfile.read(self.open(name), frames, start, dtype="float32", always_2d=True)
-    except (soundfile.SoundFileError, OSError, ValueError, RuntimeError) as error:
+    except Exception as error:
       raise Broken(f"{name} (truncated or corrupt)") from error
     wave = wave.mean(1)
     if not len(wave) or not np.isfinite(wave).all():
@@ -159,12 +178,17 @@ def members(path: str) -> list[str]:
   """The audio files in a zip. Raises UserError when it is none."""
   if not os.path.exists(path):
     raise UserError(f"no such folder or zip file: {path}")
-  try:
-    with zipfile.ZipFile(path) as file:
-      names = [info.filename for info in file.infolist() if not info.is_dir()]
-  except (zipfile.BadZipFile, OSError, ValueError) as error:
-    raise UserError(f"{path} is neither a folder nor a readable zip file") from error
+  with open_zip(path) as file:
+    names = [info.filename for info in file.infolist() if not info.is_dir()]
   return [n for n in dict.fromkeys(names) if n.lower().endswith(EXTENSIONS) and safe(n)]
+
+
+def open_zip(path: str) -> zipfile.ZipFile:
+  """An archive. Raises UserError when it is none."""
+  try:
+    return zipfile.ZipFile(path)
+  except Exception as error:
+    raise UserError(f"{path} is neither a folder nor a readable zip file") from error
 
 
 def safe(name: str) -> bool:

@@ -146,6 +146,10 @@ class CachedLatents(Source):
     """Of the first stage, as written."""
     return self.manifest["statistics"]
 
+  def contents(self) -> Iterable[str]:
+    """The first stage that the latents come from, and how many there are."""
+    return [f"{self.manifest[key]}" for key in ("fingerprint", "split", "count", "shape", "dtype")]
+
   def records(self, split: Split) -> Records:
     """As `Source.records`."""
     manifest = read_manifest(self.folder, split, self.fingerprint)
@@ -166,14 +170,11 @@ def read_manifest(folder: str, split: Split, fingerprint: str) -> dict[str, Any]
   try:
     with open(path) as file:
       manifest = json.load(file)
-    wanted = {"fingerprint": str, "count": int, "shape": list, "dtype": str, "labelled": bool}
-    wanted |= {"names": list, "statistics": dict}
-    sound = manifest["format"] == FORMAT and all(isinstance(manifest[k], kind) for k, kind in wanted.items())
   except FileNotFoundError as error:
     raise UserError(f"no latent cache of the {split} split in {folder}") from error
-  except (OSError, ValueError, KeyError, TypeError) as error:
+  except (OSError, ValueError, RecursionError) as error:
     raise UserError(f"{path} is not a manifest of a latent cache") from error
-  if not sound or manifest["dtype"] not in ("float32", "int32"):
+  if not sound(manifest):
     raise UserError(f"{path} is not a manifest of a latent cache (format {FORMAT})")
   if fingerprint and manifest["fingerprint"] != fingerprint:
     found = manifest["fingerprint"]
@@ -183,11 +184,24 @@ def read_manifest(folder: str, split: Split, fingerprint: str) -> dict[str, Any]
   return manifest
 
 
+def sound(manifest: Any) -> bool:
+  """Whether a manifest has all that is read from it, of the right types."""
+  if not isinstance(manifest, dict) or manifest.get("format") != FORMAT:
+    return False
+  wanted = {"fingerprint": str, "dtype": str, "labelled": bool, "names": list, "shape": list, "statistics": dict}
+  if not all(isinstance(manifest.get(key), kind) for key, kind in wanted.items()):
+    return False
+  numbers = [manifest.get("count"), *manifest["shape"]]
+  whole = all(isinstance(n, int) and not isinstance(n, bool) and 0 < n < 2**40 for n in numbers)
+  names = all(isinstance(name, str) for name in manifest["names"])
+  return whole and names and manifest["dtype"] in ("float32", "int32")
+
+
 def open_array(path: str, shape: tuple[int, ...], dtype: str) -> np.ndarray:
   """Memory-maps an array and compares it with the manifest. Raises UserError."""
   try:
     array = np.load(path, mmap_mode="r", allow_pickle=False)
-  except (OSError, ValueError, EOFError) as error:
+  except Exception as error:
     raise UserError(f"{path} is missing or damaged: write the latent cache again") from error
   if array.shape != shape or array.dtype != np.dtype(dtype):
     raise UserError(f"{path} holds {array.dtype} {array.shape}, the manifest says {dtype} {shape}")

@@ -3,12 +3,13 @@
 import dataclasses
 import functools
 import os
+from collections.abc import Iterable
 
 import numpy as np
 
 from latents.data.images import EXTENSIONS, check_all, crop_and_flip, read_image
 from latents.data.listing import Listing, list_folder
-from latents.data.source import Broken, Decoded, Example, Records, Source, Split, warn_skipped
+from latents.data.source import Broken, Decoded, Example, Records, Source, Split, sizes, warn_skipped
 from latents.errors import UserError
 
 
@@ -42,6 +43,10 @@ class Folder(Source):
   def names(self) -> tuple[str, ...]:
     """The label names."""
     return self.listing.names
+
+  def contents(self) -> Iterable[str]:
+    """Every file of both splits with its size."""
+    return sizes(self.path, self.listing.train + self.listing.test)
 
   def records(self, split: Split) -> Records:
     """As `Source.records`."""

@@ -1,5 +1,6 @@
 """Robust decoding of image files, and the crops that image sources share."""
 
+import contextlib
 import functools
 import io
 import os
@@ -14,6 +15,8 @@ from PIL import Image, ImageFile, ImageOps
 from latents.data.source import Broken, Example
 
 PIXELS = 64_000_000  # larger pictures are refused: a few kB can claim to be gigabytes
+# Nothing else is tried, whatever the bytes look like: for EPS, Pillow would start Ghostscript.
+FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "GIF", "TIFF", "PPM")
 EXTENSIONS = (".jpg", ".jpeg", ".png", ".webp", ".bmp", ".gif", ".tif", ".tiff", ".ppm", ".pgm")
 THOROUGH = 1 << 30  # bytes of a folder up to which every file is decoded once in search of truncation
 
@@ -23,7 +26,7 @@ ImageFile.LOAD_TRUNCATED_IMAGES = False  # half a picture is a broken picture
 def open_image(file: Any) -> Image.Image:
   """A path or binary file -> an opened, size-checked, not yet decoded picture. Raises Broken."""
   try:
-    image = Image.open(file)
+    image = Image.open(file, formats=FORMATS)
     width, height = image.size
   except Image.DecompressionBombError as error:
     raise Broken("more pixels than the limit") from error
@@ -65,15 +68,25 @@ def read_image(file: Any, channels: int = 3, short: int | None = None) -> np.nda
   With `short` it is resized so that the short side has that many pixels. Raises Broken.
   """
   with open_image(io.BytesIO(file) if isinstance(file, bytes) else file) as image:
+    check_resized(*image.size, short)
     if short and image.format == "JPEG" and image.mode in ("L", "RGB"):
-      image.draft(image.mode, (2 * short, 2 * short))  # decodes at 1/2, 1/4 or 1/8: much less work
+      with contextlib.suppress(Exception):
+        image.draft(image.mode, (2 * short, 2 * short))  # decodes at 1/2, 1/4 or 1/8: much less work
     load(image)
     try:
       image = eight_bit(ImageOps.exif_transpose(image), channels)
-    except (OSError, ValueError, SyntaxError, KeyError) as error:
+      x = np.asarray(resize_short(image, short) if short else image)
+    except Broken:
+      raise
+    except Exception as error:
       raise Broken("cannot be converted") from error
-    x = np.asarray(resize_short(image, short) if short else image)
   return x[..., None] if x.ndim == 2 else x
+
+
+def check_resized(width: int, height: int, short: int | None) -> None:
+  """Raises Broken where a strip one pixel wide would become a picture of billions of pixels."""
+  if short and short * short * max(width, height) // min(width, height) > PIXELS:
+    raise Broken(f"{width} x {height} would be more than {PIXELS // 1_000_000} million pixels when resized")
 
 
 def resize_short(image: Image.Image, short: int) -> Image.Image:
@@ -107,7 +120,8 @@ def check(path: str, thorough: bool) -> tuple[str, tuple[int, int]]:
         return "floating-point pixels have no known range", size
       if thorough:
         # The smallest draft skips most of the work of a JPEG but still reads every coefficient.
-        image.draft(image.mode, (1, 1))
+        with contextlib.suppress(Exception):  # what it means is said by `load`
+          image.draft(image.mode, (1, 1))
         load(image)
       elif image.format in ("JPEG", "PNG") and not whole(path):
         return "truncated or corrupt", size

@@ -4,6 +4,7 @@ import dataclasses
 import functools
 import importlib.util
 import os
+from collections.abc import Iterable
 
 import numpy as np
 from PIL import Image
@@ -35,6 +36,11 @@ class Photos(Source):
   def shape(self) -> tuple[int, ...]:
     """[H,W,C] after the crop."""
     return (self.size, self.size, 3)
+
+  def contents(self) -> Iterable[str]:
+    """The fields and the photographs, with the sizes of their files."""
+    names = [locate(name) for part in PHOTOGRAPHS.values() for name in part]
+    return [*super().contents(), *(f"{os.path.basename(n)} {os.path.getsize(n)}" for n in names)]
 
   def records(self, split: Split) -> Records:
     """As `Source.records`."""
@@ -80,10 +86,15 @@ def tiled(image: Image.Image, size: int) -> list[np.ndarray]:
 @functools.cache
 def photograph(name: str) -> Image.Image:
   """An RGB photograph by file name. Raises UserError when the wheels on this machine lack it."""
+  return Image.fromarray(read_image(locate(name)))
+
+
+def locate(name: str) -> str:
+  """The path of a photograph. Raises UserError when the wheels on this machine lack it."""
   for package, folder in (("skimage", "data"), ("sklearn", "datasets/images")):
     spec = importlib.util.find_spec(package)  # finds the folder without the slow import
     for place in (spec.submodule_search_locations or []) if spec else []:
       path = os.path.join(place, folder, name)
       if os.path.exists(path):
-        return Image.fromarray(read_image(path))
+        return path
   raise UserError(f"photos: {name} is not here; install scikit-image and scikit-learn")

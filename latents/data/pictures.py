@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import numpy as np
 from PIL import Image
 
-from latents.data.images import read_image, resize_short
+from latents.data.images import check_resized, read_image, resize_short
 from latents.data.source import Broken
 from latents.errors import UserError
 
@@ -64,12 +64,13 @@ def load_image(
   """
   try:
     x = read_image(os.fspath(path), channels)
+    if size is not None:
+      height, width = (size, size) if isinstance(size, int) else size
+      check_resized(x.shape[1], x.shape[0], max(height, width))
+      x = cover(x, height, width)
   except Broken as error:
     reason = str(error) if os.path.exists(path) else "no such file"
     raise UserError(f"{path}: {reason}") from error
-  if size is not None:
-    height, width = (size, size) if isinstance(size, int) else size
-    x = cover(x, height, width)
   return x.astype(np.float32) / 127.5 - 1
 
 

@@ -1,5 +1,6 @@
 """A folder of pictures -> a TFDS data set in ArrayRecord files, without TensorFlow."""
 
+import contextlib
 import io
 import os
 import re
@@ -114,23 +115,25 @@ def write(
   Builder.name = name
   tfds.disable_progress_bar()
   builder = Builder(data_dir=data_dir, file_format="array_record")
-  builder.download_and_prepare()
+  with contextlib.redirect_stdout(io.StringIO()):  # TFDS prints of downloads, and there are none
+    builder.download_and_prepare()
   return {split: int(builder.info.splits[split].num_examples) for split in kept}
 
 
 def encoded(path: str) -> bytes:
   """The file's own bytes where every reader shows them alike, else a PNG. Raises Broken."""
   with open_image(path) as image:
-    upright = image.getexif().get(0x0112, 1) == 1
-    if (
-      image.format in ("JPEG", "PNG")
-      and image.mode in ("L", "RGB")
-      and upright
-      and "transparency" not in image.info
-    ):
-      with open(path, "rb") as file:
-        return file.read()
-    picture = eight_bit(ImageOps.exif_transpose(load(image)), 3)
+    try:
+      upright = image.getexif().get(0x0112, 1) == 1
+      plain = image.format in ("JPEG", "PNG") and image.mode in ("L", "RGB") and "transparency" not in image.info
+      if plain and upright:
+        with open(path, "rb") as file:
+          return file.read()
+      picture = eight_bit(ImageOps.exif_transpose(load(image)), 3)
+    except Broken:
+      raise
+    except Exception as error:
+      raise Broken("cannot be converted") from error
   buffer = io.BytesIO()
   picture.save(buffer, format="PNG")
   return buffer.getvalue()

@@ -1,17 +1,22 @@
-"""Prepared TFDS data sets in ArrayRecord files, read without TensorFlow."""
+"""Prepared TFDS data sets in ArrayRecord files, read without TensorFlow and without TFDS."""
 
 import dataclasses
 import functools
 import json
 import os
 import re
+from collections.abc import Iterable
 from typing import Any
 
 import numpy as np
 
 from latents.data.images import crop_and_flip, read_image
-from latents.data.source import Broken, Decoded, Example, Records, Source, Split
+from latents.data.records import Shards, example, first_line, shard_names, whole
+from latents.data.source import Broken, Decoded, Example, Records, Source, Split, sizes
 from latents.errors import UserError, nearest
+
+METADATA = 16 << 20  # bytes: a larger JSON file is not the metadata of a set
+CLASSES = 1 << 20  # more names of labels are not believed
 
 
 @dataclasses.dataclass(frozen=True)
@@ -43,48 +48,50 @@ class Tfds(Source):
     return find(self.name, self.data_dir)
 
   @functools.cached_property
-  def features(self) -> tuple[str, str | None, tuple[str, ...]]:
-    """(name of the image feature, name of the label feature, label names)."""
-    return read_features(self.folder)
+  def prepared(self) -> "Prepared":
+    """What the metadata say; read once."""
+    return read_metadata(self.folder)
 
   @property
   def names(self) -> tuple[str, ...]:
     """The label names."""
-    return self.features[2]
+    return self.prepared.names
 
   @property
   def classes(self) -> int:
     """The number of labels, declared or read."""
     return len(self.names) if self.labels is None else self.labels
 
+  def contents(self) -> Iterable[str]:
+    """Name, version, labels, and every shard of every split with its records and bytes."""
+    found = self.prepared
+    yield f"{found.name} {found.version} {found.image} {found.label} {found.names}"
+    for split in sorted(found.splits):
+      shards = found.shards(split)
+      bytes_ = sizes(found.folder, [os.path.basename(path) for path, _ in shards])
+      yield from (f"{split} {count} {line}" for (_, count), line in zip(shards, bytes_, strict=True))
+
   def records(self, split: Split) -> Records:
     """As `Source.records`."""
     if self.labels not in (None, len(self.names)):
       raise UserError(f"the data set in {self.folder} has {len(self.names)} labels, not {self.labels}")
-    import tensorflow_datasets as tfds  # two seconds, which other sources need not wait
+    shards = Shards(self.prepared.shards(pick_split(split, self.prepared)))
+    return Decoded(len(shards), functools.partial(self.read, shards))
 
-    try:
-      builder = tfds.builder_from_directory(self.folder)
-      name = pick_split(split, builder.info.splits, self.folder)
-      skip: Any = {self.features[0]: tfds.decode.SkipDecoding()}
-      data: Any = builder.as_data_source(split=name, decoders=skip)  # pyright: ignore[reportCallIssue]
-    except (OSError, ValueError, KeyError, NotImplementedError) as error:
-      raise UserError(f"cannot read the TFDS data set in {self.folder}: {first_line(error)}") from error
-    if not len(data):
-      raise UserError(f"the {name} split in {self.folder} is empty")
-    return Decoded(len(data), functools.partial(self.read, data))
-
-  def read(self, data: Any, i: int) -> Example:
+  def read(self, shards: Shards, i: int) -> Example:
     """Record i: "x" uint8 [H,W,C] before the crop, and "label" where there are labels."""
-    image, label, _ = self.features
-    record = data[i]
+    image, label = self.prepared.image, self.prepared.label
     try:
-      x = read_image(bytes(record[image]), self.channels, self.size if self.resize else None)
+      found = example(shards[i], (image, label or ""))
+      x = read_image(one(found, image, bytes), self.channels, self.size if self.resize else None)
+      number = one(found, label, int) if label else 0
     except Broken as error:
       raise Broken(f"record {i} of {self.name} ({error})") from error
     if min(x.shape[:2]) < self.size:
       raise Broken(f"record {i} of {self.name} ({x.shape[1]} x {x.shape[0]} is smaller than the crop)")
-    return {"x": x, "label": np.int32(record[label])} if label else {"x": x}
+    if label and not 0 <= number < len(self.names):
+      raise Broken(f"record {i} of {self.name} (label {number} of {len(self.names)})")
+    return {"x": x, "label": np.int32(number)} if label else {"x": x}
 
   def augment(self, example: Example, rng: np.random.Generator, train: bool) -> Example:
     """As `Source.augment`: a random crop (and mirror image) in training."""
@@ -124,48 +131,103 @@ def below(folder: str) -> list[str]:
   ]
 
 
-def read_features(folder: str) -> tuple[str, str | None, tuple[str, ...]]:
-  """Reads the JSON beside the records: (image feature, label feature or None, label names)."""
+@dataclasses.dataclass(frozen=True)
+class Prepared:
+  """What the metadata of a set say: the feature that is the picture, the one that is the label (None: there is
+  none) and its names; splits: {name: (template of the files' names, records of every shard)}."""
+
+  folder: str
+  name: str
+  version: str
+  image: str
+  label: str | None
+  names: tuple[str, ...]
+  splits: dict[str, tuple[str, tuple[int, ...]]]
+
+  def shards(self, split: str) -> list[tuple[str, int]]:
+    """[(path, records)] of a split. Raises UserError where a name leads out of the folder."""
+    template, counts = self.splits[split]
+    names = shard_names(template, self.name, split, len(counts))
+    return [(os.path.join(self.folder, name), count) for name, count in zip(names, counts, strict=True)]
+
+
+def read_metadata(folder: str) -> Prepared:
+  """Reads the JSON beside the records, believing nothing. Raises UserError."""
+  features = load_json(os.path.join(folder, "features.json"))
+  info = load_json(os.path.join(folder, "dataset_info.json"))
   try:
-    with open(os.path.join(folder, "features.json")) as file:
-      features = json.load(file)["featuresDict"]["features"]
-    with open(os.path.join(folder, "dataset_info.json")) as file:
-      info = json.load(file)
-  except (OSError, ValueError, KeyError, TypeError) as error:
-    raise UserError(f"cannot read the TFDS data set in {folder}: {first_line(error)}") from error
-  if info.get("fileFormat") != "array_record":
     form = info.get("fileFormat", "tfrecord")
-    raise UserError(
-      f"{folder} holds {form} files, which need TensorFlow; prepare it with file_format='array_record'"
-    )
-  kinds = {key: value.get("pythonClassName", "").rsplit(".", 1)[-1] for key, value in features.items()}
+    if form != "array_record":
+      raise UserError(
+        f"{folder} holds {str(form)[:40]} files, which need TensorFlow; prepare it with file_format='array_record'"
+      )
+    features = features["featuresDict"]["features"]
+    image, label, names = read_features(folder, features, info)
+    splits = {str(split["name"]): read_split(split, folder) for split in info["splits"]}
+    return Prepared(folder, str(info["name"]), str(info["version"]), image, label, names, splits)
+  except (ValueError, KeyError, TypeError, AttributeError) as error:
+    raise UserError(f"cannot read the TFDS data set in {folder}: {first_line(error)} in its metadata") from error
+
+
+def load_json(path: str) -> Any:
+  """A file of metadata. Raises UserError."""
+  try:
+    with open(path, "rb") as file:
+      text = file.read(METADATA + 1)
+    if len(text) > METADATA:
+      raise UserError(f"{path} is larger than {METADATA >> 20} MiB: no metadata of a TFDS data set")
+    return json.loads(text)
+  except (OSError, ValueError, RecursionError) as error:
+    raise UserError(f"cannot read the TFDS data set: {path}: {first_line(error)}") from error
+
+
+def read_split(split: dict[str, Any], folder: str) -> tuple[str, tuple[int, ...]]:
+  """(template of the shards' file names, records of each)."""
+  template = split.get("filepathTemplate") or "{DATASET}-{SPLIT}.{FILEFORMAT}-{SHARD_X_OF_Y}"
+  if not isinstance(template, str) or not isinstance(split.get("shardLengths", []), list):
+    raise UserError(f"cannot read the TFDS data set in {folder}: its splits are described in another way")
+  counts = tuple(whole(count, f"{folder}: the length of a shard") for count in split.get("shardLengths", []))
+  if sum(counts) >= 2**31:
+    raise UserError(f"{folder}: {sum(counts)} examples are more than an index can count")
+  return template, counts
+
+
+def read_features(folder: str, features: Any, info: Any) -> tuple[str, str | None, tuple[str, ...]]:
+  """(image feature, label feature or None, label names)."""
+  kinds = {key: str(value.get("pythonClassName", "")).rsplit(".", 1)[-1] for key, value in features.items()}
   image = next((key for key, kind in kinds.items() if kind == "Image"), None)
   if image is None:
-    raise UserError(f"the data set in {folder} has no Image feature, only {', '.join(kinds)}")
+    raise UserError(f"the data set in {folder} has no Image feature, only {', '.join(kinds)[:200]}")
   pair = info.get("supervisedKeys", {}).get("tuple", {}).get("items", [])
   wanted = [item.get("featureKey") for item in pair[1:]] + ["label", *kinds]
-  label = next((key for key in wanted if kinds.get(key) == "ClassLabel"), None)
+  label = next((key for key in wanted if isinstance(key, str) and kinds.get(key) == "ClassLabel"), None)
   if label is None:
     return image, None, ()
-  count = int(features[label]["classLabel"]["numClasses"])
-  path = os.path.join(folder, f"{label}.labels.txt")
+  count = whole(features[label]["classLabel"]["numClasses"], f"{folder}: the number of classes")
+  if count > CLASSES:
+    raise UserError(f"{folder}: {count} classes are more than {CLASSES}")
   names = tuple(str(n) for n in range(count))
-  if os.path.exists(path):
+  path = os.path.join(folder, f"{label}.labels.txt")
+  if re.fullmatch(r"\w[\w.-]*", label) and os.path.isfile(path):  # else the name could lead elsewhere
     with open(path, encoding="utf-8") as file:
-      lines = tuple(line for line in file.read().split("\n") if line)
+      lines = tuple(line for line in file.read(METADATA).split("\n") if line)
     names = lines if len(lines) == count else names
   return image, label, names
 
 
-def pick_split(split: Split, found: Any, folder: str) -> str:
+def one(found: dict[str, Any], name: str, kind: type) -> Any:
+  """The only value of a feature. Raises Broken."""
+  values = found.get(name, [])
+  if len(values) != 1 or not isinstance(values[0], kind):
+    raise Broken(f"has no single value of the feature {name!r}")
+  return values[0]
+
+
+def pick_split(split: Split, found: Prepared) -> str:
   """The data set's own name of a split. Raises UserError when it has none."""
   wanted = ("train",) if split == "train" else ("test", "validation")
   for name in wanted:
-    if name in found and found[name].num_examples:
+    if name in found.splits and sum(found.splits[name][1]):
       return name
-  raise UserError(f"no {' or '.join(wanted)} split in {folder}: it has {', '.join(found) or 'none'}")
-
-
-def first_line(error: Exception) -> str:
-  """Of the message of an error."""
-  return (str(error).strip() or type(error).__name__).splitlines()[0]
+  there = ", ".join(found.splits)[:200] or "none"
+  raise UserError(f"no {' or '.join(wanted)} split in {found.folder}: it has {there}")

@@ -10,6 +10,7 @@ and its leaves that are no tensors (epoch numbers, hyper-parameters) are left ou
 
 import collections
 import contextlib
+import math
 import os
 import pickle
 import zipfile
@@ -24,6 +25,7 @@ from latents.errors import UserError
 
 _LEGACY_MAGIC = 0x1950A86A20F9469CFC6C  # first object of torch.save's stream format (torch < 1.6)
 _LEGACY_PROTOCOL = 1001
+_NODES, _DEPTH = 200_000, 50  # values in a .pth tree and their nesting: real ones have thousands and a few
 
 _STORAGES = {
   "DoubleStorage": np.float64, "FloatStorage": np.float32, "HalfStorage": np.float16,
@@ -59,7 +61,8 @@ def read_weights(path: str) -> dict[str, np.ndarray]:
 
 def read_npz(path: str) -> dict[str, np.ndarray]:
   """{key: array} from a numpy archive; arrays of Python objects (pickles) are refused."""
-  with _open(path), _guard(path, "an .npz file"), np.load(path, allow_pickle=False) as archive:
+  with _open(path) as file, _guard(path, "an .npz file"), np.load(path, allow_pickle=False) as archive:
+    _afford(file, sum(member.file_size for member in archive.zip.infolist()))
     return {key: archive[key] for key in archive.files}
 
 
@@ -77,11 +80,19 @@ def read_pth(path: str) -> dict[str, np.ndarray]:
     else:
       file.seek(0)
       tree = _read_stream(file)
-    flat: dict[str, np.ndarray] = {}
-    _flatten(tree, "", flat)
+    flat = _flatten(tree)
+    _afford(file, sum(view.nbytes for view in flat.values()))
+    # copies: views of one buffer must not share memory
+    flat = {key: np.array(view) for key, view in flat.items()}
   if not flat:
     raise UserError(f"{path}: a .pth file without tensors")
   return flat
+
+
+def _afford(file: BinaryIO, size: int) -> None:
+  """UserError where a file says that it unpacks to far more than weights can be compressed."""
+  if size > (64 << 20) + 20 * os.fstat(file.fileno()).st_size:
+    raise UserError(f"refused: unpacks to {size / 2**20:,.0f} MiB, far more than its size")
 
 
 def _open(path: str) -> BinaryIO:
@@ -133,9 +144,11 @@ def _rebuild_tensor(storage: Any, offset: int, shape: Any, strides: Any, *_: Any
   """A view of a storage. `np.ndarray(buffer=...)` checks the bounds; `as_strided` would read any address."""
   if not isinstance(storage, _Storage) or not isinstance(storage.data, np.ndarray):
     raise UserError("refused: a tensor without storage")
-  item = storage.data.itemsize
+  item, shape = storage.data.itemsize, tuple(map(int, shape))
+  if math.prod(shape) > storage.data.size:  # a stride of 0 makes terabytes of one number
+    raise UserError("refused: a tensor larger than its storage")
   return np.ndarray(
-    tuple(map(int, shape)),
+    shape,
     storage.data.dtype,
     buffer=np.ascontiguousarray(storage.data).view(np.uint8),
     offset=int(offset) * item,
@@ -160,8 +173,11 @@ def _allow(module: str, name: str) -> Any:
   raise UserError(f"refused: the pickle asks for {module}.{name}, and only tensors are read")
 
 
-class _Unpickler(pickle.Unpickler):
-  """Builds tensors only. `find` gives the storage of a persistent id."""
+class _Unpickler(pickle._Unpickler):  # pyright: ignore[reportAttributeAccessIssue]
+  """Builds tensors only. `find` gives the storage of a persistent id.
+
+  The unpickler in Python: the one in C takes gigabytes for its memo when five bytes ask for it.
+  """
 
   def __init__(self, file: Any, find: Callable[[tuple], _Storage] | None = None):
     super().__init__(file, encoding="latin-1")
@@ -180,6 +196,7 @@ class _Unpickler(pickle.Unpickler):
 
 def _read_zip(file: BinaryIO) -> Any:
   with zipfile.ZipFile(file) as archive:
+    _afford(file, sum(member.file_size for member in archive.infolist()))
     entry = next((name for name in archive.namelist() if name.endswith("data.pkl")), None)
     if entry is None:
       raise UserError("a zip archive without data.pkl: not a .pth file")
@@ -232,15 +249,30 @@ def _read_stream(file: BinaryIO) -> Any:
   return tree
 
 
-def _flatten(tree: Any, prefix: str, out: dict[str, np.ndarray]) -> None:
-  if isinstance(tree, np.ndarray):
-    out[prefix or "tensor"] = np.array(tree)  # a copy: views of one buffer must not share memory
-    return
-  if isinstance(tree, Mapping):
-    items = [(str(key), value) for key, value in tree.items()]
-  elif isinstance(tree, (list, tuple)):
-    items = [(str(key), value) for key, value in enumerate(tree)]
-  else:
-    return
-  for key, value in items:
-    _flatten(value, f"{prefix}/{key}" if prefix else key, out)
+def _flatten(tree: Any) -> dict[str, np.ndarray]:
+  """The tensors of a tree by their paths. A few bytes can say [[..] * 100] * 100 and so on: nodes are counted."""
+  flat: dict[str, np.ndarray] = {}
+  stack, seen = [(tree, "", 0)], 0
+  while stack:
+    node, path, depth = stack.pop()
+    seen += 1
+    if seen > _NODES or depth > _DEPTH:
+      raise UserError(f"refused: more than {_NODES:,} values, or nested deeper than {_DEPTH}")
+    if isinstance(node, np.ndarray):
+      flat[path or "tensor"] = node
+      continue
+    if isinstance(node, Mapping):
+      items = list(node.items())
+    elif isinstance(node, (list, tuple)):
+      items = list(enumerate(node))
+    else:
+      continue
+    seen += len(items)
+    stack += [(value, f"{path}/{_key(key)}" if path else _key(key), depth + 1) for key, value in reversed(items)]
+  return flat
+
+
+def _key(key: Any) -> str:
+  if not isinstance(key, (str, int)):
+    raise UserError("refused: a key that is neither a text nor a number")
+  return str(key)

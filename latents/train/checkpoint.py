@@ -76,7 +76,9 @@ class Checkpoints:
     if mismatch:
       raise mismatch
     if tried or self.notes:
-      raise UserError(f"no checkpoint in {self.folder} can be read: {self.notes[-1]}")
+      raise UserError(
+        f"no checkpoint in {self.folder} can be read (delete that folder to begin the stage anew): {self.notes[-1]}"
+      )
     return None
 
   def discard_after(self, step: int) -> None:

@@ -127,7 +127,7 @@ class Torture:
   def strike(self, kind: str, topology: Topology) -> None:
     """Start, do one thing, wait for the end, and check what must hold."""
     before, damaged = self.sealed(), {}
-    if kind in ("cut a file", "turn a bit") and before:
+    if kind in KINDS[-2:] and len(before.get(max(before, default=0), ())) > 1:  # there is one before it to go back to
       damaged = self.damage(kind, before)
     limit = self.rng.choice([8, 40, 90]) if kind == "disk full" else None
     attempt = Attempt(self.folder / FILE, topology, limit=limit)
