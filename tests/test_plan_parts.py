@@ -357,4 +357,6 @@ def test_the_time_of_a_step_is_its_tightest_bound():
   assert times["compute"] == pytest.approx(2 / estimate.EFFICIENCY)  # TF32 has half the speed
   assert estimate.times(known, None, found, 16) is None
   assert estimate.times(known, sent, topology.parse("cpu:8"), 8) is None
-  assert math.isclose(estimate.times(known, sent, topology.parse("v4:2x2x2"), 16)["compute"], 2 * 16 * 197 / 8 / 275)
+  halves = topology.parse("v4:2x2x2")  # each chip is two devices, which share its memory and links
+  assert math.isclose(estimate.times(known, sent, halves, 16)["compute"], 2 * 16 * 197 / 8 / 275)
+  assert math.isclose(estimate.times(known, {"link": int(270e9), "network": 0}, halves, 16)["links"], 2.0)
