@@ -13,6 +13,7 @@ share of the peak that large matrix products reach, 0.5: an assumption, stated i
 """
 
 import math
+import os
 from typing import Any
 
 import jax
@@ -25,7 +26,8 @@ from latents.train.build_step import Program
 from latents.train.sharding import bytes_per_device
 
 EFFICIENCY = 0.5
-USABLE = 63 / 64  # of HBM: XLA's limit on v5e is 15.75 of 16 GiB
+USABLE = 63 / 64  # of a TPU's HBM: XLA's limit on v5e is 15.75 of 16 GiB
+SHARE = "XLA_PYTHON_CLIENT_MEM_FRACTION"  # of a GPU's memory that jax takes: 0.75 where it is not set
 
 
 def memory(program: Program, facts: Facts, topology: Topology) -> dict[str, Any]:
@@ -43,14 +45,14 @@ def memory(program: Program, facts: Facts, topology: Topology) -> dict[str, Any]
   exact = sum(found.values())
   # unused arguments (a frozen encoder beside cached latents) lie in memory, but are none of the compiler's
   padding = max(0, facts.arguments - exact)
-  if not facts.fits:
-    padding = 0
-  found |= {"padding": padding, "temporaries": facts.temporaries}
-  peak = exact + padding + facts.temporaries
+  temporaries = facts.temporaries if facts.fits else max(0, facts.needed - exact)
+  found |= {"padding": padding, "temporaries": temporaries}
+  peak = exact + padding + temporaries
   out: dict[str, Any] = {**found, "peak": peak}
   if topology.chip:
     per_device = topology.chip.hbm * topology.chips / program.mesh.devices.size
-    limit = facts.limit or int(per_device * USABLE)
+    share = USABLE if topology.kind == "tpu" else float(os.environ.get(SHARE, 0.75))
+    limit = facts.limit or int(per_device * share)
     out |= {"hbm": int(per_device), "usable": limit, "fits": bool(facts.fits and peak <= limit)}
   return out
 

@@ -29,16 +29,18 @@ class Facts:
 
   flops: whole step, by dtype of the factors. compiler: which made the rest. temporaries: bytes at the peak beside
   arguments. arguments: bytes with the padding of layouts, of those that the step reads. accessed: bytes of
-  `hlo.accessed`. limit: the bytes that the compiler says it may use. fits: it compiled.
+  `hlo.accessed`. fits: it compiled; else needed and limit: the
+  bytes that the compiler says the step takes in all, and may take.
   exchanges: collectives, None where the program did not fit and there is no text.
   """
 
   flops: dict[str, int]
   compiler: str
   seconds: float
-  temporaries: int
+  temporaries: int = 0
   arguments: int = 0
   accessed: int = 0
+  needed: int = 0
   limit: int = 0
   fits: bool = True
   exchanges: list | None = None
@@ -102,16 +104,16 @@ def _compile(lowered: Any, options: Any, devices: int, slices: int) -> dict[str,
 
 
 def _too_large(message: str) -> dict[str, Any]:
-  """The TPU compiler refuses what does not fit, and says how much it would take."""
-  used = re.search(r"Used ([\d.]+)([KMGT]?) of ([\d.]+)([KMGT]?) hbm", message)
-  if used is None:
+  """The TPU compiler refuses what does not fit, and says how much it would take: arguments and all, whatever it
+  calls it."""
+  number = r"([\d.]+)([KMGT]?)"
+  said = re.search(rf"\({number}\) exceeds available HBM \({number}\)", message)
+  said = said or re.search(rf"Used {number} of {number} hbm", message)
+  if said is None:
     raise UserError(f"the compiler failed: {message.splitlines()[0]}")
-  number, unit, limit, of = used.groups()
-  arguments = re.search(r"arguments\s+([\d.]+)([KMGT]?)", message)
-  held = float(arguments.group(1)) * SCALE[arguments.group(2)] if arguments else 0.0
+  needed, unit, limit, of = said.groups()
   return {
     "fits": False,
-    "temporaries": int(float(number) * SCALE[unit]),
-    "arguments": int(held),
+    "needed": int(float(needed) * SCALE[unit]),
     "limit": int(float(limit) * SCALE[of]),
   }

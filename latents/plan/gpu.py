@@ -17,8 +17,9 @@ GPUS = {
   "b200": ("NVIDIA B200", 10, 148, 1.965, 126),
 }
 
-# a GPU is needed to try kernels out; without it XLA takes its defaults
-OPTIONS: dict[str, Any] = {"xla_gpu_autotune_level": 0}
+# A GPU is needed to try kernels out. Without it XLA takes its defaults; those of its own matrix products it may not
+# be able to tile, so these are the library's (cuBLAS).
+OPTIONS: dict[str, Any] = {"xla_gpu_autotune_level": 0, "xla_gpu_enable_triton_gemm": False}
 
 
 def compiler() -> bool:
