@@ -13,17 +13,18 @@ PACKAGES = ("jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "grain", "tens
 MALLOPT = ((-4, 0), (-1, 2**31 - 1), (-2, 256 << 20), (-8, 1))
 
 
-def prepare() -> None:
+def prepare(memory: bool = True) -> None:
   """Settings for speed, made once by the command line before jax starts; what the user has set stays.
 
   The compile cache lies in $LATENTS_CACHE (default ~/.cache/latents). On CPU the allocator keeps freed
-  memory: XLA maps its temporary buffer anew at every step otherwise, which costs a fifth of the time.
+  memory: XLA maps its temporary buffer anew at every step otherwise, which costs a fifth of the time;
+  `memory` False leaves it as it is.
   """
   os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
   os.environ.setdefault("JAX_COMPILATION_CACHE_DIR", str(cache_folder() / "jax"))
   os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0.5")
   os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES", "-1")
-  if "MALLOC_MMAP_MAX_" not in os.environ and not accelerators():
+  if memory and "MALLOC_MMAP_MAX_" not in os.environ and not accelerators():
     keep_memory()
 
 

@@ -1,4 +1,4 @@
-"""The command line: `latents run|sample|reconstruct|encode|evaluate|report|list|data|doctor`.
+"""The command line: `latents run|plan|sample|reconstruct|encode|evaluate|report|list|data|doctor`.
 
 It reads arguments and calls the floor below; `endings` says with which exit codes it ends.
 """
@@ -44,12 +44,8 @@ def _command(into: Any, name: str, call: Callable, text: str, **options: Any) ->
 
 
 def _add_training(sub: Any) -> None:
-  run = _command(
-    sub, "run", _run, "train both stages, sample, score and report; resumes or does nothing", add_help=False
-  )
-  run.add_argument(
-    "experiment", metavar="EXPERIMENT", nargs="?", help="an experiment file, or its bare name; then its flags"
-  )
+  run = _command(sub, "run", _run, "train both stages, sample, score, report; resumes or does nothing", add_help=False)
+  run.add_argument("experiment", metavar="EXPERIMENT", nargs="?", help="a file, or its bare name; then its flags")
   run.add_argument("--runs", type=Path, default=Path("runs"), help="the folder that holds runs")
   run.add_argument("--distributed", action="store_true", help="one of several processes: TPU pod, Slurm, MPI, ...")
   run.add_argument("--name", help="the run's folder within it (default: the experiment's name)")
@@ -64,6 +60,13 @@ def _add_training(sub: Any) -> None:
   report = _command(sub, "report", _report, "one HTML page of one or many runs")
   report.add_argument("runs", nargs="+", type=Path, metavar="RUN")
   report.add_argument("--out", type=Path, help="x.html, or x.md for a table (default: report.html)")
+
+  plan = _command(sub, "plan", _plan, "memory, FLOPs, communication and time of a step, without the devices")
+  plan.add_argument("experiment", metavar="EXPERIMENT", help="as of `latents run`; then its flags")
+  plan.add_argument("--stage", type=int, choices=(1, 2), required=True)
+  plan.add_argument("--topology", required=True, help="v5e:4x4, v5p:4x4x4, h100:SLICESxHOSTSxGPUS, cpu:8, ...")
+  plan.add_argument("--slices", type=int, default=1, help="TPU slices, joined by the data-centre network")
+  plan.add_argument("--json", action="store_true", help="print one JSON object")
 
   listing = _command(sub, "list", _list, "all experiments, with paper and state")
   listing.add_argument("--runs", type=Path, default=Path("runs"), help="the folder that holds runs")
@@ -102,9 +105,7 @@ def _add_data(sub: Any) -> None:
   prepare = _command(inner, "prepare", _prepare, "an image folder to a TFDS ArrayRecord set")
   prepare.add_argument("folder", type=Path)
   prepare.add_argument("name")
-  prepare.add_argument(
-    "--out", type=Path, help="the data_dir to write to (default: $TFDS_DATA_DIR or ~/tensorflow_datasets)"
-  )
+  prepare.add_argument("--out", type=Path, help="data_dir (default: $TFDS_DATA_DIR or ~/tensorflow_datasets)")
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -113,7 +114,7 @@ def main(argv: list[str] | None = None) -> int:
 
   def call() -> int | None:
     arguments, rest = parser().parse_known_args(argv)
-    if rest and arguments.call is not _run:
+    if rest and arguments.call not in (_run, _plan):
       arguments.parser.error(f"unrecognized arguments: {' '.join(rest)}")
     arguments.rest, arguments.command = rest, shlex.join(["latents", *argv])
     return arguments.call(arguments)
@@ -167,26 +168,34 @@ def _run(arguments: argparse.Namespace) -> None:
     run.run(experiment, arguments.runs, arguments.name, arguments.command, paper)
 
 
+def _plan(arguments: argparse.Namespace) -> None:
+  environment.prepare(memory=False)  # the compiler's threads would wait for each other in one arena
+  from latents import overrides, plan
+
+  topology = plan.start(arguments.topology, arguments.slices)
+  experiment = overrides.build(overrides.find_file(arguments.experiment), arguments.rest)
+  if experiment is not None:
+    print(plan.show(plan.make(experiment, arguments.stage, topology), arguments.json))
+
+
 def _sample(arguments: argparse.Namespace) -> None:
   environment.prepare()
-  import latents
-  from latents import files
+  from latents import files, model
 
   files.check_out(arguments.out)
-  model = latents.load(arguments.run)
-  labels = model.sampler.labels(arguments.labels, arguments.number)
-  x = model.sampler.signals(labels, seed=arguments.seed, guidance=arguments.guidance)
-  files.write_signals(arguments.out, x, labels if model.sampler.classes else None, model.experiment.stage1.data)
+  made = model.load(arguments.run)
+  labels = made.sampler.labels(arguments.labels, arguments.number)
+  x = made.sampler.signals(labels, seed=arguments.seed, guidance=arguments.guidance)
+  files.write_signals(arguments.out, x, labels if made.sampler.classes else None, made.experiment.stage1.data)
   print(f"{arguments.out}: {len(x)} samples")
 
 
 def _reconstruct(arguments: argparse.Namespace) -> None:
   environment.prepare()
-  import latents
-  from latents import files
+  from latents import files, model
 
-  model = latents.load(arguments.run)
-  for line in files.reconstruct(model, arguments.images, arguments.out, arguments.steps):
+  made = model.load(arguments.run)
+  for line in files.reconstruct(made, arguments.images, arguments.out, arguments.steps):
     print(line)
 
 

@@ -9,8 +9,9 @@ from pathlib import Path
 import jax
 import numpy as np
 import pytest
-from jax.sharding import PartitionSpec
+from jax.sharding import AxisType, PartitionSpec
 
+from latents.backbones import DiT, Transformer, UNet
 from latents.errors import UserError
 from latents.experiment import Mesh
 from latents.train import sharding
@@ -78,7 +79,8 @@ def test_one_device_equals_eight(stage, codes, names):
     ("opt/ae/0/mu/conv/kernel", (3, 3, 128, 256), (1, 4, 1), (None, None, None, "fsdp")),
     ("params/prior/blocks_0/mlp/fc1/kernel", (384, 1536), (1, 2, 2), ("fsdp", "tensor")),
     ("params/prior/blocks_0/mlp/fc2/kernel", (1536, 384), (1, 2, 2), ("tensor", "fsdp")),
-    ("params/prior/bias", (1536,), (1, 2, 1), (None,)),
+    ("params/prior/bias", (1536,), (1, 2, 1), ("fsdp",)),
+    ("params/prior/bias", (512,), (1, 2, 1), (None,)),
     ("params/odd/kernel", (127, 131), (1, 4, 1), (None, None)),
   ],
 )
@@ -92,3 +94,25 @@ def test_meshes_that_do_not_fit():
   for wrong in (Mesh(data=2), Mesh(fsdp=3), Mesh(data=-1, fsdp=-1), Mesh(data=0), Mesh(tensor=-2)):
     with pytest.raises(UserError, match="mesh"):
       sharding.make_mesh(wrong, devices)
+
+
+@pytest.mark.parametrize(
+  ("net", "shape", "least"),
+  [
+    (DiT(depth=3, width=16, heads=2, classes=4), (8, 4, 4, 2), 2 + 3 * 2 + 1),  # tokens, condition; a block's two; last
+    (UNet(ch=8, mult=(1, 2), blocks=1, classes=4), (8, 4, 4, 2), 2 + 8 * 2),  # input, condition; a block's two
+    (Transformer(vocab=8, width=16, depth=3, heads=2, length=4, classes=4), (8, 4), 2 + 3),
+  ],
+)
+def test_per_sample_tensors_keep_their_layout(net, shape, least):
+  """Forward passes hold a constraint for every tensor that belongs to a sample: DiT's adaLN, U-Net's time."""
+  tokens = isinstance(net, Transformer)
+  x = jax.ShapeDtypeStruct(shape, np.int32 if tokens else np.float32)
+  each = jax.ShapeDtypeStruct(shape[:1], np.int32)
+  args = (x, each) if tokens else (x, jax.ShapeDtypeStruct(shape[:1], np.float32), each)
+  params = jax.eval_shape(net.init, jax.random.key(0), *args)
+  mesh = jax.sharding.AbstractMesh((2, 4, 1), sharding.AXES, axis_types=(AxisType.Auto,) * 3)
+  with jax.sharding.use_abstract_mesh(mesh):
+    text = str(jax.make_jaxpr(net.apply)(params, *args))
+  assert text.count("sharding_constraint") == least
+  assert "sharding_constraint" not in str(jax.make_jaxpr(net.apply)(params, *args))

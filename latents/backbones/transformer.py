@@ -120,7 +120,7 @@ class Transformer(nn.Module):
   def _start(self, cond: Array | None, batch: int) -> Array:
     if cond is None or not self.classes:
       cond = jnp.full((batch,), self.classes, jnp.int32)
-    return self.label(cond)
+    return constrain(self.label(cond))
 
   def _logits(self, h: Array) -> Array:
     return self.head(self.norm(h)).astype(jnp.float32)

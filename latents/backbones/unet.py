@@ -54,23 +54,23 @@ class UNet(nn.Module):
     if any(n % 2**last for n in x.shape[1:-1]):
       raise UserError(f"a U-Net of {last + 1} levels needs axes that {2**last} divides, not {x.shape[1:-1]}")
     c = self._condition(t, cond)
-    h = Conv(self.ch, dtype=self.dtype, name="conv_in")(x)
+    h = constrain(Conv(self.ch, dtype=self.dtype, name="conv_in")(x))
     skips = [h]
     for level in range(last + 1):
       for i in range(self.blocks):
-        h = self._block(level, f"down_{level}_{i}")(h, c, train=train)
+        h = constrain(self._block(level, f"down_{level}_{i}")(h, c, train=train))
         h = self._attend(f"down_{level}_{i}_attention")(h) if level in self.attention else h
         skips.append(h)
       if level < last:
         h = Downsample(dtype=self.dtype, name=f"down_{level}_half")(h)
         skips.append(h)
-    h = self._block(last, "middle_0")(h, c, train=train)
+    h = constrain(self._block(last, "middle_0")(h, c, train=train))
     h = self._attend("middle_attention")(h)
-    h = self._block(last, "middle_1")(h, c, train=train)
+    h = constrain(self._block(last, "middle_1")(h, c, train=train))
     for level in reversed(range(last + 1)):
       for i in range(self.blocks + 1):
         h = jnp.concatenate([h, skips.pop()], -1)
-        h = self._block(level, f"up_{level}_{i}")(h, c, train=train)
+        h = constrain(self._block(level, f"up_{level}_{i}")(h, c, train=train))
         h = self._attend(f"up_{level}_{i}_attention")(h) if level in self.attention else h
       if level:
         h = Upsample(dtype=self.dtype, name=f"up_{level}_double")(h)

@@ -10,6 +10,7 @@ import jax.numpy as jnp
 from latents.errors import UserError
 from latents.nn.attention import attend
 from latents.nn.norm import GroupNorm
+from latents.nn.sharding import constrain
 from latents.types import Array
 
 # PyTorch's default for convolutions and linear layers: uniform in +-1/sqrt(fan_in), i.e. variance 1/(3 fan_in).
@@ -110,7 +111,7 @@ class ResBlock(nn.Module):
     if time is not None:
       width = 2 * features if self.film else features
       dense = nn.Dense(width, dtype=self.dtype, kernel_init=uniform_fan_in, name="time")
-      shift = dense(nn.silu(time)).reshape(x.shape[0], *(1,) * (x.ndim - 2), width)
+      shift = constrain(dense(nn.silu(time))).reshape(x.shape[0], *(1,) * (x.ndim - 2), width)
       if self.film:
         scale, shift = jnp.split(shift, 2, -1)
       else:

@@ -122,9 +122,10 @@ def once(mesh: jax.sharding.Mesh) -> dict[str, Any] | None:
 
 def _program(mesh: jax.sharding.Mesh, init: Callable, step: Callable, frozen: Any, batch: Batch) -> Program:
   with jax.set_mesh(mesh):
-    state = sharding.abstract(jax.eval_shape(init, frozen, batch), mesh)
-  frozen = sharding.abstract(frozen, mesh)
-  layout = jax.tree.map(lambda a: a.sharding, state)
+    state = jax.eval_shape(init, frozen, batch)
+  layout = sharding.shardings(state, mesh)
+  state = sharding.abstract(state, layout)
+  frozen = sharding.abstract(frozen, sharding.frozen_shardings(frozen, mesh))
 
   def start() -> State:
     zeros = functools.partial(jax.tree.map, lambda a: jnp.zeros(a.shape, a.dtype))
