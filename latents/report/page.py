@@ -105,11 +105,19 @@ def _progress(run: Run, stage: int) -> str:
     return "no stage 2" if stage == 2 and run.declaration else ""
   steps = [s[-1] for s, _ in run.metrics.get(stage, {}).values() if len(s)]
   total = number(declared.get("steps"))
+  if untrained(run, stage):
+    return f"stage {stage} <b>needs no training</b>"
   if not steps:
     return f"stage {stage} <b>not run yet</b> ({escape(total)} steps)"
   spent = run.table("time").get(f"stage{stage}_s")
   took = f", {escape(seconds(spent))}" if spent is not None else ""
   return f"stage {stage} <b>step {escape(number(_whole(max(steps))))}</b> of {escape(total)}{took}"
+
+
+def untrained(run: Run, stage: int) -> bool:
+  """Whether a stage is declared without steps (the identity autoencoder of a model on pixels)."""
+  declared = run.stage(stage)
+  return declared is not None and finite(declared.get("steps")) == 0
 
 
 def _whole(x: float) -> float | int:
@@ -122,6 +130,8 @@ def curves(run: Run, stage: int) -> str:
   if not terms:
     if stage == 2 and run.declaration and run.stage(2) is None:
       return '<p class="none">This experiment has no stage 2.</p>'
+    if untrained(run, stage):
+      return f'<p class="none">Stage {stage} needs no training: it is declared with 0 steps.</p>'
     return f'<p class="none">Stage {stage} has not run yet: metrics.jsonl has no line of it.</p>'
   groups: dict[str, list[str]] = {"": [], "Diagnostics": [], "Speed": []}
   for name in sorted(terms, key=lambda n: (not n.endswith("/total"), n)):

@@ -12,7 +12,10 @@ DASH = "\N{EN DASH}"
 
 @dataclasses.dataclass(frozen=True)
 class Score:
-  """How a score is shown. best: 'low', 'high', 'one' (a ratio whose ideal is 1) or '' (no ranking)."""
+  """How a score is shown. best: 'low', 'high', 'one' (a ratio whose ideal is 1) or '' (no ranking).
+
+  What follows ", " in a label is set small below it.
+  """
 
   label: str
   unit: str = ""
@@ -23,7 +26,7 @@ KNOWN = {
   "tsr": Score("Tensor size reduction", "\N{MULTIPLICATION SIGN}", "high"),
   "bits": Score("Bits per example", "bit", "low"),
   "capacity_bits": Score("Capacity of the Gaussian channel", "bit"),
-  "kl_bits": Score("KL to N(0, 1)", "bit"),
+  "kl_bits": Score("KL to N(0,1)", "bit"),
   "active_share": Score("Latent numbers in use"),
   "usage": Score("Codes in use"),
   "perplexity": Score("Code perplexity"),
@@ -43,12 +46,12 @@ KNOWN = {
   "sample_to_sample": Score("Sample to nearest sample", "RMS"),
   "heldout_to_heldout": Score("Held-out to nearest held-out", "RMS"),
 }
-# what a score's name starts with, where the rest says on which features it was measured
+# what a score's name starts with (the longest counts), where the rest says on which features it was measured
 FAMILIES = {
   "lpips": Score("LPIPS", "", "low"),
   "frechet": Score("Fr\N{LATIN SMALL LETTER E WITH ACUTE}chet distance", "", "low"),
-  "kernel_std": Score("Kernel distance, deviation over subsets"),
   "kernel": Score("Kernel distance", "", "low"),
+  "kernel_std": Score("Kernel distance, deviation over subsets"),
   "precision": Score("Precision", "", "high"),
   "recall": Score("Recall", "", "high"),
   "class_agreement": Score("Class agreement", "", "high"),
@@ -65,13 +68,18 @@ def describe(key: str) -> Score:
   """The Score of a key of scores.json; unknown keys keep their name and are not ranked."""
   if key in KNOWN:
     return KNOWN[key]
-  for start, score in FAMILIES.items():
-    if key == start or key.startswith(start + "_"):
-      rest = key[len(start) + 1 :].replace("_", " ")
-      rest = rest.replace("efficientnet lite0", "EfficientNet-Lite0")
-      return dataclasses.replace(score, label=f"{score.label}, {rest}" if rest else score.label)
+  start = family(key)
+  if start is not None:
+    score, rest = FAMILIES[start], key[len(start) + 1 :].replace("_", " ")
+    rest = rest.replace("efficientnet lite0", "EfficientNet-Lite0")
+    return dataclasses.replace(score, label=f"{score.label}, {rest}" if rest else score.label)
   label = key.replace("_", " ").strip() or "value"
   return Score(label[:1].upper() + label[1:])
+
+
+def family(key: str) -> str | None:
+  """The longest name of a family that a key starts with."""
+  return max((k for k in FAMILIES if key == k or key.startswith(k + "_")), key=len, default=None)
 
 
 def number(x: Any) -> str:
@@ -146,7 +154,8 @@ def order(keys: Sequence[str]) -> list[str]:
   known = [*KNOWN, *FAMILIES]
 
   def rank(key: str) -> int:
-    return next((i for i, k in enumerate(known) if key == k or key.startswith(k + "_")), len(known))
+    name = key if key in KNOWN else family(key)
+    return known.index(name) if name is not None else len(known)
 
   return sorted(dict.fromkeys(keys), key=rank)
 

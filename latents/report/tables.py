@@ -48,12 +48,13 @@ def comparison(runs: Sequence[Run], names: Sequence[str]) -> str:
       f'<tr><th scope="row"><a href="#r{r}">{escape(names[r])}</a><span>{parts}</span></th>{cells}</tr>'
     )
   small = "".join(f" {escape(n)}" for n in notes)
+  wide = "The table scrolls sideways. " if len(columns) > 4 else ""
   return (
     f'{head}<div class="wide" tabindex="0" role="region" aria-label="Comparison of runs">'
     f'<table class="cmp"><thead>'
     f'<tr><td></td>{top}</tr><tr><th scope="col">Run</th>{heads}</tr></thead>'
     f"<tbody>{''.join(rows)}</tbody></table></div>"
-    f'<p class="small">Bold: the best of a column. Rate, distortion and modelability trade off against '
+    f'<p class="small">{wide}Bold: the best of a column. Rate, distortion and modelability trade off against '
     f"each other: a run that wins one axis has usually paid on another.{small}</p></section>"
   )
 
@@ -118,12 +119,26 @@ def card(run: Run) -> str:
     notes = [f"Distortion: {_ways(next(iter(decodings.values()))[1])}."] + [
       n for n in notes if n.startswith("Samples")
     ]
-  notes += [
-    f"{str(k).replace('_', ' ').capitalize()}: {number(v).rstrip('.')}."
-    for k, v in run.table("protocol").items()
-  ]
+  notes += protocols(run)
   small = f'<p class="small">{escape(" ".join(notes))}</p>' if notes else ""
   return f'<div class="axes">{"".join(tables)}</div>{small}'
+
+
+def protocols(run: Run) -> list[str]:
+  """A sentence for each protocol, with the scores that share it: 'Precision, recall: <how>.'"""
+  shared: dict[str, list[str]] = {}
+  for key, how in run.table("protocol").items():
+    name = describe(str(key)).label.partition(", ")[0]
+    names = shared.setdefault(number(how).rstrip("."), [])
+    if name not in names:
+      names.append(name)
+  return [f"{', '.join([names[0], *map(_small, names[1:])])}: {how}." for how, names in shared.items()]
+
+
+def _small(label: str) -> str:
+  """A label within a sentence: names such as PSNR, and Fréchet's, stay."""
+  name = label[:2].isupper() or label.startswith("Fr\N{LATIN SMALL LETTER E WITH ACUTE}")
+  return label if name else label[:1].lower() + label[1:]
 
 
 def _ways(how: dict[str, Any]) -> str:

@@ -10,7 +10,7 @@ from jax.sharding import NamedSharding, PartitionSpec
 
 from latents import hosts
 from latents.frozen import Frozen
-from latents.train.build_step import InMesh
+from latents.train.build_step import InMesh, once
 from latents.train.sharding import place_batch
 from latents.types import Batch, to_signal
 
@@ -34,7 +34,7 @@ def measure(
     flat = z.reshape(-1, z.shape[-1]).astype(jnp.float32)
     return flat.shape[0], flat.sum(0), (flat**2).sum(0)
 
-  sums = InMesh(mesh, jax.jit(add, out_shardings=NamedSharding(mesh, PartitionSpec())))
+  sums = InMesh(mesh, jax.jit(add, out_shardings=NamedSharding(mesh, PartitionSpec()), compiler_options=once(mesh)))
   count, first, second = 0, np.float64(0), np.float64(0)
   centre: Any = None
   for number, batch in enumerate(batches):

@@ -29,7 +29,7 @@ sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), ".."
 from latents.data import CachedLatents, Photos, Tfds, batches, loader, prepare, write_cache
 from latents.data.photos import photograph
 
-BATCH = 64
+BATCH, WORKERS = 64, (0, 1, 2)
 # name -> (width and height of the stored picture, side that training reads, pictures)
 SETS = {
   "64 px": ((64, 64), 64, 512),
@@ -166,7 +166,7 @@ def run(seconds: float) -> list[dict[str, Any]]:
       make_pictures(place, size, count)
       prepare(place, f"set{size[0]}", os.path.join(folder, "tfds"))
       source = Tfds(name=f"set{size[0]}", data_dir=os.path.join(folder, "tfds"), size=side)
-      for workers in (0, 1, 2):
+      for workers in WORKERS:
         found, other = ours(source, workers, seconds), reference(Pictures(place, side), workers, seconds)
         rows.append({"data": f"JPEG {name}", "workers": workers, "ours": found, "reference": other})
         print(line(rows[-1]), flush=True)
@@ -174,7 +174,7 @@ def run(seconds: float) -> list[dict[str, Any]]:
     stored = rng.normal(size=(2048, 2, 32, 32, 4)).astype(np.float32)
     cache = os.path.join(folder, "cache")
     write_cache(cache, [{"stored": stored}], split="train", count=len(stored), fingerprint="", statistics={})
-    for workers in (0, 1):
+    for workers in WORKERS[:2]:
       found = ours(CachedLatents(folder=cache), workers, seconds)
       other = reference(Memmap(os.path.join(cache, "train", "stored.npy")), workers, seconds)
       rows.append({"data": "cached latents 32x32x4", "workers": workers, "ours": found, "reference": other})

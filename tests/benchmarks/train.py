@@ -3,10 +3,10 @@
   taskset -c 1 python tests/benchmarks/train.py [--json] [--steps 8] [--only autoencoder|dit] [--device cpu|gpu]
 
 autoencoder: stage 1, f8, ch 32, 64 x 64 x 3, L2 + KL, against diffusers' AutoencoderKL of equal widths.
-dit: stage 2, DiT-S/2 on latents of 16 x 16 x 4, flow matching, against a plain DiT written below.
-Both: batch 8, float32, AdamW of equal numbers, every side in a process of its own. Ours is the program that `latents
-run` trains with (`build_step`): it also computes the norm of the gradients, refuses updates that are not finite and
-keeps an average of the weights, which the reference does not.
+dit: stage 2, DiT-S/2 on latents of 16 x 16 x 4, flow matching, against a plain DiT in PyTorch.
+Both: batch 8, float32, AdamW of equal numbers, every side in a process of its own, the two taking turns. Ours is the
+program that `latents run` trains with (`build_step`): it also computes the norm of the gradients, refuses updates that
+are not finite and keeps an average of the weights, which the reference does not.
 
 On CPU every process has one core and one thread, glibc's allocator is told to keep memory (ours: as the command line
 does; see `latents.environment`), and CPU seconds (`time.process_time`) are compared: on a shared machine they are the
@@ -14,7 +14,6 @@ figure to trust. With --device gpu the wall time of steps that are waited for; n
 """
 
 import argparse
-import dataclasses
 import json
 import os
 import resource
@@ -88,18 +87,17 @@ def torch_step(task: str, device: str) -> tuple[Callable[[], Any], int]:
   """The same of PyTorch."""
   import torch
 
+  from tests.benchmarks import reference
+
   if device == "cpu":
     torch.set_num_threads(1)
   place = torch.device("cuda" if device == "gpu" else "cpu")
   torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = True  # as jax does by default
   torch.manual_seed(0)
-  if task == "autoencoder":
-    model, loss = torch_autoencoder(torch)
-  else:
-    model, loss = torch_dit(torch)
+  model, loss = reference.autoencoder() if task == "autoencoder" else reference.dit(CLASSES)
   model.to(place)
   optimizer = torch.optim.AdamW(model.parameters(), lr=LR, weight_decay=0.01)
-  data = [torch.from_numpy(a).to(place) for a in torch_data(task)]
+  data = [torch.from_numpy(a).to(place) for a in reference.data(task, BATCH, CLASSES)]
 
   def step() -> float:
     optimizer.zero_grad(set_to_none=True)
@@ -111,128 +109,22 @@ def torch_step(task: str, device: str) -> tuple[Callable[[], Any], int]:
   return step, sum(p.numel() for p in model.parameters())
 
 
-def torch_data(task: str) -> list[Any]:
-  """Arrays as the reference takes them: channels first."""
-  import numpy as np
-
-  rng = np.random.default_rng(0)
-  if task == "autoencoder":
-    return [rng.uniform(-1, 1, (BATCH, 3, 64, 64)).astype(np.float32)]
-  return [rng.normal(size=(BATCH, 8, 16, 16)).astype(np.float32), np.arange(BATCH) % CLASSES]
-
-
-def torch_autoencoder(torch: Any) -> tuple[Any, Callable]:
-  """diffusers' AutoencoderKL; mean squared error and the KL per element."""
-  from diffusers import AutoencoderKL
-
-  model = AutoencoderKL(
-    block_out_channels=(32, 64, 128, 128),
-    down_block_types=("DownEncoderBlock2D",) * 4,
-    up_block_types=("UpDecoderBlock2D",) * 4,
-    layers_per_block=2,
-    latent_channels=4,
-  )
-
-  def loss(model: Any, x: Any) -> Any:
-    posterior = model.encode(x).latent_dist
-    x_hat = model.decode(posterior.sample()).sample
-    return torch.nn.functional.mse_loss(x_hat, x) + 1e-6 * posterior.kl().mean() / posterior.mean[0].numel()
-
-  return model, loss
-
-
-def torch_dit(torch: Any) -> tuple[Any, Callable]:
-  """DiT-S/2 (2212.09748): 12 blocks of width 384 with 6 heads, adaLN-Zero; flow matching on posterior draws."""
-  nn, f = torch.nn, torch.nn.functional
-  width, heads, depth = 384, 6, 12
-
-  def modulate(x: Any, shift: Any, scale: Any) -> Any:
-    return x * (1 + scale[:, None]) + shift[:, None]
-
-  class Block(nn.Module):
-    def __init__(self) -> None:
-      super().__init__()
-      self.norm = nn.LayerNorm(width, elementwise_affine=False, eps=1e-6)
-      self.qkv, self.out = nn.Linear(width, 3 * width), nn.Linear(width, width)
-      self.up, self.down = nn.Linear(width, 4 * width), nn.Linear(4 * width, width)
-      self.modulation = nn.Linear(width, 6 * width)
-
-    def forward(self, x: Any, c: Any) -> Any:
-      shift1, scale1, gate1, shift2, scale2, gate2 = self.modulation(f.silu(c)).chunk(6, -1)
-      b, n, _ = x.shape
-      q, k, v = self.qkv(modulate(self.norm(x), shift1, scale1)).view(b, n, 3, heads, -1).permute(2, 0, 3, 1, 4)
-      h = f.scaled_dot_product_attention(q, k, v).transpose(1, 2).reshape(b, n, width)
-      x = x + gate1[:, None] * self.out(h)
-      h = self.down(f.gelu(self.up(modulate(self.norm(x), shift2, scale2)), approximate="tanh"))
-      return x + gate2[:, None] * h
-
-  class Net(nn.Module):
-    def __init__(self) -> None:
-      super().__init__()
-      self.embed = nn.Linear(16, width)
-      self.time = nn.Sequential(nn.Linear(256, width), nn.SiLU(), nn.Linear(width, width))
-      self.label = nn.Embedding(CLASSES + 1, width)
-      self.blocks = nn.ModuleList([Block() for _ in range(depth)])
-      self.norm = nn.LayerNorm(width, elementwise_affine=False, eps=1e-6)
-      self.modulation, self.final = nn.Linear(width, 2 * width), nn.Linear(width, 16)
-      self.register_buffer("position", torch.randn(1, 64, width) * 0.5)
-
-    def forward(self, z: Any, t: Any, label: Any) -> Any:
-      b = len(z)
-      tokens = z.view(b, 4, 8, 2, 8, 2).permute(0, 2, 4, 3, 5, 1).reshape(b, 64, 16)
-      rates = torch.exp(-9.21 * torch.arange(128, device=z.device) / 128)
-      angles = 1000 * t[:, None] * rates
-      c = self.time(torch.cat([angles.cos(), angles.sin()], -1)) + self.label(label)
-      h = self.embed(tokens) + self.position
-      for block in self.blocks:
-        h = block(h, c)
-      shift, scale = self.modulation(f.silu(c)).chunk(2, -1)
-      h = self.final(modulate(self.norm(h), shift, scale))
-      return h.view(b, 8, 8, 2, 2, 4).permute(0, 5, 1, 3, 2, 4).reshape(b, 4, 16, 16)
-
-  def loss(model: Any, stored: Any, label: Any) -> Any:
-    mean, logvar = stored.chunk(2, 1)
-    z = mean + (0.5 * logvar.clamp(-30, 20)).exp() * torch.randn_like(mean)
-    tau, eps = torch.sigmoid(torch.randn(len(z), device=z.device)), torch.randn_like(z)
-    mixed = (1 - tau[:, None, None, None]) * z + tau[:, None, None, None] * eps
-    label = torch.where(torch.rand(len(z), device=z.device) < 0.1, CLASSES, label)
-    return f.mse_loss(model(mixed, tau, label), eps - z)
-
-  return Net(), loss
-
-
-@dataclasses.dataclass(frozen=True)
-class Result:
-  """cpu, wall: median seconds a step. spread: largest over smallest CPU time. peak: MiB, of the process (CPU) or of
-  the device (GPU). first: wall seconds of the first step, with its compilation."""
-
-  parameters: int
-  cpu: float
-  wall: float
-  spread: float
-  peak: float
-  first: float
-  losses: tuple[float, float]
-
-
-def measure(side: str, task: str, device: str, steps: int) -> Result:
-  """In a process of its own: two steps to warm up, then `steps` that are timed one by one."""
+def inside(side: str, task: str, device: str) -> None:
+  """One side, in a process of its own: two steps to warm up, then one for each line that comes in."""
   step, parameters = (latents_step if side == "latents" else torch_step)(task, device)
   begin = time.perf_counter()
-  begun = step()
+  step()
   first = time.perf_counter() - begin
   step()
-  cpu, wall = [], []
-  for _ in range(steps):
+  print(json.dumps({"parameters": parameters, "first": first}), flush=True)
+  for _ in sys.stdin:
     at, on = time.process_time(), time.perf_counter()
-    value = step()
-    cpu.append(time.process_time() - at)
-    wall.append(time.perf_counter() - on)
+    loss = step()
+    print(json.dumps({"cpu": time.process_time() - at, "wall": time.perf_counter() - on, "loss": loss}), flush=True)
   peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
-  if device == "gpu":
-    peak = device_peak(side)
-  mid = statistics.median
-  return Result(parameters, mid(cpu), mid(wall), max(cpu) / min(cpu), peak, first, (begun, value))
+  with open("/proc/self/statm") as file:
+    resident = int(file.read().split()[1]) * os.sysconf("SC_PAGE_SIZE") / 2**20
+  print(json.dumps({"peak": device_peak(side) if device == "gpu" else peak, "resident": resident}), flush=True)
 
 
 def device_peak(side: str) -> float:
@@ -246,54 +138,92 @@ def device_peak(side: str) -> float:
   return (jax.devices()[0].memory_stats() or {}).get("peak_bytes_in_use", 0) / 2**20
 
 
-def apart(side: str, task: str, device: str, steps: int) -> Result:
-  """`measure` in a new process with one thread."""
+def start(side: str, task: str, device: str) -> subprocess.Popen:
+  """The process of one side, on one core with one thread."""
   env = {**os.environ, "PYTHONPATH": ROOT, "TF_CPP_MIN_LOG_LEVEL": "2"}
+  pin: Any = None
   if device == "cpu":
     flags = "--xla_cpu_multi_thread_eigen=false intra_op_parallelism_threads=1"
     env |= {"JAX_PLATFORMS": "cpu", "OMP_NUM_THREADS": "1", "XLA_FLAGS": f"{os.environ.get('XLA_FLAGS', '')} {flags}"}
     core = min(os.sched_getaffinity(0))
-    pin: Any = lambda: os.sched_setaffinity(0, {core})
-  else:
-    pin = None
-  command = [sys.executable, os.path.abspath(__file__), "--inside", side, "--only", task]
-  command += ["--device", device, "--steps", str(steps)]
-  done = subprocess.run(command, env=env, stdout=subprocess.PIPE, text=True, preexec_fn=pin)
-  if done.returncode:
-    raise SystemExit(f"{side}, {task}: failed")
-  return Result(**json.loads(done.stdout.splitlines()[-1]))
+    pin = lambda: os.sched_setaffinity(0, {core})
+  command = [sys.executable, os.path.abspath(__file__), "--inside", side, "--only", task, "--device", device]
+  return subprocess.Popen(
+    command, env=env, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, bufsize=1, preexec_fn=pin
+  )
+
+
+def compare(task: str, device: str, steps: int) -> dict[str, Any]:
+  """Both sides in turn, a step each: what other jobs take from the machine they take from both.
+
+  {side: {parameters, first, cpu, wall (medians, seconds), peak, resident (MiB)}, "cpu_ratio", "wall_ratio"}: the
+  ratios are medians over the pairs of steps, with the smallest and largest.
+  """
+  made = {side: start(side, task, device) for side in SIDES}
+  found = {side: hear(process) for side, process in made.items()}
+  pairs = []
+  for _ in range(steps):
+    for process in made.values():
+      print("step", file=process.stdin, flush=True)
+      pairs.append(hear(process))
+  for side, process in made.items():
+    assert process.stdin is not None
+    process.stdin.close()
+    found[side] |= hear(process)
+    process.wait()
+  one, two = pairs[::2], pairs[1::2]
+  result: dict[str, Any] = found
+  for what in ("cpu", "wall"):
+    for side, rows in zip(SIDES, (one, two), strict=True):
+      found[side][what] = statistics.median(row[what] for row in rows)
+    ratios = sorted(a[what] / b[what] for a, b in zip(one, two, strict=True))
+    result[f"{what}_ratio"] = [statistics.median(ratios), ratios[0], ratios[-1]]
+  return result
+
+
+def hear(process: subprocess.Popen) -> dict[str, Any]:
+  """The next line of a process."""
+  assert process.stdout is not None
+  line = process.stdout.readline()
+  if not line:
+    raise SystemExit("a side of the comparison failed: see above")
+  return json.loads(line)
 
 
 def main() -> None:
   """The command line."""
   parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
   parser.add_argument("--json", action="store_true")
-  parser.add_argument("--steps", type=int, default=8, help="steps that are timed")
+  parser.add_argument("--steps", type=int, default=8, help="steps of each side that are timed")
   parser.add_argument("--only", choices=TASKS)
   parser.add_argument("--device", choices=("cpu", "gpu"), default="cpu")
   parser.add_argument("--inside", choices=SIDES, help=argparse.SUPPRESS)
   options = parser.parse_args()
   if options.inside:
-    print(json.dumps(dataclasses.asdict(measure(options.inside, options.only, options.device, options.steps))))
+    inside(options.inside, options.only, options.device)
     return
-  rows: dict[str, dict[str, Result]] = {}
+  if not options.json:
+    print("| step | parameters, ours / torch | CPU ms, ours | torch | ratio (least, most) | wall ms, ours | torch "
+          "| ratio | peak (resident) MiB, ours | torch | first step s, ours |")  # fmt: skip
+    print("|---|---|" + "---:|" * 9)
+  results = {}
   for task in TASKS if options.only is None else (options.only,):
-    rows[task] = {}
-    for side in SIDES:
-      rows[task][side] = apart(side, task, options.device, options.steps)
-      print(f"{task}, {side}: {rows[task][side]}", file=sys.stderr, flush=True)
+    results[task] = compare(task, options.device, options.steps)
+    if not options.json:
+      print(line(task, results[task]), flush=True)
   if options.json:
-    print(json.dumps({t: {s: dataclasses.asdict(r) for s, r in found.items()} for t, found in rows.items()}))
-    return
-  print("| step | parameters, ours / torch | CPU ms, ours | CPU ms, torch | ratio | wall ms, ours | torch | ratio "
-        "| peak MiB, ours | torch | ratio | first step s, ours |")  # fmt: skip
-  print("|---|---|" + "---:|" * 10)
-  for task, found in rows.items():
-    a, b = found["latents"], found["torch"]
-    cells = [task, f"{a.parameters:,} / {b.parameters:,}"]
-    for x, y in ((1e3 * a.cpu, 1e3 * b.cpu), (1e3 * a.wall, 1e3 * b.wall), (a.peak, b.peak)):
-      cells += [f"{x:,.0f}", f"{y:,.0f}", f"{x / y:.2f}"]
-    print("| " + " | ".join([*cells, f"{a.first:.1f}"]) + " |")
+    print(json.dumps(results))
+
+
+def line(task: str, found: dict[str, Any]) -> str:
+  """A row of the table."""
+  a, b = found["latents"], found["torch"]
+  cells = [task, f"{a['parameters']:,} / {b['parameters']:,}"]
+  for what in ("cpu", "wall"):
+    middle, least, most = found[f"{what}_ratio"]
+    cells += [f"{1e3 * a[what]:,.0f}", f"{1e3 * b[what]:,.0f}", f"{middle:.2f} ({least:.2f}, {most:.2f})"]
+  cells += [f"{x['peak']:,.0f} ({x['resident']:,.0f})" for x in (a, b)]
+  return "| " + " | ".join([*cells, f"{a['first']:.1f}"]) + " |"
 
 
 if __name__ == "__main__":

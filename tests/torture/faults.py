@@ -148,14 +148,15 @@ class Torture:
 
   def wait(self, attempt: Attempt, kind: str) -> None:
     """Until the moment of the fault: some steps on, or in a save, or anywhere from the start on."""
-    stage, step = self.position()
+    saves = "stage*/checkpoints/*tmp*"
+    (stage, step), left_over = self.position(), set(self.run.glob(saves))
     goal = (stage, step + self.rng.randint(1, 6))
     early = kind != "kill in a save" and self.rng.random() < 0.1
     pause = self.rng.uniform(0, 8) if early else self.rng.uniform(0, 0.3)
     deadline = time.monotonic() + LAST_S
     while attempt.running() and time.monotonic() < deadline and kind != "disk full":
       if kind == "kill in a save":
-        if list(self.run.glob("stage*/checkpoints/*tmp*")):
+        if set(self.run.glob(saves)) - left_over:
           return
       elif early or self.position() >= goal or (self.run / "scores.json").exists():
         time.sleep(pause)

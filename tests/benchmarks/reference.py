@@ -1,0 +1,95 @@
+"""The reference of the training benchmark: the same networks and losses in PyTorch."""
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import torch
+import torch.nn.functional as f
+from diffusers import AutoencoderKL
+from torch import nn
+
+
+def data(task: str, batch: int, classes: int) -> list[Any]:
+  """Arrays as the reference takes them: channels first."""
+  rng = np.random.default_rng(0)
+  if task == "autoencoder":
+    return [rng.uniform(-1, 1, (batch, 3, 64, 64)).astype(np.float32)]
+  return [rng.normal(size=(batch, 8, 16, 16)).astype(np.float32), np.arange(batch) % classes]
+
+
+def autoencoder() -> tuple[Any, Callable]:
+  """diffusers' AutoencoderKL; mean squared error and the KL per element."""
+  model = AutoencoderKL(
+    block_out_channels=(32, 64, 128, 128),
+    down_block_types=("DownEncoderBlock2D",) * 4,
+    up_block_types=("UpDecoderBlock2D",) * 4,
+    layers_per_block=2,
+    latent_channels=4,
+  )
+
+  def loss(model: Any, x: Any) -> Any:
+    posterior = model.encode(x).latent_dist
+    x_hat = model.decode(posterior.sample()).sample
+    return torch.nn.functional.mse_loss(x_hat, x) + 1e-6 * posterior.kl().mean() / posterior.mean[0].numel()
+
+  return model, loss
+
+
+def dit(classes: int) -> tuple[Any, Callable]:
+  """DiT-S/2 (2212.09748): 12 blocks of width 384 with 6 heads, adaLN-Zero; flow matching on posterior draws."""
+  width, heads, depth = 384, 6, 12
+
+  def modulate(x: Any, shift: Any, scale: Any) -> Any:
+    return x * (1 + scale[:, None]) + shift[:, None]
+
+  class Block(nn.Module):
+    def __init__(self) -> None:
+      super().__init__()
+      self.norm = nn.LayerNorm(width, elementwise_affine=False, eps=1e-6)
+      self.qkv, self.out = nn.Linear(width, 3 * width), nn.Linear(width, width)
+      self.up, self.down = nn.Linear(width, 4 * width), nn.Linear(4 * width, width)
+      self.modulation = nn.Linear(width, 6 * width)
+
+    def forward(self, x: Any, c: Any) -> Any:
+      shift1, scale1, gate1, shift2, scale2, gate2 = self.modulation(f.silu(c)).chunk(6, -1)
+      b, n, _ = x.shape
+      q, k, v = self.qkv(modulate(self.norm(x), shift1, scale1)).view(b, n, 3, heads, -1).permute(2, 0, 3, 1, 4)
+      h = f.scaled_dot_product_attention(q, k, v).transpose(1, 2).reshape(b, n, width)
+      x = x + gate1[:, None] * self.out(h)
+      h = self.down(f.gelu(self.up(modulate(self.norm(x), shift2, scale2)), approximate="tanh"))
+      return x + gate2[:, None] * h
+
+  class Net(nn.Module):
+    def __init__(self) -> None:
+      super().__init__()
+      self.embed = nn.Linear(16, width)
+      self.time = nn.Sequential(nn.Linear(256, width), nn.SiLU(), nn.Linear(width, width))
+      self.label = nn.Embedding(classes + 1, width)
+      self.blocks = nn.ModuleList([Block() for _ in range(depth)])
+      self.norm = nn.LayerNorm(width, elementwise_affine=False, eps=1e-6)
+      self.modulation, self.final = nn.Linear(width, 2 * width), nn.Linear(width, 16)
+      self.register_buffer("position", torch.randn(1, 64, width) * 0.5)
+
+    def forward(self, z: Any, t: Any, label: Any) -> Any:
+      b = len(z)
+      tokens = z.view(b, 4, 8, 2, 8, 2).permute(0, 2, 4, 3, 5, 1).reshape(b, 64, 16)
+      rates = torch.exp(-9.21 * torch.arange(128, device=z.device) / 128)
+      angles = 1000 * t[:, None] * rates
+      c = self.time(torch.cat([angles.cos(), angles.sin()], -1)) + self.label(label)
+      h = self.embed(tokens) + self.position
+      for block in self.blocks:
+        h = block(h, c)
+      shift, scale = self.modulation(f.silu(c)).chunk(2, -1)
+      h = self.final(modulate(self.norm(h), shift, scale))
+      return h.view(b, 8, 8, 2, 2, 4).permute(0, 5, 1, 3, 2, 4).reshape(b, 4, 16, 16)
+
+  def loss(model: Any, stored: Any, label: Any) -> Any:
+    mean, logvar = stored.chunk(2, 1)
+    z = mean + (0.5 * logvar.clamp(-30, 20)).exp() * torch.randn_like(mean)
+    tau, eps = torch.sigmoid(torch.randn(len(z), device=z.device)), torch.randn_like(z)
+    mixed = (1 - tau[:, None, None, None]) * z + tau[:, None, None, None] * eps
+    label = torch.where(torch.rand(len(z), device=z.device) < 0.1, classes, label)
+    return f.mse_loss(model(mixed, tau, label), eps - z)
+
+  return Net(), loss

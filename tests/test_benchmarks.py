@@ -1,0 +1,36 @@
+"""The benchmark of the data runs, and counts cores as it says; that of training needs torch and is run by hand."""
+
+import json
+import sys
+
+import pytest
+
+from latents.data import loader
+from tests.benchmarks import data
+
+
+def test_the_data_benchmark_runs(monkeypatch, capsys):
+  monkeypatch.setattr(loader, "MEMORY", loader.MEMORY)  # the script sets it
+  monkeypatch.setattr(data, "SETS", {"tiny": ((24, 24), 16, 80)})
+  monkeypatch.setattr(data, "WORKERS", (0,))
+  monkeypatch.setattr(sys, "argv", ["data.py", "--json", "--seconds", "0.01", "--step", "x=0.5:64:2"])
+  loader.opened.cache_clear()
+  data.main()
+  loader.opened.cache_clear()
+  found = json.loads(capsys.readouterr().out.splitlines()[-1])
+  assert [row["data"] for row in found["rows"]] == ["JPEG tiny", "cached latents 32x32x4", "64 px, kept in memory"]
+  assert all(row["ours"]["cpu"] > 0 and row["ours"]["per_second"] > 0 for row in found["rows"])
+  assert found["rows"][0]["reference"]["cpu"] > 0 and found["steps"] == {"x": [0.5, 64, 2]}
+
+
+def test_cores_that_a_step_needs():
+  rows = [{"data": "d", "workers": w, "ours": {"cpu": cpu, "main": 0.001}} for w, cpu in ((0, 9.0), (2, 0.01))]
+  row = data.needs(rows, {"s": (0.1, 100, 5)})[-1]
+  # 100 examples in 0.1 s on 5 hosts are 200 a second; 98 % of them at 10 ms each are 1.96 cores
+  assert row == "| s | d | 196 | 1.96 | 20 % of a core |"
+
+
+def test_a_step_is_read_from_a_flag():
+  assert data.parse_step("a=b=0.1:8:2") == ("a=b", (0.1, 8, 2))
+  with pytest.raises(ValueError, match="unpack"):
+    data.parse_step("a=0.1:8")
