@@ -7,17 +7,23 @@ from typing import Any
 import jax
 
 from latents.experiment import Experiment
+from latents.plan import estimate
 from latents.plan.topology import Topology
 from latents.train import sharding
 from latents.train.build_step import Program
 
 GIB = 2**30
+MORE = 0.9  # of a GPU's memory, which launch/local.py has jax take
 
 
 def advise(experiment: Experiment, stage: int, program: Program, topology: Topology, memory: dict) -> list[str]:
   """Lines of advice for a plan that does not fit, the cheapest change first."""
   lines, over = [], memory["peak"] - memory["usable"]
   lines.append(f"{over / GIB:.2f} GiB too much on each device")
+  if topology.kind == "gpu" and memory["usable"] < MORE * memory["hbm"]:
+    room = int(MORE * memory["hbm"])
+    verdict = "fits" if memory["peak"] <= room else "still too much"
+    lines.append(f"{estimate.SHARE}={MORE}: {room / GIB:.2f} GiB usable: {verdict}")
   least = None
   for fsdp in larger(program, topology):
     held = state_bytes(program, fsdp)

@@ -16,6 +16,8 @@ def table(plan: dict[str, Any]) -> str:
     f"{plan['parameters']:,} parameters, batch {plan['batch']}",
     f"compiled by {plan['compiler']} in {plan['compile_seconds']:.0f} s",
   ]
+  if "XLA:GPU" in plan["compiler"]:
+    lines.append("kernels are XLA's defaults, not tried out; cuDNN's workspaces are not counted")
   if plan["stand_in"]:
     lines.append(
       "no GPU compiler: FLOPs, state, frozen and batch are exact; temporaries, collectives and what follows from "

@@ -171,6 +171,7 @@ def page(plans: dict[str, Any], curves: dict[str, Any]) -> str:
     "STATE": shrinks, "FLOPS": flops, "COMPILERS": seconds, "COMMANDS": commands,
     "EXCHANGES": [f"- {name}: {exchanges(p)}" for name, p in known.items()],
   }  # fmt: skip
+  text = text.replace("@MISSING@", "; ".join(name for name in CASES if name not in known) or "none")
   for key, lines in filled.items():
     text = text.replace(f"@{key}@", "\n".join(lines) or "none")
   return text
