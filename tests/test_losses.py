@@ -78,7 +78,7 @@ def test_the_perceptual_gradient_runs_through_the_reconstruction_alone():
   rows = [convolved(made.jaxpr) for made in (forward, both)]
   assert set(rows[0] + rows[1]) == {len(x)}
   layers = len(rows[0]) // 2
-  back = 1 + 2 + 3 + 3  # stem; block 0: depthwise, project; blocks 1 and 2: expand, depthwise, project
+  back = 1 + 1 + 2 + 2  # stem; block 0: project; blocks 1 and 2: expand, project; depthwise ones lie in branches
   assert len(rows[1]) - len(rows[0]) == back and layers > back  # the stages above are not walked back
 
 
