@@ -10,6 +10,7 @@ its latents.
 
 from typing import Literal
 
+from experiments import imagenet
 from latents.autoencoder import Autoencoder
 from latents.backbones import DiT, UNet, dit_xl
 from latents.bottlenecks import LayerNormLatent
@@ -35,7 +36,7 @@ def experiment(scale: Literal["tiny", "paper"] = "tiny", data_dir: str | None = 
     encoder = ConvEncoder(ch=128, mult=(1, 2, 4, 4), blocks=2, out=4, dtype=dtype)
     unet = UNet(ch=64, mult=(5, 10, 16), blocks=3, out=3, dtype=dtype)
     backbone = dit_xl(2, classes=data.classes, dtype=dtype)
-  return Experiment(
+  made = Experiment(
     name="dito",
     stage1=Stage1(
       data=data,
@@ -49,8 +50,6 @@ def experiment(scale: Literal["tiny", "paper"] = "tiny", data_dir: str | None = 
       steps=900 if tiny else 400_000,
       batch=12 if tiny else 256,
       ema=0.99 if tiny else 0.9999,
-      save_every=500 if tiny else 5_000,
-      workers=0 if tiny else 16,
     ),
     stage2=Stage2(
       data=data,
@@ -60,8 +59,7 @@ def experiment(scale: Literal["tiny", "paper"] = "tiny", data_dir: str | None = 
       batch=32 if tiny else 256,
       ema=0.995 if tiny else 0.9999,
       cache=True,
-      save_every=500 if tiny else 5_000,
-      workers=0 if tiny else 16,
     ),
-    evaluation=Evaluation(images=100, samples=96, batch=50) if tiny else Evaluation(images=50_000, samples=50_000, batch=256),
+    evaluation=Evaluation(images=100, samples=96, batch=50),
   )
+  return made if tiny else imagenet(made)

@@ -9,13 +9,15 @@ arXiv:2401.08740: FID 17.2 at 400k steps without guidance, 8.3 at 7M, 2.06 with 
     latents run experiments/ldm_kl.py --scale tiny --data-dir ../shared/data
     latents run experiments/ldm_kl.py --scale paper --data-dir DIR --stage1.losses.lpips.path vgg.pth
 
-tiny: 64 px photographs, f4 c8, the first stages of EfficientNet-Lite0 in place of VGG (extra `perceptual`), the
-GAN on for the last 200 of 650 steps, and a small prior: the same code on 2 CPU cores. paper: learning rate 4.5e-6 x batch; the discriminator starts
-at 50,001; the number of steps is ours, the paper gives none for f8.
+tiny: 64 px photographs, f4 c8, the first stages of EfficientNet-Lite0 in place of VGG (extra `perceptual`),
+the GAN on for the last 200 of 650 steps, and a small prior: the same code on 2 CPU cores. paper: learning
+rate 4.5e-6 x batch; the discriminator starts at 50,001; the number of steps is ours, the paper gives none
+for f8.
 """
 
 from typing import Literal
 
+from experiments import imagenet
 from latents.autoencoder import Autoencoder
 from latents.backbones import DiT, dit_xl
 from latents.bottlenecks import KL
@@ -47,7 +49,7 @@ def paper(data: str | None, data_dir: str | None, kl: float | None) -> Experimen
   discriminator = Adversarial(
     weight=0.5, start=50_001, ramp=1, lead=0, clamp=1e4, optimizer=Adam(lr=rate, betas=(0.5, 0.9))
   )
-  return Experiment(
+  made = Experiment(
     name="ldm_kl",
     stage1=Stage1(
       data=images,
@@ -66,9 +68,6 @@ def paper(data: str | None, data_dir: str | None, kl: float | None) -> Experimen
       steps=250_000,
       batch=batch,
       ema=0.9999,
-      save_every=5_000,
-      log_every=100,
-      workers=16,
     ),
     stage2=Stage2(
       data=images,
@@ -78,12 +77,9 @@ def paper(data: str | None, data_dir: str | None, kl: float | None) -> Experimen
       batch=256,
       ema=0.9999,
       cache=True,
-      save_every=5_000,
-      log_every=100,
-      workers=16,
     ),
-    evaluation=Evaluation(images=50_000, samples=50_000, batch=256),
   )
+  return imagenet(made)
 
 
 def tiny(data: str | None, data_dir: str | None, kl: float | None) -> Experiment:
@@ -119,9 +115,7 @@ def tiny(data: str | None, data_dir: str | None, kl: float | None) -> Experiment
     ),
     stage2=Stage2(
       data=images,
-      prior=FlowPrior(
-        backbone=DiT(depth=6, width=128, heads=4, patch=2, classes=images.classes), guidance=3.0
-      ),
+      prior=FlowPrior(backbone=DiT(depth=6, width=128, heads=4, patch=2, classes=images.classes), guidance=3.0),
       optimizer=Adam(lr=1e-3, betas=(0.9, 0.95), warmup=50, schedule="cosine", clip=1.0),
       steps=600,
       batch=16,

@@ -11,6 +11,7 @@ it too may stop anywhere.
 
 from typing import Literal
 
+from experiments import imagenet
 from latents.autoencoder import Autoencoder
 from latents.backbones import Transformer
 from latents.bottlenecks import EMAVQ, NestedDropout
@@ -36,7 +37,7 @@ def experiment(
   codebook = EMAVQ(vocab=vocab, dim=dim, decay=0.95 if tiny else 0.99, restart=0.1 if tiny else 0.03, kmeans=10)
   grid = (data.shape[0] // patch, data.shape[1] // patch)
   losses = {"l2": L2(), "commit": Weight(0.25)}
-  return Experiment(
+  made = Experiment(
     name="titok",
     stage1=Stage1(
       data=data,
@@ -52,8 +53,6 @@ def experiment(
       steps=700 if tiny else 1_000_000,
       batch=32 if tiny else 256,
       ema=0.98 if tiny else 0.999,
-      save_every=500 if tiny else 5_000,
-      workers=0 if tiny else 16,
     ),
     stage2=Stage2(
       data=data,
@@ -75,10 +74,7 @@ def experiment(
       batch=32 if tiny else 256,
       ema=0.995 if tiny else 0.9999,
       cache=True,
-      save_every=500 if tiny else 5_000,
-      workers=0 if tiny else 16,
     ),
-    evaluation=Evaluation(images=297, samples=500, classifier=True, features=False)
-    if tiny
-    else Evaluation(images=50_000, samples=50_000, batch=256),
+    evaluation=Evaluation(images=297, samples=500, classifier=True, features=False),
   )
+  return made if tiny else imagenet(made)
