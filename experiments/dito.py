@@ -47,8 +47,8 @@ def experiment(scale: Literal["tiny", "paper"] = "tiny", data_dir: str | None = 
       ),
       losses={"flow": Weight(1.0)},
       optimizer=Adam(lr=7e-4 if tiny else 1e-4, warmup=50, schedule="cosine" if tiny else "constant", clip=1.0),
-      steps=900 if tiny else 400_000,
-      batch=12 if tiny else 256,
+      steps=700 if tiny else 400_000,
+      batch=8 if tiny else 256,
       ema=0.99 if tiny else 0.9999,
     ),
     stage2=Stage2(

@@ -43,7 +43,7 @@ def experiment(
       model=model,
       losses={"l2": L2(), "kl": Weight(1e-6)} if tiny else {"l1": L1(), "kl": Weight(1e-6)},
       optimizer=Adam(lr=7e-4 if tiny else 2e-4, betas=betas, warmup=20, schedule="cosine", clip=1.0),
-      steps=600 if tiny else 50_000,
+      steps=400 if tiny else 50_000,
       batch=8 if tiny else 64,
       ema=0.98 if tiny else 0.999,
     ),
