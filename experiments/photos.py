@@ -5,6 +5,8 @@ resolution). The photographs are those that the scikit-image and scikit-learn pa
 of the machinery on real pictures, too few to model.
 
     latents run experiments/photos.py
+
+tiny: crops of 32 px in stage 1, of 64 px in stage 2; about four minutes of one CPU core.
 """
 
 from typing import Literal

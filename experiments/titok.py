@@ -7,6 +7,8 @@ two-stage training on a VQGAN's codes. Here stage 1 is trained on pixels at once
 it too may stop anywhere.
 
     latents run experiments/titok.py --scale tiny
+
+tiny: 32 px digits as 16 tokens of 256 codes; scored at 4, 8 and 16 tokens; about three minutes of one CPU core.
 """
 
 from typing import Literal
