@@ -9,6 +9,8 @@ from typing import Any
 
 PACKAGES = ("jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "grain", "tensorflow-datasets", "tyro", "numpy")
 
+TPU_LOCK = Path("/tmp/libtpu_lockfile")
+
 # glibc's mallopt parameters: never mmap, never trim, grow by 256 MiB, one arena
 MALLOPT = ((-4, 0), (-1, 2**31 - 1), (-2, 256 << 20), (-8, 1))
 
@@ -75,18 +77,37 @@ def version(package: str) -> str | None:
     return None
 
 
+def tpu_lock(path: Path) -> list[str]:
+  """A line on libtpu's lock if it is there: who holds it, or that it is left over; none where it is not."""
+  if not path.exists():
+    return []
+  holders = []
+  for link in Path("/proc").glob("[0-9]*/fd/*"):
+    try:
+      if os.readlink(link) == str(path):
+        holders.append(link.parts[2])
+    except OSError:  # it has ended, or is another user's
+      continue
+  if holders:
+    return [f"{path} is held by process {', '.join(sorted(set(holders)))}, which uses the TPU: wait for it, or end it"]
+  return [f"{path} is left over from a process that was killed, and libtpu takes it for one that runs: remove it"]
+
+
 def problems() -> list[str]:
   """What is wrong with this machine for training, a line each; empty when all is well. Starts jax."""
   found = []
   for name in PACKAGES:
     if version(name) is None:
       found.append(f"the package {name} is not installed")
+  lock = tpu_lock(TPU_LOCK)  # looked at first: jax may wait for it
   try:
     import jax
 
     backend = jax.default_backend()
   except Exception as error:  # noqa: BLE001  (whatever a broken plugin raises)
-    return [*found, f"jax does not start: {str(error).splitlines()[0]}"]
+    return [*found, *lock, f"jax does not start: {str(error).splitlines()[0]}"]
+  if backend == "cpu":
+    found += lock
   present = accelerators()
   if backend == "cpu" and present and os.environ.get("JAX_PLATFORMS") != "cpu":
     extra = "tpu" if present[0].startswith("TPU") else "cuda"

@@ -1,7 +1,10 @@
 """Checkpoints: restored exactly, damaged ones found and passed over, errors of the background surfaced."""
 
+import contextlib
 import json
+import resource
 import shutil
+import time
 
 import jax
 import jax.numpy as jnp
@@ -121,6 +124,23 @@ def test_other_arrays_are_refused_by_name(saved):
   with pytest.raises(UserError, match="lacks array params/ae/new"):
     made.restore(other.replace(params={"ae": {**other.params["ae"], "new": shape}}))
   made.close()
+
+
+def test_what_a_save_in_the_background_meets_surfaces_at_the_next_step(saved):
+  made, before = Checkpoints(saved), resource.getrlimit(resource.RLIMIT_FSIZE)
+  resource.setrlimit(resource.RLIMIT_FSIZE, (2048, before[1]))
+  try:
+    with pytest.raises(UserError, match="file size limit is reached; the last complete checkpoint is kept"):
+      made.save(6, state(6))
+      deadline = time.monotonic() + 30
+      while time.monotonic() < deadline:
+        made.check()
+        time.sleep(0.05)
+  finally:
+    resource.setrlimit(resource.RLIMIT_FSIZE, before)
+    with contextlib.suppress(Exception):
+      made.close()
+  assert equal(restore(saved)[0], state(4))
 
 
 def test_damaged_ones_are_deleted_before_training_goes_on(saved):

@@ -162,12 +162,13 @@ def test_close_ends_an_open_stream_at_once_and_twice():
 
 
 KILLED = """
-import os, signal
+import os, signal, sys
 from tests.test_data_stream import Trouble, endless, streams
 if __name__ == "__main__":
   stream = endless(Trouble(), workers=2, batch=4)
   next(stream), next(stream)
-  print(*[p.pid for p in streams.crew()], flush=True)
+  with open(sys.argv[1], "w") as file:
+    print(*[p.pid for p in streams.crew()], file=file)
   os.kill(os.getpid(), signal.SIGKILL)
 """
 
@@ -177,9 +178,10 @@ def test_workers_of_a_killed_run_end(tmp_path):
   script.write_text(KILLED)
   root = str(Path(__file__).parents[1])
   env = {**os.environ, "PYTHONPATH": root}
-  done = subprocess.run([sys.executable, str(script)], stdout=subprocess.PIPE, text=True, env=env, timeout=120)
+  pids = tmp_path / "pids"  # not a pipe: workers that live on would hold it open
+  done = subprocess.run([sys.executable, str(script), str(pids)], env=env, timeout=120)
   assert done.returncode == -signal.SIGKILL
-  workers = [int(pid) for pid in done.stdout.split()]
+  workers = [int(pid) for pid in pids.read_text().split()]
   assert len(workers) == 2
   limit = time.monotonic() + 15
   while any(map(runs, workers)) and time.monotonic() < limit:

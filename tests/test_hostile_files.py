@@ -17,14 +17,16 @@ import pytest
 import soundfile
 from PIL import Image
 
+from latents import artefact
 from latents.data import Audio, CachedLatents, Tfds, load_image, write_cache
 from latents.data.images import read_image
 from latents.data.source import Broken
 from latents.errors import UserError
+from latents.experiment import dumps, loads
 from latents.pretrained import read_weights
 from latents.pretrained.lpips import LPIPS
 from latents.report import report
-from tests import sources
+from tests import micro, sources
 from tests.hostile import peak
 from tests.test_pretrained_readers import Call, Tensor, archive, stream
 
@@ -344,3 +346,51 @@ def test_a_shard_with_other_records_than_stated_is_refused(prepared):
   alter("dataset_info.json", lambda tree: tree["splits"][names.index("train")].update(shardLengths=["5"]))
   with pytest.raises(UserError, match=r"records, and dataset_info\.json says 5"):
     _ = make().records("train")[0]
+
+
+# -- experiments and artefacts
+
+
+@pytest.mark.parametrize(
+  "place,value",
+  [
+    (("stage1", "steps"), "many"), (("stage1", "steps"), 1.5), (("stage1", "steps"), True), (("seed",), None),
+    (("stage1", "optimizer", "betas"), [0.9]), (("stage1", "losses", "l2"), 3), (("name",), 7),
+    (("stage1", "data"), "digits"), (("stage1", "optimizer", "schedule"), "linear"),
+  ],
+)  # fmt: skip
+def test_a_stored_experiment_holds_what_its_fields_say(place, value):
+  tree = json.loads(dumps(micro.experiment()))
+  holder = tree
+  for key in place[:-1]:
+    holder = holder[key]
+  holder[place[-1]] = value
+  with pytest.raises(UserError, match=place[-1] if place[-1] != "l2" else "losses"):
+    loads(json.dumps(tree), "experiment.json")
+
+
+def test_a_stored_experiment_is_not_nested_without_end():
+  tree = json.loads(dumps(micro.experiment()))
+  for _ in range(600):
+    tree["stage1"]["losses"] = [tree["stage1"]["losses"]]
+  with pytest.raises(UserError, match="nested deeper than 60"):
+    loads(json.dumps(tree), "experiment.json")
+
+
+@pytest.mark.parametrize(
+  "change",
+  [
+    {"statistics": None}, {"statistics": {"mean": [1.0]}}, {"statistics": {"mean": ["a"], "std": [1.0]}},
+    {"statistics": {"mean": [0.0], "std": [0.0]}}, {"seconds": "long"}, {"address": None}, {"fingerprint": 3},
+  ],
+)  # fmt: skip
+def test_facts_of_an_artefact_are_checked(tmp_path, change):
+  facts = {"address": "a", "seconds": 1.0, "statistics": {"mean": [0.0], "std": [1.0]}}
+  made = artefact.write(tmp_path, {"w": np.ones(2, np.float32)}, facts)
+  assert artefact.read(tmp_path) is not None
+  changed = {**made.facts, **change}
+  if "fingerprint" not in change:
+    changed["fingerprint"] = artefact.fingerprint(made.weights, changed)  # whoever alters facts can do that too
+  artefact.write_json(tmp_path / artefact.FACTS, changed)
+  with pytest.raises(UserError, match=r"facts|statistics|seconds"):
+    artefact.read(tmp_path)

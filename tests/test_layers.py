@@ -55,6 +55,11 @@ RANK = {name: rank for rank, line in enumerate(ORDER) for name in line.split()}
 FILES = sorted(PACKAGE.glob("**/*.py"))
 
 
+@pytest.mark.parametrize("path", FILES, ids=lambda p: str(p.relative_to(PACKAGE)))
+def test_no_logic_asks_the_wall_clock(path):
+  assert "time.time()" not in path.read_text() and "datetime.now" not in path.read_text()  # it may be set at any time
+
+
 def imports(path: Path) -> set[tuple[str, ...]]:
   """Every `latents...` module that a file imports, anywhere in it."""
   found = set()

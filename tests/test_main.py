@@ -266,3 +266,13 @@ def test_help_lists_the_flags_of_an_experiment(capsys):
   code, out, _ = call(capsys, "run", DIGITS, "--help")
   assert code == 0
   assert "--stage1.model.encoder.ch" in out and "--scale" in out and "--kl" in out
+
+
+def test_a_lock_of_the_tpu_is_explained(tmp_path):
+  lock = tmp_path / "libtpu_lockfile"
+  assert environment.tpu_lock(lock) == []
+  with lock.open("w"):
+    (line,) = environment.tpu_lock(lock)
+    assert f"held by process {os.getpid()}, which uses the TPU" in line
+  (line,) = environment.tpu_lock(lock)
+  assert "left over from a process that was killed" in line and "remove it" in line

@@ -30,6 +30,7 @@ class Checkpoints:
   def __init__(self, folder: Path, keep: int = 2):
     self.folder = folder.absolute()
     self.seals = Seals(self.folder, self.folder.with_name("seals"))
+    self._saving = False
     self.notes: list[str] = []  # what a user should be told, e.g. that a damaged one was passed over
     with disk_errors(self.folder):
       options = ocp.CheckpointManagerOptions(max_to_keep=keep, cleanup_tmp_directories=True, create=True)
@@ -42,12 +43,16 @@ class Checkpoints:
       self.finish()
       self.seals.clear(step)
       self._manager.save(step, args=ocp.args.StandardSave(flatten(state)), force=True)
+      self._saving = True
       self.seals.start(step)
 
   def check(self) -> None:
     """Raise what a save in the background has met; to be asked at every step."""
     with disk_errors(self.folder):
-      self._manager.check_for_errors()
+      if self._saving and not self._manager.is_saving_in_progress():
+        self._saving = False
+        self._manager.wait_until_finished()  # at once; `check_for_errors` alone keeps silent until the next save
+        self._manager.check_for_errors()
       self.seals.check()
 
   def restore(self, abstract: State) -> State | None:

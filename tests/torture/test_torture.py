@@ -1,11 +1,13 @@
 """The short form: a few faults, one other topology. The long ones are commands: see faults.py, topologies.py."""
 
 import numpy as np
+import pytest
 
 from tests.torture.faults import Topology, Torture, compare, series, weights
 from tests.torture.topologies import codebook, distance, train
 
 ONE = Topology(1, 1)
+pytestmark = pytest.mark.slow
 
 
 def test_codebook_and_batch_statistics_are_of_the_global_batch(tmp_path):
