@@ -48,7 +48,7 @@ class Conv(nn.Module):
       self.padding,
       dimension_numbers=numbers,
     )
-    return y + bias.astype(self.dtype)
+    return constrain(y + bias.astype(self.dtype))
 
 
 class Downsample(nn.Module):
