@@ -7,6 +7,7 @@ import jax
 import jax.numpy as jnp
 
 from latents.errors import UserError
+from latents.nn.sharding import constrain
 from latents.types import Array
 
 _near_zero = nn.initializers.normal(0.02)
@@ -41,7 +42,7 @@ class PatchGAN(nn.Module):
         width, (4,) * axes, (stride,) * axes, 1,
         use_bias=bias, dtype=self.dtype, kernel_init=_near_zero, name=name,
       )  # fmt: skip
-      return layer(h)
+      return constrain(layer(h))
 
     h = jax.nn.leaky_relu(conv(x, self.ch, 2, True, "conv0"), 0.2)
     for i in range(1, self.layers + 1):

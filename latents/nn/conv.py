@@ -51,7 +51,7 @@ class Conv(nn.Module):
       self.padding,
       dimension_numbers=numbers,
     )
-    return y + bias.astype(self.dtype)
+    return constrain(y + bias.astype(self.dtype))
 
 
 class DepthwiseConv(nn.Module):
@@ -83,7 +83,7 @@ class DepthwiseConv(nn.Module):
 
     x, kernel = x.astype(self.dtype), kernel.astype(self.dtype)
     y = jax.lax.platform_dependent(x, kernel, cpu=functools.partial(shifted, stride=self.stride), default=grouped)
-    return y + bias.astype(self.dtype)
+    return constrain(y + bias.astype(self.dtype))
 
 
 def shifted(x: Array, kernel: Array, stride: int) -> Array:

@@ -15,7 +15,7 @@ import jax.numpy as jnp
 
 from latents.errors import UserError
 from latents.pretrained.assign import assign
-from latents.pretrained.images import rgb
+from latents.pretrained.images import pair, rgb, unpair
 from latents.pretrained.readers import read_weights
 from latents.types import Array
 
@@ -124,10 +124,10 @@ class LPIPS(nn.Module):
       )
     shift, scale = jnp.array(_SHIFT), jnp.array(_SCALE)
     trunk = {"squeeze": SqueezeNet, "vgg": VGG16, "alex": AlexNet}[self.net]
-    taps = trunk(self.dtype, name="trunk")((jnp.concatenate([x, y]) - shift) / scale)
+    taps = trunk(self.dtype, name="trunk")((pair(x, y) - shift) / scale)
     total = jnp.zeros(x.shape[0], jnp.float32)
     for i, tap in enumerate(taps):
-      fx, fy = jnp.split(unit(tap.astype(jnp.float32)), 2)
+      fx, fy = unpair(unit(tap.astype(jnp.float32)))
       weight = self.param(f"lin{i}", nn.initializers.constant(1 / tap.shape[-1]), (tap.shape[-1],))
       # an elementwise sum, not a matmul: accelerators would round the factors of a matmul
       total += (weight * (fx - fy) ** 2).sum(-1).mean((1, 2))

@@ -25,7 +25,8 @@ print(json.dumps(plan.make(micro.experiment(mesh=Mesh(data=-1, fsdp=2)), int(sys
 
 
 def planned(tmp_path, *words):
-  env = {**os.environ, "PYTHONPATH": str(ROOT), "LATENTS_CACHE": str(tmp_path), "JAX_PLATFORMS": "cpu", "XLA_FLAGS": ""}
+  path = os.pathsep.join([str(ROOT), *filter(None, [os.environ.get("PYTHONPATH")])])
+  env = {**os.environ, "PYTHONPATH": path, "LATENTS_CACHE": str(tmp_path), "JAX_PLATFORMS": "cpu", "XLA_FLAGS": ""}
   words = [sys.executable, "-c", SCRIPT, *map(str, words)]
   done = subprocess.run(words, env=env, cwd=ROOT, capture_output=True, text=True, timeout=1800)
   assert done.returncode == 0, done.stderr[-3000:]
