@@ -1,12 +1,13 @@
 """How a command ends: exit codes, and what threads and libraries shout while it does."""
 
 import logging
+import os
 import sys
 import threading
 import traceback
 import warnings
 from collections.abc import Callable
-from typing import Any
+from typing import Any, NoReturn
 
 from latents.disk import disk_reason
 from latents.errors import UserError
@@ -43,6 +44,13 @@ def guarded(call: Callable[[], int | None]) -> int:
   if hosts := _hosts():
     hosts.finish()
   return code
+
+
+def leave(code: int) -> NoReturn:
+  """End after an error without a wait for threads: one of them may be what hangs."""
+  sys.stdout.flush()
+  sys.stderr.flush()
+  os._exit(code)
 
 
 def _hosts() -> Any:

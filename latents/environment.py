@@ -99,7 +99,8 @@ def problems() -> list[str]:
   for name in PACKAGES:
     if version(name) is None:
       found.append(f"the package {name} is not installed")
-  lock = tpu_lock(TPU_LOCK)  # looked at first: jax may wait for it
+  # where there is no TPU its compiler leaves the file too; looked at first: jax may wait for it
+  lock = tpu_lock(TPU_LOCK) if any(name.startswith("TPU") for name in accelerators()) else []
   try:
     import jax
 

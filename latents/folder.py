@@ -77,7 +77,7 @@ class Folder:
   def declared(self) -> bool:
     """The stored declaration is this one to the last field, also those that do not make another run."""
     path = self.path / DECLARATION
-    return path.is_file() and path.read_text() == dumps(self.experiment)
+    return path.is_file() and path.read_text(errors="replace") == dumps(self.experiment)
 
   def complete(self) -> bool:
     """Both stages are finished, and scored and reported under this declaration to the last field."""

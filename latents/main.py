@@ -261,7 +261,10 @@ def _prepare(arguments: argparse.Namespace) -> None:
 
 def entry() -> NoReturn:
   """The console script."""
-  sys.exit(main())
+  code = main()
+  if code:
+    endings.leave(code)
+  sys.exit(code)
 
 
 if __name__ == "__main__":

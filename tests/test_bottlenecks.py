@@ -145,6 +145,14 @@ def test_kl_clips_the_log_variance_and_samples_only_in_training():
   np.testing.assert_allclose(module.apply(variables, stored, train=True, rngs=RNGS, method="recall").z, sample)
 
 
+@pytest.mark.parametrize("spread", [1.0, 0.1])
+def test_kl_starts_with_the_spread_that_is_asked_for(spread):
+  module, h = KL(dim=3, spread=spread), jnp.zeros((1, 2, 6))
+  mean, std = jnp.split(module.apply(module.init({**RNGS, "params": KEY}, h, train=True), h, method="store"), 2, -1)
+  np.testing.assert_array_equal(mean, np.zeros((1, 2, 3)))
+  np.testing.assert_allclose(std, np.full((1, 2, 3), spread), rtol=1e-6)
+
+
 # -- norm, none
 
 

@@ -131,6 +131,19 @@ def test_conv_takes_any_grid_and_moves_with_it():
   np.testing.assert_allclose(moved[:, 128:132], h[:, 127:131], atol=0.05 * far)
 
 
+@pytest.mark.parametrize("zero", [False, True])
+def test_zero_makes_the_residual_blocks_of_both_sides_start_as_the_identity(zero):
+  encoder = ConvEncoder(ch=8, mult=(1, 1), blocks=1, out=4, mid_attention=False, zero=zero)
+  decoder = ConvDecoder(ch=8, mult=(1, 1), blocks=1, mid_attention=False, zero=zero)
+  x = rng_normal(1, 8, 8, 3)
+  for module, args in ((encoder, (x,)), (decoder, (Latent(z=rng_normal(1, 4, 4, 4)), x))):
+    variables = module.init(RNGS, *args, train=False)
+    _, seen = module.apply(variables, *args, train=False, capture_intermediates=True, mutable=["intermediates"])
+    out = {name: value["__call__"][0] for name, value in seen["intermediates"].items() if name != "__call__"}
+    first, second = out["mid_block0"], out["mid_block1"]
+    assert np.array_equal(first, second) == zero
+
+
 def test_remat_and_dtype_change_no_parameter_and_hardly_the_values():
   x = rng_normal(1, 8, 8, 3)
   plain = ConvEncoder(ch=8, mult=(1, 2), blocks=1, out=4)

@@ -69,6 +69,30 @@ def test_perceptual_layers_are_averaged():
   assert all(0 < v <= 4 for v in single)
 
 
+def test_the_perceptual_gradient_runs_through_the_reconstruction_alone():
+  """One convolution forward for each of the two signals, one back: none on both signals at once."""
+  loss, x = Perceptual(layers=(0, 1)), signal((32, 32, 3))
+  aux = loss.abstract()
+  forward = jax.make_jaxpr(lambda y, aux: loss(x, y, aux=aux))(x, aux)
+  both = jax.make_jaxpr(jax.grad(lambda y, aux: loss(x, y, aux=aux)))(x, aux)
+  rows = [convolved(made.jaxpr) for made in (forward, both)]
+  assert set(rows[0] + rows[1]) == {len(x)}
+  layers = len(rows[0]) // 2
+  back = 1 + 1 + 2 + 2  # stem; block 0: project; blocks 1 and 2: expand, project; depthwise ones lie in branches
+  assert len(rows[1]) - len(rows[0]) == back and layers > back  # the stages above are not walked back
+
+
+def convolved(jaxpr) -> list[int]:
+  """The batch of every convolution in a jaxpr."""
+  rows = []
+  for equation in jaxpr.eqns:
+    inner = [v for v in equation.params.values() if hasattr(v, "jaxpr") or hasattr(v, "eqns")]
+    rows += [n for v in inner for n in convolved(getattr(v, "jaxpr", v))]
+    if equation.primitive.name == "conv_general_dilated":
+      rows.append(equation.invars[0].aval.shape[0])
+  return rows
+
+
 def test_missing_weights_are_said_at_load():
   with pytest.raises(UserError):
     LPIPSLoss(path="/nowhere.npz").load()

@@ -9,7 +9,7 @@ from jax.sharding import AxisType
 
 from latents.errors import UserError
 from latents.nn.attention import Attention, attend
-from latents.nn.conv import AttentionBlock, Conv, Downsample, ResBlock, Upsample
+from latents.nn.conv import AttentionBlock, Conv, DepthwiseConv, Downsample, ResBlock, Upsample
 from latents.nn.mlp import Mlp, SwiGLU, swiglu_hidden
 from latents.nn.norm import GroupNorm, LayerNorm, RMSNorm, groups_of
 from latents.nn.patch import patchify, unpatchify
@@ -182,3 +182,18 @@ def test_constrain_is_a_no_op_without_a_mesh_and_marks_the_batch_with_one():
     assert '{"data", "fsdp"}' in jax.jit(constrain).lower(x).as_text()
   with jax.set_mesh(jax.make_mesh((1,), ("other",), axis_types=axes[:1])):
     assert constrain(x) is x
+
+
+@pytest.mark.parametrize(("size", "stride", "shape"), [(3, 1, (6, 5)), (3, 2, (7, 6)), (5, 2, (8, 9)), (3, 2, (9,))])
+def test_depthwise_is_the_grouped_convolution(size, stride, shape):
+  """Both ways to compute it, and their gradients; "SAME" puts the odd row of padding at the end."""
+  rng = np.random.default_rng(0)
+  x = jnp.asarray(rng.normal(size=(2, *shape, 4)), jnp.float32)
+  module = DepthwiseConv(size, stride)
+  reference = nn.Conv(4, (size,) * len(shape), stride, feature_group_count=4)
+  variables = reference.init(jax.random.key(0), x)
+  assert jax.tree.map(jnp.shape, module.init(jax.random.key(0), x)) == jax.tree.map(jnp.shape, variables)
+  np.testing.assert_allclose(module.apply(variables, x), reference.apply(variables, x), atol=1e-5)
+  weights = jnp.asarray(rng.normal(size=reference.apply(variables, x).shape), jnp.float32)
+  grads = [jax.grad(lambda x, m=m: (m.apply(variables, x) * weights).sum())(x) for m in (module, reference)]
+  np.testing.assert_allclose(*grads, atol=1e-5)

@@ -1,5 +1,7 @@
 """The defaults of a bottleneck, and what the discrete ones share."""
 
+from collections.abc import Callable
+
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
@@ -69,9 +71,9 @@ def _straight_through_jvp(primals, tangents):
   return primals[1], tangents[0]
 
 
-def pointwise(dim: int) -> nn.Dense:
+def pointwise(dim: int, bias_init: Callable = nn.initializers.zeros) -> nn.Dense:
   """The 1x1 convolution E -> dim in front of a quantiser, in float32, with PyTorch's initial weights."""
-  return nn.Dense(dim, kernel_init=uniform_fan_in)
+  return nn.Dense(dim, kernel_init=uniform_fan_in, bias_init=bias_init)
 
 
 def count_codes(codes: Array, vocab: int) -> Array:

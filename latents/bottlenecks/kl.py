@@ -1,5 +1,8 @@
 """The diagonal Gaussian of a VAE (Kingma & Welling 2013, arXiv:1312.6114; LDM's "KL-reg", arXiv:2112.10752)."""
 
+import math
+from typing import Any
+
 import jax
 import jax.numpy as jnp
 
@@ -17,13 +20,21 @@ class KL(Bottleneck):
   LDM writes the sum over all elements divided by B, with reconstruction terms summed likewise:
     L = N_x mean|x - x_hat| + w sum(kl)/B = N_x (mean|x - x_hat| + w / TSR * kl),  TSR = N_x / N_z,
   so its weight w = 1e-6 is w / TSR here (2.1e-8 for the f8c4 of Stable Diffusion).
+
+  spread: the standard deviation at the start (of a zero h). LDM's is 1, several times that of the first means: for
+  hundreds of steps little but noise comes through, and short runs want 0.1.
   """
 
   dim: int = 4
+  spread: float = 1.0
 
   def setup(self) -> None:
     """Makes the projection."""
-    self.project = pointwise(2 * self.dim)
+
+    def bias(key: Array, shape: tuple[int, ...], dtype: Any) -> Array:
+      return jnp.concatenate([jnp.zeros(self.dim, dtype), jnp.full(self.dim, 2 * math.log(self.spread), dtype)])
+
+    self.project = pointwise(2 * self.dim, bias)
 
   def __call__(self, h: Array, *, train: bool) -> Latent:
     """[B,*s,E] -> Latent with terms and logs."""

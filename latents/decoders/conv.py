@@ -18,7 +18,7 @@ class ConvDecoder(Decoder):
   The mirror of `ConvEncoder`: levels in reverse order, `blocks` + 1 residual blocks each, every level but the last
   (level 0) ends in a nearest-neighbour upsampling and a conv. `attention` counts levels as the encoder does.
   project: LDM's `post_quant_conv`, a 1x1 conv D -> D in front. channels: of the signal (1 grey, 3 RGB).
-  remat: see the encoder.
+  zero, remat: see the encoder.
   """
 
   last: ClassVar[tuple[str, ...]] = ("conv_out", "kernel")
@@ -30,6 +30,7 @@ class ConvDecoder(Decoder):
   attention: tuple[int, ...] = ()
   mid_attention: bool = True
   project: bool = True
+  zero: bool = False
   dropout: float = 0.0
   remat: bool = False
   dtype: str = "float32"
@@ -39,7 +40,7 @@ class ConvDecoder(Decoder):
     """z [B,*s,D] -> float32 [B,*s*f,channels]."""
 
     def block(h: Array, width: int, name: str) -> Array:
-      part = ResBlock(width, dropout=self.dropout, dtype=self.dtype, name=name)
+      part = ResBlock(width, zero=self.zero, dropout=self.dropout, dtype=self.dtype, name=name)
       return run_block(part, h, train=train, remat=self.remat)
 
     h = read_z(latent)

@@ -15,6 +15,7 @@ class ConvEncoder(nn.Module):
   `attention`; all levels but the last end in a stride of 2. Then the middle (block, attention where
   `mid_attention`, block) and GN, SiLU, conv to `out`.
   out: 2D for a KL bottleneck of D channels (LDM), else what the bottleneck wants.
+  zero: residual blocks start as the identity (their last convolution at 0); LDM's do not, but learn faster so.
   remat: residual blocks are recomputed in the backward pass. Sizes that f does not divide are a UserError.
   LDM: f4 mult (1,2,4); f8 (1,2,4,4); f16 (1,1,2,2,4), attention (4,); f32 (1,1,2,2,4,4), attention (4,5).
   """
@@ -25,6 +26,7 @@ class ConvEncoder(nn.Module):
   out: int = 8
   attention: tuple[int, ...] = ()
   mid_attention: bool = True
+  zero: bool = False
   dropout: float = 0.0
   remat: bool = False
   dtype: str = "float32"
@@ -40,7 +42,7 @@ class ConvEncoder(nn.Module):
     check_stride(x.shape[1:-1], self.stride)
 
     def block(h: Array, width: int, name: str) -> Array:
-      part = ResBlock(width, dropout=self.dropout, dtype=self.dtype, name=name)
+      part = ResBlock(width, zero=self.zero, dropout=self.dropout, dtype=self.dtype, name=name)
       return run_block(part, h, train=train, remat=self.remat)
 
     h = Conv(self.ch, dtype=self.dtype, name="conv_in")(x)

@@ -3,6 +3,9 @@
 Everything takes [B,*S,C] and works for one, two or three signal axes: kernels are 3 per axis.
 """
 
+import functools
+import itertools
+
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
@@ -49,6 +52,50 @@ class Conv(nn.Module):
       dimension_numbers=numbers,
     )
     return constrain(y + bias.astype(self.dtype))
+
+
+class DepthwiseConv(nn.Module):
+  """[B,H,W,C] -> [B,H/stride,W/stride,C]: every channel is convolved alone, "SAME" padding; any number of axes.
+
+  On CPU as a sum of shifted products: XLA's grouped convolutions take 6 times as long there (EfficientNet's
+  first stages at 64 px, forward and back). Parameters: kernel [size..., 1, C] (LeCun), bias.
+  """
+
+  size: int = 3
+  stride: int = 1
+  dtype: str = "float32"
+
+  @nn.compact
+  def __call__(self, x: Array) -> Array:
+    """See the class."""
+    axes, channels = x.ndim - 2, x.shape[-1]
+    init = nn.initializers.lecun_normal()
+    kernel = self.param("kernel", init, (self.size,) * axes + (1, channels), jnp.float32)
+    bias = self.param("bias", nn.initializers.zeros, (channels,), jnp.float32)
+    letters = "DHW"[3 - axes :]
+    numbers = ("N" + letters + "C", letters + "IO", "N" + letters + "C")
+
+    def grouped(x: Array, kernel: Array) -> Array:
+      strides = (self.stride,) * axes
+      return jax.lax.conv_general_dilated(
+        x, kernel, strides, "SAME", dimension_numbers=numbers, feature_group_count=channels
+      )
+
+    x, kernel = x.astype(self.dtype), kernel.astype(self.dtype)
+    y = jax.lax.platform_dependent(x, kernel, cpu=functools.partial(shifted, stride=self.stride), default=grouped)
+    return constrain(y + bias.astype(self.dtype))
+
+
+def shifted(x: Array, kernel: Array, stride: int) -> Array:
+  """x [B,*S,C], kernel [size...,1,C] -> [B,*ceil(S/stride),C]: a depthwise convolution, one product a tap."""
+  size, out = kernel.shape[0], [-(-n // stride) for n in x.shape[1:-1]]
+  spare = [max((m - 1) * stride + size - n, 0) for n, m in zip(x.shape[1:-1], out, strict=True)]
+  x = jnp.pad(x, [(0, 0), *[(p // 2, p - p // 2) for p in spare], (0, 0)])
+  y = jnp.zeros((), x.dtype)
+  for tap in itertools.product(range(size), repeat=len(out)):
+    window = tuple(slice(i, i + (m - 1) * stride + 1, stride) for i, m in zip(tap, out, strict=True))
+    y = y + x[(slice(None), *window)] * kernel[(*tap, 0)]
+  return y
 
 
 class Downsample(nn.Module):

@@ -14,6 +14,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from latents.errors import UserError
+from latents.nn.conv import DepthwiseConv
 from latents.pretrained.assign import assign
 from latents.pretrained.images import enlarge, rgb
 from latents.pretrained.readers import read_weights
@@ -59,11 +60,10 @@ class Block(nn.Module):
   def __call__(self, x: Array) -> Array:
     """[B,h,w,E] -> [B,h/stride,w/stride,channels]."""
     width = x.shape[-1] * self.expansion
-    size, strides = (self.kernel,) * 2, (self.stride,) * 2
     h = x
     if self.expansion != 1:
       h = jax.nn.relu6(nn.Conv(width, (1, 1), dtype=self.dtype, name="expand")(h))
-    h = nn.Conv(width, size, strides, feature_group_count=width, dtype=self.dtype, name="depthwise")(h)
+    h = DepthwiseConv(self.kernel, self.stride, dtype=self.dtype, name="depthwise")(h)
     h = nn.Conv(self.channels, (1, 1), dtype=self.dtype, name="project")(jax.nn.relu6(h))
     return x + h if h.shape == x.shape else h
 

@@ -15,15 +15,17 @@ FILE = "metrics.jsonl"
 
 
 def read(path: Path) -> list[dict[str, Any]]:
-  """The lines of a metrics.jsonl; a last line that was cut by a crash is left out."""
+  """The lines of a metrics.jsonl; what is none, such as a last line that was cut by a crash, is left out."""
   if not path.exists():
     return []
   lines = []
-  for text in path.read_text().splitlines():
+  for text in path.read_text(errors="replace").splitlines():
     try:
-      lines.append(json.loads(text))
-    except ValueError:
+      line = json.loads(text)
+    except (ValueError, RecursionError):
       continue
+    if isinstance(line, dict) and isinstance(line.get("stage"), int) and isinstance(line.get("step"), int):
+      lines.append(line)
   return lines
 
 

@@ -247,13 +247,15 @@ def main(argv: list[str] | None = None) -> None:
   words.add_argument("--faults", type=int, default=50)
   words.add_argument("--seed", type=int, default=0)
   words.add_argument("--folder", type=Path)
+  words.add_argument("--series", nargs="+", choices=("1x1", "2x1", "changing"), help="default: all, with their shares")
   given = words.parse_args(argv)
   one, two, wide = Topology(1, 1), Topology(2, 1), Topology(1, 2)
   plan = {"1x1": (0.5, [one]), "2x1": (0.26, [two]), "changing": (0.24, [one, wide, two])}
   with tempfile.TemporaryDirectory() as temporary:
     folder = given.folder or Path(temporary)
     alone, total, passed_over = {}, {}, 0
-    for name, (share, topologies) in plan.items():
+    for name in given.series or plan:
+      share, topologies = plan[name]
       if topologies[0] not in alone:
         alone[topologies[0]] = Torture(folder / f"alone-{name}", 0)
         print(f"undisturbed {name}: {alone[topologies[0]].finish(topologies[0]):.0f} s", flush=True)

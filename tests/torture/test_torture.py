@@ -11,8 +11,8 @@ pytestmark = pytest.mark.slow
 
 
 def test_codebook_and_batch_statistics_are_of_the_global_batch(tmp_path):
-  alone, half = train(tmp_path, ONE, "--codes"), train(tmp_path, ONE, "--codes", "--batch", "4")
-  spread = train(tmp_path, Topology(2, 2), "--codes")
+  alone, half = train(tmp_path, ONE, "--codes", "True"), train(tmp_path, ONE, "--codes", "True", "--batch", "4")
+  spread = train(tmp_path, Topology(2, 2), "--codes", "True")
   assert distance(alone, spread) < 2e-3
   assert compare(weights(alone), weights(spread), bitwise=False) < 2e-3
   # what a process would count by itself is half of it: the comparison sees that

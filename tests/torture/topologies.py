@@ -65,11 +65,13 @@ def main(argv: list[str] | None = None) -> None:
   words.add_argument("--all", action="store_true", help="also KL, and parameters split by fsdp")
   everything = words.parse_args(argv).all
   shapes = [Topology(1, 8), Topology(2, 4), Topology(4, 2)]
-  kinds = {"codes": ("--codes",)} | ({"kl": (), "kl, fsdp 4": ("--fsdp", "4")} if everything else {})
+  kinds = {"codes": ("--codes", "True")} | ({"kl": (), "kl, fsdp 4": ("--fsdp", "4")} if everything else {})
   print("| system | processes x devices | logged values | weights |\n|---|---|---|---|")
+  alone = Path()
   with tempfile.TemporaryDirectory() as folder:
     for kind, flags in kinds.items():
-      alone = train(Path(folder), Topology(1, 1), *[f for f in flags if f in ("--codes",)])
+      if kind != "kl, fsdp 4":
+        alone = train(Path(folder), Topology(1, 1), *(flags if kind == "codes" else ()))
       for shape in shapes:
         run = train(Path(folder), shape, *flags)
         values, arrays = distance(alone, run), compare(weights(alone), weights(run), bitwise=False)
