@@ -29,12 +29,14 @@ CASES: dict[str, tuple[list[str], bool]] = {
   "stage 1, v5p:4x4x4": (["--stage", "1", "--topology", "v5p:4x4x4", "--stage1.batch", "64"], False),
   "stage 1, v6e:8x8": (["--stage", "1", "--topology", "v6e:8x8", "--stage1.batch", "64"], False),
   "stage 1, h100:1x1x8": (["--stage", "1", "--topology", "h100:1x1x8", "--mesh.fsdp", "8"], False),
-  "stage 1, h100:1x1x8, batch 512": (
-    ["--stage", "1", "--topology", "h100:1x1x8", "--mesh.fsdp", "8", "--stage1.batch", "512"], False),
+  "stage 1, h100:1x1x8, batch 768": (
+    ["--stage", "1", "--topology", "h100:1x1x8", "--mesh.fsdp", "8", "--stage1.batch", "768"], False),
   "stage 2, v5e:4x4": (["--stage", "2", "--topology", "v5e:4x4", "--mesh.fsdp", "16"], False),
   "stage 2, v5p:4x4x4": (["--stage", "2", "--topology", "v5p:4x4x4"], False),
   "stage 2, v6e:8x8": (["--stage", "2", "--topology", "v6e:8x8", "--mesh.fsdp", "8"], False),
   "stage 2, h100:1x1x8": (["--stage", "2", "--topology", "h100:1x1x8", "--mesh.fsdp", "8"], False),
+  "too large: 2 blocks of DiT-XL/2, v5e:1x1": (
+    ["--stage", "2", "--topology", "v5e:1x1", "--stage2.prior.backbone.depth", "2", "--stage2.batch", "1024"], False),
   "DiT-B/2, v5e:4x4, constraints": (
     ["--stage", "2", "--topology", "v5e:4x4", "--mesh.fsdp", "16", *DIT_B], False),
   "DiT-B/2, v5e:4x4, no constraints": (
