@@ -55,7 +55,7 @@ def experiment(scale: Literal["tiny", "paper"] = "tiny", kl: float = 1e-6, size:
       data=data,
       prior=prior,
       optimizer=Adam(lr=1e-3, betas=(0.9, 0.95), warmup=50, schedule="cosine", clip=1.0),
-      steps=1_050 if tiny else 20_000,
+      steps=980 if tiny else 20_000,
       batch=32 if tiny else 256,
       ema=0.995 if tiny else 0.999,
       cache=True,
