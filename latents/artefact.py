@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 from safetensors.numpy import load_file, save_file
 
-from latents.errors import UserError
+from latents.errors import UserError, first_line
 
 WEIGHTS, FACTS = "weights.safetensors", "artefact.json"
 
@@ -66,8 +66,7 @@ def read(folder: Path) -> Artefact | None:
   try:
     weights = load_file(folder / WEIGHTS)
   except Exception as error:  # noqa: BLE001  (the file is untrusted, and its reader raises what it likes)
-    line = (str(error).splitlines() or [type(error).__name__])[0]
-    raise UserError(f"{folder / WEIGHTS} cannot be read: {line}") from None
+    raise UserError(f"{folder / WEIGHTS} cannot be read: {first_line(error)}") from None
   if fingerprint(weights, facts) != facts.get("fingerprint"):
     raise UserError(f"{folder / WEIGHTS} is damaged or not this stage's: its fingerprint does not match {FACTS}")
   return Artefact(weights, facts)

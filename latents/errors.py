@@ -8,6 +8,11 @@ class UserError(Exception):
   """Bad input, said in one clear line."""
 
 
+def first_line(error: BaseException) -> str:
+  """What another's error says, cut to one line; its kind if it says nothing."""
+  return (str(error).strip().splitlines() or [type(error).__name__])[0][:200]
+
+
 def nearest(word: str, choices: Iterable[str]) -> str:
   """' (did you mean X?)' for the choice nearest to `word`, or ''."""
   found = difflib.get_close_matches(word, list(choices), n=1, cutoff=0.5)

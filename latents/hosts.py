@@ -19,7 +19,7 @@ import numpy as np
 from jax.sharding import NamedSharding, PartitionSpec
 
 from latents.cluster import recognise
-from latents.errors import UserError
+from latents.errors import UserError, first_line
 
 LOST = 76  # exit code of a process that ends because another one did
 SILENCE_S = 30.0  # a process that has not been heard of for so long is taken for dead
@@ -38,7 +38,6 @@ def start(given: Mapping[str, str]) -> None:
     )
   if cluster.processes is not None and cluster.process is not None and cluster.process >= cluster.processes:
     raise UserError(f"this is process {cluster.process} of {cluster.processes}: numbers go from 0")
-
   options: dict[str, Any] = {"initialization_timeout": START_S, "shutdown_timeout_seconds": int(SILENCE_S)}
   options |= {"heartbeat_timeout_seconds": int(3 * SILENCE_S)}  # ours speaks first: it knows names
   if cluster.coordinator is not None:
@@ -50,17 +49,12 @@ def start(given: Mapping[str, str]) -> None:
   except Exception as error:  # noqa: BLE001  (jaxlib's own kinds: time-outs, ports in use)
     raise UserError(
       f"the processes ({cluster.kind}, {cluster.processes or 'an unknown number'}) did not find each other: "
-      f"{_line(error)}"
+      f"{first_line(error)}"
     ) from None
   if cluster.processes is not None and jax.process_count() != cluster.processes:
     raise UserError(f"{jax.process_count()} processes came together, {cluster.processes} were started")
   _Watch.instance = _Watch()
   meet("start", START_S)
-
-
-def process() -> int:
-  """The number of this process."""
-  return jax.process_index()
 
 
 def processes() -> int:
@@ -128,7 +122,8 @@ def failed(error: BaseException, code: int) -> int:
     return code
   if not isinstance(error, UserError) and is_echo(error):
     watch.await_news(SILENCE_S + 5 * POLL_S)  # ends the process if there is news
-    print(f"latents: error: the connection to another process is lost: {_line(error)}", file=sys.stderr, flush=True)
+    line = f"latents: error: the connection to another process is lost: {first_line(error)}"
+    print(line, file=sys.stderr, flush=True)
     code = LOST
   watch.announce(code, " ".join(str(error).split()) or type(error).__name__)
   watch.leave(code)
@@ -136,13 +131,11 @@ def failed(error: BaseException, code: int) -> int:
 
 
 def is_echo(error: BaseException) -> bool:
-  """Whether it is an error of the transport, which says that a peer is gone but not which and why."""
+  """Whether, among several processes, it is the transport's: that a peer is gone, but not which and why."""
+  if _Watch.instance is None:
+    return False
   words = ("gloo", "connection closed", "connection reset", "socket closed", "coordination", "unavailable:", "nccl")
   return any(word in str(error).lower() for word in words)
-
-
-def _line(error: BaseException) -> str:
-  return (str(error).strip().splitlines() or [type(error).__name__])[0][:200]
 
 
 class _Watch:
@@ -177,7 +170,7 @@ class _Watch:
       missing = [self.who(n) for n in range(self.count) if n not in there]
       if not missing:
         raise
-      raise UserError(f"waited {seconds:.0f} s at '{name}' for {', '.join(missing)}: {_line(error)}") from None
+      raise UserError(f"waited {seconds:.0f} s at '{name}' for {', '.join(missing)}: {first_line(error)}") from None
 
   def exchange(self, name: str, word: str, seconds: float) -> list[str]:
     key = f"latents/told/{self._turn(f'told {name}')}"
@@ -212,7 +205,7 @@ class _Watch:
           self._look(heard)
       except Exception as error:  # noqa: BLE001  (the store lies in process 0)
         if self.number and not self.over:
-          self._end(f"{self.who(0)} is gone: {_line(error)}", LOST)
+          self._end(f"{self.who(0)} is gone: {first_line(error)}", LOST)
         return
       if news:
         number, code, reason = news[0][1].split(" ", 2)

@@ -95,7 +95,7 @@ def train_stage(folder: Folder, number: int, mesh: jax.sharding.Mesh, program: P
   count = _count(program)
   _say(f"stage {number}, {STAGES[number]}: {count:,} parameters, {stage.steps} steps of {stage.batch}")
   writer = folder.path if hosts.first() else None
-  hosts.meet(f"stage {number} is compiled")
+  hosts.meet(f"stage {number} is ready")
   if stage.steps:
     state = loop.train(program, plan, arrays, batches, place, writer)
   else:

@@ -9,20 +9,21 @@ from pathlib import Path
 
 import pytest
 
-from latents import cluster
+from latents import cluster, hosts
 from latents.errors import UserError
 from launch.multiprocess import free_port
 
 ROOT = Path(__file__).parent.parent
 START = """
 import os, sys, time
+import jax
 from latents import endings, hosts
 from latents.errors import UserError
 hosts.SILENCE_S, hosts.POLL_S, hosts.START_S = 4.0, 0.2, 20
 
 def call():
   hosts.start(os.environ)
-  me = hosts.process()
+  me = jax.process_index()
   print("up", flush=True)
 """
 
@@ -108,7 +109,7 @@ def test_a_process_that_never_starts():
 
 def test_one_that_waits_in_a_collective_is_ended():
   lines = (
-    "import jax, numpy as np\nfrom latents.experiment import Mesh\nfrom latents.train import sharding\n"
+    "import numpy as np\nfrom latents.experiment import Mesh\nfrom latents.train import sharding\n"
     "mesh = sharding.make_mesh(Mesh())\n"
     'x = sharding.spread(np.arange(4.0), mesh)\nprint(hosts.gather({"x": x})["x"].tolist(), flush=True)\n'
     "if me == 1:\n  time.sleep(60)\nhosts.gather(x)"
@@ -120,6 +121,10 @@ def test_one_that_waits_in_a_collective_is_ended():
   group.processes[1].send_signal(signal.SIGKILL)
   code, _, err = group.end()[0]
   assert code == 76 and f"process 1 ({os.uname().nodename}, pid {group.processes[1].pid})" in err
+
+
+def test_a_defect_of_a_single_process_is_no_echo():
+  assert not hosts.is_echo(RuntimeError("the coordination of connection reset"))  # or its traceback would be lost
 
 
 SLURM = {"SLURM_STEP_NODELIST": "gpu[07-09,12],b1", "SLURM_PROCID": "3", "SLURM_NTASKS": "8", "SLURM_JOB_ID": "4100"}

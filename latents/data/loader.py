@@ -5,6 +5,7 @@ random is keyed by numbers that do not depend on who asks: the permutation by (s
 by (seed, position in the stream). So a resumed run, or one on other machines, sees the same examples.
 """
 
+import abc
 import functools
 import threading
 from collections.abc import Sequence
@@ -63,7 +64,7 @@ def evaluation_batches(
   return Batches(iterate(steps, 0, 0), len(steps))
 
 
-class Steps:
+class Steps(abc.ABC):
   """Random access to this process's rows [b] of every global batch."""
 
   def __init__(self, source: Source, split: Split, batch: int, rows: np.ndarray | None = None):
@@ -89,9 +90,9 @@ class Steps:
         raise
       raise portable(error) from error
 
+  @abc.abstractmethod
   def make(self, step: int) -> dict[str, np.ndarray]:
     """The rows of step `step`."""
-    raise NotImplementedError
 
 
 class Training(Steps):

@@ -12,7 +12,7 @@ import orbax.checkpoint as ocp
 
 from latents import hosts
 from latents.disk import disk_errors
-from latents.errors import UserError
+from latents.errors import UserError, first_line
 from latents.train.seals import Seals
 from latents.train.state import State, flatten, unflatten
 
@@ -76,8 +76,7 @@ class Checkpoints:
       except Exception as error:
         if hosts.processes() > 1:  # the others may have read their part: no process goes back alone
           raise
-        reason = str(error).strip().splitlines()[0][:160] if str(error).strip() else type(error).__name__
-        self._pass_over(step, f"cannot be read: {reason}")
+        self._pass_over(step, f"cannot be read: {first_line(error)}")
     if mismatch:
       raise mismatch
     if tried or self.notes:
