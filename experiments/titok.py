@@ -33,7 +33,7 @@ def experiment(
   tiny = scale == "tiny"
   tokens = tokens or (16 if tiny else 128)
   data: Source = Digits(size=32) if tiny else Tfds("imagenet2012", data_dir, 256, labels=1000)
-  width, depth, heads, patch = (96, 3, 4, 4) if tiny else (512, 8, 8, 16)
+  width, depth, heads, patch = (96, 3, 4, 8) if tiny else (512, 8, 8, 16)
   vocab, dim = (256, 8) if tiny else (4096, 12)
   dtype = "float32" if tiny else "bfloat16"
   codebook = EMAVQ(vocab=vocab, dim=dim, decay=0.95 if tiny else 0.99, restart=0.1 if tiny else 0.03, kmeans=10)
@@ -51,8 +51,8 @@ def experiment(
         ),
       ),
       losses=losses if tiny else {**losses, "lpips": LPIPSLoss(weight=0.1, net="vgg")},
-      optimizer=Adam(lr=7e-4 if tiny else 1e-4, betas=(0.9, 0.99), decay=1e-4, warmup=50, schedule="cosine", clip=1.0),
-      steps=500 if tiny else 1_000_000,
+      optimizer=Adam(lr=1e-3 if tiny else 1e-4, betas=(0.9, 0.99), decay=1e-4, warmup=50, schedule="cosine", clip=1.0),
+      steps=2000 if tiny else 1_000_000,
       batch=32 if tiny else 256,
       ema=0.98 if tiny else 0.999,
     ),

@@ -33,6 +33,11 @@ def signal_losses(losses: Mapping[str, Loss]) -> dict[str, Loss]:
   return {n: loss for n, loss in losses.items() if not isinstance(loss, Weight | Adversarial)}
 
 
+def without_adversarial(losses: Mapping[str, Loss]) -> dict[str, Loss]:
+  """All but the GAN."""
+  return {n: loss for n, loss in losses.items() if not isinstance(loss, Adversarial)}
+
+
 def adversarial(losses: Mapping[str, Loss]) -> tuple[str, Adversarial] | None:
   """The (name, loss) of the adversarial term; at most one."""
   found = [(n, loss) for n, loss in losses.items() if isinstance(loss, Adversarial)]

@@ -1,17 +1,19 @@
 """What one step may change, and what it must not."""
 
 import dataclasses
+from typing import ClassVar
 
 import jax
 import jax.numpy as jnp
 import numpy as np
+import optax
 import pytest
 
 from latents import objective
 from latents.data import batches
 from latents.errors import UserError
 from latents.frozen import Frozen, streams
-from latents.losses import L1, Adversarial, Weight
+from latents.losses import L1, L2, Adversarial, Weight
 from latents.train import stage1, stage2
 from latents.train.build_step import abstract_autoencoder, build_step
 from latents.train.sharding import place, place_batch
@@ -109,6 +111,41 @@ def test_adaptive_weight_is_the_ratio_of_gradients_at_the_last_kernel(trained):
     norms.append(float(jnp.linalg.norm(grads["decoder"]["conv_out"]["kernel"])))
   wanted = min(norms[0] / (norms[1] + 1e-4), 10.0)
   assert float(logs[5]["gan_adaptive"]) == pytest.approx(wanted, rel=1e-3)
+
+  # and the step's gradient is that of the whole sum with this ratio as a constant
+  def total(params):
+    variables = {"params": params, **state.extra["variables"]}
+    latent, _ = model.apply(variables, x, train=True, rngs=streams(key), mutable=list(state.extra["variables"]))[0]
+    strength = gan.weight * gan.gate(state.step) * wanted
+    own = sum(made.stage1.losses[name].weight * term for name, term in latent.terms.items())
+    return rec(params) + own + strength * adv(params)
+
+  assert gan.gate(state.step) > 0
+  value, grads = jax.jit(jax.value_and_grad(total))(state.params["ae"])
+  assert float(logs[5]["total"]) == pytest.approx(float(value), rel=1e-3)
+  assert float(logs[5]["grad_ae"]) == pytest.approx(float(optax.tree.norm(grads)), rel=1e-3)
+
+
+@dataclasses.dataclass(frozen=True)
+class Counted(L2):
+  """L2 that notes each trace of itself."""
+
+  calls: ClassVar[list[int]] = []
+
+  def __call__(self, x, x_hat, *, aux=None):
+    self.calls.append(1)
+    return super().__call__(x, x_hat, aux=aux)
+
+
+def test_a_loss_is_computed_once_a_step():
+  """A perceptual network's pass is dear: the adaptive weight reads the same gradient as the update."""
+  made = micro.experiment()
+  stage = dataclasses.replace(made.stage1, losses={**made.stage1.losses, "l2": Counted()})
+  program = build_step(dataclasses.replace(made, stage1=stage), 1, micro.one_device())
+  Counted.calls.clear()
+  jax.clear_caches()
+  program.step.lower(program.state, program.frozen, program.batch)
+  assert len(Counted.calls) == 1
 
 
 def test_adaptive_weight_costs_no_second_forward_pass():

@@ -51,18 +51,20 @@ def step(stage: Stage1, seed: int, state: State, frozen: dict[str, Any], batch: 
 
   (own, x_hat), pull, (logs, variables) = jax.vjp(forward, state.params["ae"], has_aux=True)
 
-  def generator(own: dict, x_hat: Array) -> tuple[Array, tuple]:
-    terms, extra = dict(own), {}
+  def regression(own: dict, x_hat: Array) -> tuple[Array, dict]:
+    terms = dict(own)
     for name, loss in objective.signal_losses(stage.losses).items():
       terms[name] = loss(x, x_hat, aux=frozen.get(name))
-    if gan:
-      pull_x = lambda ct: pull((jax.tree.map(jnp.zeros_like, own), ct))[0]  # noqa: E731
-      terms[gan[0]], extra = _fool(stage, gan[1], state, frozen, x, x_hat, pull_x)
-    return objective.total(terms, stage.losses, state.step), (terms, extra)
+    return objective.total(terms, objective.without_adversarial(stage.losses), state.step), terms
 
-  (value, (terms, extra)), cotangent = jax.value_and_grad(generator, argnums=(0, 1), has_aux=True)(own, x_hat)
-  (grads,) = pull(cotangent)
-  logs = {**logs, **extra}
+  # Every network behind a loss is differentiated once, at x_hat; the gradients meet there and go back together.
+  (value, terms), (push_own, push) = jax.value_and_grad(regression, argnums=(0, 1), has_aux=True)(own, x_hat)
+  if gan:
+    pull_x = lambda ct: pull((jax.tree.map(jnp.zeros_like, own), ct))[0]  # noqa: E731
+    terms[gan[0]], push_gan, extra = _fool(stage, gan[1], state, x_hat, push, pull_x)
+    strength = gan[1].weight * gan[1].gate(state.step)
+    value, push, logs = value + strength * terms[gan[0]], push + strength * push_gan, logs | extra
+  (grads,) = pull((push_own, push))
   norms = {"ae": optax.tree.norm(grads)}
   params, opt = dict(state.params), dict(state.opt)
   params["ae"], opt["ae"] = descend(
@@ -91,43 +93,34 @@ def _forward(stage: Stage1, ae: Any, state: State, x: Array, key: Array) -> tupl
 
 
 def _fool(
-  stage: Stage1, loss: Adversarial, state: State, frozen: dict, x: Array, x_hat: Array, pull: Callable
-) -> tuple[Array, dict]:
-  """The generator's adversarial term [] with its adaptive weight, and what to log of it.
+  stage: Stage1, loss: Adversarial, state: State, x_hat: Array, push: Array, pull: Callable
+) -> tuple[Array, Array, dict]:
+  """The generator's adversarial term [], its gradient at x_hat, both with the adaptive weight, and what to log.
 
-  pull: cotangent of x_hat -> gradient of the autoencoder's params.
+  push: the gradient of the losses on the signal at x_hat. pull: cotangent of x_hat -> gradient of the
+  autoencoder's params.
   """
-  gate = loss.gate(state.step)  # `objective.total` multiplies by it; here it says whether to compute at all
+  if loss.adaptive and not objective.signal_losses(stage.losses):
+    raise UserError("an adaptive GAN weight needs a loss on the signal to compare with; set adaptive=False")
+  gate = loss.gate(state.step)  # the caller multiplies by it; here it says whether to compute at all
 
   def adversary(x_hat: Array) -> Array:
     logits = loss.discriminator.apply({"params": state.params["disc"]}, x_hat, train=True)
     return loss.generator(logits)
 
-  if not loss.adaptive:
-    value = jax.lax.cond(gate > 0, adversary, lambda _: jnp.zeros(()), x_hat)
-    return value, {"gan_gate": gate}
-
-  losses = objective.signal_losses(stage.losses)
-  if not losses:
-    raise UserError("an adaptive GAN weight needs a loss on the signal to compare with; set adaptive=False")
-
-  def regression(x_hat: Array) -> Array:
-    terms = {name: fn(x, x_hat, aux=frozen.get(name)) for name, fn in losses.items()}
-    return objective.total(terms, losses, state.step)
-
-  def at_last(term: Callable, x_hat: Array) -> Array:
+  def at_last(push: Array) -> Array:
     # The gradient at the decoder's last kernel (Esser et al. 2020, eq. 7). All else that `pull` gives is
     # dead code to the compiler: no second forward pass, and a backward pass through one layer.
-    grads = pull(jax.grad(term)(x_hat))
-    return traverse_util.flatten_dict(grads)[("decoder", *stage.model.decoder.last)]
+    return traverse_util.flatten_dict(pull(push))[("decoder", *stage.model.decoder.last)]
 
-  def weighed(x_hat: Array) -> tuple[Array, Array]:
-    still = jax.lax.stop_gradient(x_hat)
-    ratio = loss.adaptive_weight(at_last(regression, still), at_last(adversary, still))
-    return ratio * adversary(x_hat), ratio
+  def weighed(x_hat: Array, push: Array) -> tuple[Array, Array, Array]:
+    value, fooling = jax.value_and_grad(adversary)(x_hat)
+    ratio = loss.adaptive_weight(at_last(push), at_last(fooling)) if loss.adaptive else jnp.ones(())
+    return ratio * value, ratio * fooling, ratio
 
-  value, ratio = jax.lax.cond(gate > 0, weighed, lambda _: (jnp.zeros(()), jnp.zeros(())), x_hat)
-  return value, {"gan_gate": gate, "gan_adaptive": ratio}
+  nothing = lambda x_hat, _: (jnp.zeros(()), jnp.zeros_like(x_hat), jnp.zeros(()))  # noqa: E731
+  value, fooling, ratio = jax.lax.cond(gate > 0, weighed, nothing, x_hat, push)
+  return value, fooling, {"gan_gate": gate, **({"gan_adaptive": ratio} if loss.adaptive else {})}
 
 
 def _discriminate(

@@ -21,7 +21,7 @@ def test_codebook_and_batch_statistics_are_of_the_global_batch(tmp_path):
 
 
 def test_a_few_faults_change_nothing(tmp_path):
-  alone = Torture(tmp_path / "alone", 0)
+  alone = Torture(tmp_path / "alone", 0, 5)
   alone.finish(ONE)
   made = series(tmp_path / "struck", 3, 5, [ONE])
   assert sum(made.counts.values()) == 5
