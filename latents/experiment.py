@@ -47,10 +47,12 @@ class Stage1:
   """Training of the autoencoder.
 
   losses: by the name that is logged; each term of the model must have one.
-  steps, batch: number of updates and global batch. ema: rate of the average that is kept and used
-  (0 = none). log_every, save_every: steps between lines of the log and between checkpoints.
-  workers: processes that load data (0 = threads). patience: updates in a row that may be skipped for
-  being non-finite before the run stops.
+  steps, batch: number of updates and global batch. microbatches: equal parts of the batch that are taken one
+  after another, for the memory of one part. Gradients and logged values are means over the parts; a codebook's
+  moving average goes on from part to part, and batch norm's statistics are a part's.
+  ema: rate of the average that is kept and used (0 = none). log_every, save_every: steps between lines of the log
+  and between checkpoints. workers: processes that load data (0 = threads). patience: updates in a row that may be
+  skipped for being non-finite before the run stops.
   """
 
   data: Source
@@ -58,6 +60,7 @@ class Stage1:
   losses: Mapping[str, Loss]
   steps: int
   batch: int
+  microbatches: int = 1
   optimizer: Adam = Adam()
   ema: float = 0.999
   log_every: int = aside(10)
@@ -78,6 +81,7 @@ class Stage2:
   prior: Prior
   steps: int
   batch: int
+  microbatches: int = 1
   optimizer: Adam = Adam()
   ema: float = 0.9999
   cache: bool = False
@@ -119,11 +123,13 @@ class Experiment:
 
 def check(experiment: Experiment) -> None:
   """UserError naming the first number of a declaration that no run can have."""
-  least = {"steps": 0, "batch": 1, "log_every": 1, "save_every": 1, "workers": 0, "patience": 1}
+  least = {"steps": 0, "batch": 1, "microbatches": 1, "log_every": 1, "save_every": 1, "workers": 0, "patience": 1}
   for place, stage in (("stage1", experiment.stage1), ("stage2", experiment.stage2)):
     for name, low in least.items() if stage is not None else ():
       if getattr(stage, name) < low:
         raise UserError(f"{place}.{name} is {getattr(stage, name)}: it must be at least {low}")
+    if stage is not None and stage.batch % stage.microbatches:
+      raise UserError(f"{place}.batch is {stage.batch}: it does not divide into {stage.microbatches} microbatches")
     if stage is not None and not 0 <= stage.ema < 1:
       raise UserError(f"{place}.ema is {stage.ema}: it must be in [0, 1)")
   for name in ("images", "samples", "batch"):

@@ -216,12 +216,13 @@ def test_advice_is_the_arithmetic_of_the_layout():
   lines = advice.advise(one, 1, program, found, memory)
   assert any("--stage1.batch 48: 8 -> 3 examples a device" in line for line in lines)  # 184 of 400 MiB, of 8
   assert any("on 3 times as many devices" in line for line in lines)
+  assert any("--stage1.microbatches 4: 8 -> 2 examples a device at a time" in line for line in lines)
   assert not any("remat" in line for line in lines)
   memory |= {"hbm": 250 * mib}  # of which jax takes 200, and 225 if asked
   two = advice.advise(one, 2, fake(kernels, (8, 1, 1)), plan.parse("h100:1x1x8"), memory)
   assert "MEM_FRACTION=0.9: 0.22 GiB usable: still too much" in two[1]
   assert any("--stage2.prior.backbone.remat block" in line for line in two)
-  assert any("one example a device already" in line for line in two)
+  assert any("one example a device at a time already" in line for line in two)
 
 
 def test_fsdp_is_advised_within_an_island():

@@ -1,5 +1,6 @@
 """One device and eight give the same training, however parameters and batch are laid out; the table itself."""
 
+import dataclasses
 import json
 import os
 import subprocess
@@ -21,7 +22,7 @@ ROOT = Path(__file__).parent.parent
 MESHES = {"one": (1, 1, 1), "data": (8, 1, 1), "fsdp": (2, 4, 1), "tensor": (2, 2, 2)}
 
 
-def losses(stage: int, codes: bool, shape: tuple[int, int, int]) -> list[dict[str, float]]:
+def losses(stage: int, codes: bool, microbatches: int, shape: tuple[int, int, int]) -> list[dict[str, float]]:
   """Four steps on a mesh of the first devices; run in a process that has eight."""
   import math
 
@@ -31,6 +32,10 @@ def losses(stage: int, codes: bool, shape: tuple[int, int, int]) -> list[dict[st
   sharding.SMALL = 0  # the smallest networks would be copied whole
   made = micro.experiment(codes=codes)
   mesh = sharding.make_mesh(Mesh(*shape), jax.devices()[: math.prod(shape)])
+  changes = {"batch": micro.BATCH * microbatches, "microbatches": microbatches}
+  made = dataclasses.replace(
+    made, stage1=dataclasses.replace(made.stage1, **changes), stage2=dataclasses.replace(made.stage2, **changes)
+  )
   declared = made.stage1 if stage == 1 else made.stage2
   program = build_step(made, stage, mesh)
   frozen = {}
@@ -50,12 +55,13 @@ def losses(stage: int, codes: bool, shape: tuple[int, int, int]) -> list[dict[st
 
 
 @pytest.mark.parametrize(
-  ("stage", "codes", "names"), [(1, False, ("data", "fsdp")), (1, True, ("fsdp",)), (2, False, ("tensor",))]
+  ("stage", "codes", "parts", "names"),
+  [(1, False, 1, ("data", "fsdp")), (1, True, 2, ("fsdp",)), (2, False, 1, ("tensor",))],
 )
-def test_one_device_equals_eight(stage, codes, names):
+def test_one_device_equals_eight(stage, codes, parts, names):
   script = (
     "import json, sys\nfrom tests import test_sharding as t\n"
-    f"print(json.dumps({{k: t.losses({stage}, {codes}, v) for k, v in t.MESHES.items() if k in {(*names, 'one')}}}))"
+    f"print(json.dumps({{k: t.losses({stage}, {codes}, {parts}, t.MESHES[k]) for k in {(*names, 'one')}}}))"
   )
   flags = f"{os.environ.get('XLA_FLAGS', '')} --xla_force_host_platform_device_count=8"
   env = {**os.environ, "XLA_FLAGS": flags, "PYTHONPATH": str(ROOT)}

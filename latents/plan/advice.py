@@ -50,17 +50,21 @@ def _smaller(experiment: Experiment, stage: int, program: Program, memory: dict,
   parts = program.mesh.shape["data"] * program.mesh.shape["fsdp"]
   assert declared is not None
   own = declared.batch // parts
+  at_once = own // declared.microbatches
   if room <= 0:
     lines.append(f"the state alone takes {base / GIB:.2f} GiB a device: more devices, or a chip with more memory")
-  elif own > 1:
-    fewer = max(1, int(own * room / memory["temporaries"]))
+  elif at_once > 1:
+    fewer = max(1, int(at_once * room / memory["temporaries"]))
+    split = next(n for n in range(2, own + 1) if own % n == 0 and own // n <= fewer)
     lines.append(
-      f"--stage{stage}.batch {fewer * parts}: {own} -> {fewer} examples a device, if temporaries go with the batch "
-      "(not checked: plan it)"
+      f"--stage{stage}.microbatches {split}: {at_once} -> {own // split} examples a device at a time, if temporaries "
+      "go with them (not checked: plan it)"
     )
-    lines.append(f"or the same batch on {-(-own // fewer)} times as many devices")
+    batch = fewer * declared.microbatches
+    lines.append(f"or --stage{stage}.batch {batch * parts}: {own} -> {batch} examples a device")
+    lines.append(f"or the same batch on {-(-at_once // fewer)} times as many devices")
   else:
-    lines.append("one example a device already: a chip with more memory, or a smaller model")
+    lines.append("one example a device at a time already: a chip with more memory, or a smaller model")
   return lines
 
 

@@ -96,7 +96,7 @@ def build_step(
   declared = experiment.stage1 if stage == 1 else experiment.stage2
   if declared is None:
     raise ValueError(f"{experiment.name} has no stage {stage}")
-  sharding.check_batch(declared.batch, mesh)
+  sharding.check_batch(declared.batch, mesh, declared.microbatches)
   batch = abstract_batch(declared.data, declared.batch, mesh)
   if stored is not None:
     shape = (declared.batch, *stored.shape)

@@ -109,10 +109,11 @@ def parts(mesh: jax.sharding.Mesh) -> int:
   return mesh.shape["data"] * mesh.shape["fsdp"]
 
 
-def check_batch(batch: int, mesh: jax.sharding.Mesh) -> None:
-  """The global batch must divide over the devices that hold different examples."""
-  if batch % parts(mesh):
-    raise UserError(f"a global batch of {batch} does not divide over {parts(mesh)} devices (data x fsdp)")
+def check_batch(batch: int, mesh: jax.sharding.Mesh, microbatches: int = 1) -> None:
+  """The global batch, or each part of it, must divide over the devices that hold different examples."""
+  if batch % (parts(mesh) * microbatches):
+    said = f", in {microbatches} microbatches" if microbatches > 1 else ""
+    raise UserError(f"a global batch of {batch} does not divide over {parts(mesh)} devices (data x fsdp){said}")
 
 
 def rows_of(batch: int, mesh: jax.sharding.Mesh) -> np.ndarray:

@@ -1,5 +1,6 @@
 """The step of stage 1: autoencoder and discriminator, two explicit gradients in one function."""
 
+import functools
 from collections.abc import Callable
 from typing import Any
 
@@ -13,6 +14,7 @@ from latents.errors import UserError
 from latents.experiment import Stage1
 from latents.frozen import streams
 from latents.losses import Adversarial
+from latents.train.accumulate import accumulate
 from latents.train.state import State, average, descend, fresh, guard
 from latents.types import Array, Batch, to_signal
 
@@ -40,16 +42,44 @@ def step(stage: Stage1, seed: int, state: State, frozen: dict[str, Any], batch: 
   by name. The discriminator sees a stop_gradient of x_hat; each side changes its own params only.
   """
   key = jax.random.fold_in(jax.random.key(seed), state.step)
+  find = functools.partial(_gradients, stage, state, frozen)
+  (grads, logs), variables = accumulate(find, state.extra["variables"], batch, stage.microbatches, key)
+  params, opt = dict(state.params), dict(state.opt)
+  norms = {name: optax.tree.norm(of) for name, of in grads.items()}
+  tx = stage.optimizer.make(stage.steps)
+  params["ae"], opt["ae"] = descend(tx, grads["ae"], opt["ae"], params["ae"])
+  gan = objective.adversarial(stage.losses)
+  if gan:
+    tx = gan[1].optimizer.make(stage.steps)
+    wait = lambda _, opt, disc: (disc, opt)  # noqa: E731
+    params["disc"], opt["disc"] = jax.lax.cond(
+      gan[1].disc_gate(state.step) > 0, functools.partial(descend, tx), wait, grads["disc"], opt["disc"], params["disc"]
+    )
+  ema = average(state.ema, params["ae"], variables, stage.ema, state.step)
+  new = State(
+    step=state.step + 1, params=params, opt=opt, ema=ema, extra={**state.extra, "variables": variables}
+  )
+  finite = jnp.isfinite(logs["total"]) & jnp.isfinite(sum(norms.values()))
+  return guard(finite, new, state), logs | {f"grad_{name}": norm for name, norm in norms.items()}
+
+
+def _gradients(
+  stage: Stage1, state: State, frozen: dict[str, Any], variables: dict, batch: Batch, key: Array
+) -> tuple[tuple[dict, dict], dict]:
+  """((gradients {"ae", "disc"}, scalars to log), the model's variables after this batch)."""
   x = to_signal(batch["x"])
   gan = objective.adversarial(stage.losses)
 
   def forward(ae: Any) -> tuple[tuple, tuple]:
-    (latent, decoded), variables = _forward(stage, ae, state, x, key)
+    out: Any = stage.model.apply(
+      {"params": ae, **variables}, x, train=True, rngs=streams(key), mutable=list(variables)
+    )
+    (latent, decoded), changed = out
     if decoded.x.shape != x.shape:  # a loss would broadcast them
       raise UserError(f"the decoder gives signals of {decoded.x.shape[1:]}, the data have {x.shape[1:]}")
-    return ({**latent.terms, **decoded.terms}, decoded.x), (latent.logs, variables)
+    return ({**latent.terms, **decoded.terms}, decoded.x), (latent.logs, {**variables, **changed})
 
-  (own, x_hat), pull, (logs, variables) = jax.vjp(forward, state.params["ae"], has_aux=True)
+  (own, x_hat), pull, (logs, changed) = jax.vjp(forward, state.params["ae"], has_aux=True)
 
   def regression(own: dict, x_hat: Array) -> tuple[Array, dict]:
     terms = dict(own)
@@ -59,37 +89,16 @@ def step(stage: Stage1, seed: int, state: State, frozen: dict[str, Any], batch: 
 
   # Every network behind a loss is differentiated once, at x_hat; the gradients meet there and go back together.
   (value, terms), (push_own, push) = jax.value_and_grad(regression, argnums=(0, 1), has_aux=True)(own, x_hat)
+  grads = {}
   if gan:
     pull_x = lambda ct: pull((jax.tree.map(jnp.zeros_like, own), ct))[0]  # noqa: E731
     terms[gan[0]], push_gan, extra = _fool(stage, gan[1], state, x_hat, push, pull_x)
     strength = gan[1].weight * gan[1].gate(state.step)
-    value, push, logs = value + strength * terms[gan[0]], push + strength * push_gan, logs | extra
-  (grads,) = pull((push_own, push))
-  norms = {"ae": optax.tree.norm(grads)}
-  params, opt = dict(state.params), dict(state.opt)
-  params["ae"], opt["ae"] = descend(
-    stage.optimizer.make(stage.steps), grads, state.opt["ae"], state.params["ae"]
-  )
-  if gan:
-    params["disc"], opt["disc"], norms["disc"], extra = _discriminate(
-      stage, gan[1], state, x, jax.lax.stop_gradient(x_hat)
-    )
-    logs |= extra
-  ema = average(state.ema, params["ae"], variables, stage.ema, state.step)
-  new = State(
-    step=state.step + 1, params=params, opt=opt, ema=ema, extra={**state.extra, "variables": variables}
-  )
-  finite = jnp.isfinite(value) & jnp.isfinite(sum(norms.values()))
-  logs |= {"total": value, **terms, **{f"grad_{name}": norm for name, norm in norms.items()}}
-  return guard(finite, new, state), logs
-
-
-def _forward(stage: Stage1, ae: Any, state: State, x: Array, key: Array) -> tuple[tuple, dict]:
-  variables = state.extra["variables"]
-  out, changed = stage.model.apply(
-    {"params": ae, **variables}, x, train=True, rngs=streams(key), mutable=list(variables)
-  )
-  return out, {**variables, **changed}
+    value, push = value + strength * terms[gan[0]], push + strength * push_gan
+    grads["disc"], more = _discriminate(gan[1], state, x, jax.lax.stop_gradient(x_hat))
+    logs = logs | extra | more
+  (grads["ae"],) = pull((push_own, push))
+  return (grads, {**logs, "total": value, **terms}), changed
 
 
 def _fool(
@@ -123,10 +132,8 @@ def _fool(
   return value, fooling, {"gan_gate": gate, **({"gan_adaptive": ratio} if loss.adaptive else {})}
 
 
-def _discriminate(
-  stage: Stage1, loss: Adversarial, state: State, x: Array, x_hat: Array
-) -> tuple[Any, Any, Array, dict]:
-  """The discriminator's update (none before its start): params, opt, gradient norm, logs."""
+def _discriminate(loss: Adversarial, state: State, x: Array, x_hat: Array) -> tuple[Any, dict]:
+  """The discriminator's gradient (zero before its start) and logs."""
 
   def objective_of(disc: Any) -> tuple[Array, dict]:
     real = loss.discriminator.apply({"params": disc}, x, train=True)
@@ -134,12 +141,7 @@ def _discriminate(
     value, logs = loss.discriminate(real, fake)
     return value, {"disc": value, **logs}
 
-  def train(disc: Any, opt: Any) -> tuple:
-    (_, logs), grads = jax.value_and_grad(objective_of, has_aux=True)(disc)
-    return *descend(loss.optimizer.make(stage.steps), grads, opt, disc), optax.tree.norm(grads), logs
-
-  def rest(disc: Any, opt: Any) -> tuple:
-    still = jax.eval_shape(train, disc, opt)[2:]
-    return disc, opt, *jax.tree.map(lambda a: jnp.zeros(a.shape, a.dtype), still)
-
-  return jax.lax.cond(loss.disc_gate(state.step) > 0, train, rest, state.params["disc"], state.opt["disc"])
+  find = jax.grad(objective_of, has_aux=True)
+  shapes = jax.eval_shape(find, state.params["disc"])
+  rest = lambda _: jax.tree.map(lambda a: jnp.zeros(a.shape, a.dtype), shapes)  # noqa: E731
+  return jax.lax.cond(loss.disc_gate(state.step) > 0, find, rest, state.params["disc"])

@@ -8,6 +8,7 @@ import optax
 
 from latents.experiment import Stage2
 from latents.frozen import Frozen, streams
+from latents.train.accumulate import accumulate
 from latents.train.state import State, average, descend, fresh, guard
 from latents.types import Array, Batch, Latent, to_signal
 
@@ -34,26 +35,27 @@ def step(
   stage: Stage2, frozen: Frozen, seed: int, state: State, arrays: dict[str, Any], batch: Batch
 ) -> tuple[State, dict]:
   """One update of the prior. `arrays` are stage 1's: no gradient reaches them."""
-  key, key_encode = jax.random.split(jax.random.fold_in(jax.random.key(seed), state.step))
-  latent = latents_of(frozen, arrays, batch, key_encode)
 
-  def objective(prior: Any) -> tuple[Array, dict]:
-    terms: Any = stage.prior.apply(
-      {"params": prior, **state.extra["variables"]},
-      latent,
-      batch.get("label"),
-      train=True,
-      method="loss",
-      rngs=streams(key),
-    )
-    return sum(terms.values(), jnp.float32(0)), dict(terms)
+  def gradients(variables: Any, part: Batch, key: Array) -> tuple[tuple[Any, dict], Any]:
+    key, key_encode = jax.random.split(key)
+    latent = latents_of(frozen, arrays, part, key_encode)
 
-  (value, terms), grads = jax.value_and_grad(objective, has_aux=True)(state.params["prior"])
+    def objective(prior: Any) -> tuple[Array, dict]:
+      everything, rngs = {"params": prior, **variables}, streams(key)
+      terms: Any = stage.prior.apply(everything, latent, part.get("label"), train=True, method="loss", rngs=rngs)
+      value = sum(terms.values(), jnp.float32(0))
+      return value, {"total": value, **terms}
+
+    grads, logs = jax.grad(objective, has_aux=True)(state.params["prior"])
+    return (grads, logs), variables
+
+  key = jax.random.fold_in(jax.random.key(seed), state.step)
+  (grads, logs), _ = accumulate(gradients, state.extra["variables"], batch, stage.microbatches, key)
   norm = optax.tree.norm(grads)
   params, opt = descend(
     stage.optimizer.make(stage.steps), grads, state.opt["prior"], state.params["prior"]
   )
   ema = average(state.ema, params, state.extra["variables"], stage.ema, state.step)
   new = State(step=state.step + 1, params={"prior": params}, opt={"prior": opt}, ema=ema, extra=state.extra)
-  finite = jnp.isfinite(value) & jnp.isfinite(norm)
-  return guard(finite, new, state), {"total": value, **terms, "grad_prior": norm}
+  finite = jnp.isfinite(logs["total"]) & jnp.isfinite(norm)
+  return guard(finite, new, state), {**logs, "grad_prior": norm}

@@ -108,6 +108,7 @@ class Torture:
     folder.mkdir(parents=True, exist_ok=True)
     (folder / FILE).write_text(EXPERIMENT.replace("STEPS", str(max(30, STEPS_A_FAULT * faults))))
     self.counts: dict[str, int] = {}
+    self.damaged: dict[int, int] = {}  # stage -> the step of its spoilt checkpoint, until a start has seen it
     self.passed_over = 0
 
   def position(self) -> tuple[int, int]:
@@ -126,9 +127,10 @@ class Torture:
 
   def strike(self, kind: str, topology: Topology) -> None:
     """Start, do one thing, wait for the end, and check what must hold."""
-    before, damaged = self.sealed(), {}
-    if kind in KINDS[-2:] and len(before.get(max(before, default=0), ())) > 1:  # there is one before it to go back to
-      damaged = self.damage(kind, before)
+    before = self.sealed()
+    last = max(before, default=0)
+    if kind in KINDS[-2:] and len(before.get(last, ())) > 1 and last not in self.damaged:  # one to go back to is there
+      self.damage(kind, before)
     limit = self.rng.choice([8, 40, 90]) if kind == "disk full" else None
     attempt = Attempt(self.folder / FILE, topology, limit=limit)
     self.wait(attempt, kind)
@@ -140,7 +142,7 @@ class Torture:
     elif kind != "disk full":
       attempt.send(signal.SIGKILL)
     codes = attempt.end(LAST_S if kind in ("disk full", "terminate") else END_S)
-    self.check(kind, attempt, codes, before, damaged, alive)
+    self.check(kind, attempt, codes, before, alive)
     self.counts[kind] = self.counts.get(kind, 0) + 1
     told, shape = attempt.told().replace("\n", " | "), f"{topology.processes}x{topology.devices}"
     number, took = sum(self.counts.values()), f"{time.monotonic() - begin:5.1f} s later"
@@ -163,8 +165,8 @@ class Torture:
         return
       time.sleep(0.002 if kind == "kill in a save" else 0.05)
 
-  def damage(self, kind: str, sealed: dict[int, list[int]]) -> dict[int, int]:
-    """Spoil a file of the newest checkpoint: stage -> its step."""
+  def damage(self, kind: str, sealed: dict[int, list[int]]) -> None:
+    """Spoil a file of the newest checkpoint."""
     stage = max(sealed)
     step = sealed[stage][-1]
     (checkpoint,) = self.run.glob(f"stage{stage}-*/checkpoints/{step}")
@@ -175,19 +177,22 @@ class Torture:
     else:
       data[self.rng.randrange(len(data))] ^= 1 << self.rng.randrange(8)
     path.write_bytes(bytes(data))
-    return {stage: step}
+    self.damaged[stage] = step
 
-  def check(self, kind: str, attempt: Attempt, codes: list[int], before: dict, damaged: dict, alive: bool) -> None:
+  def check(self, kind: str, attempt: Attempt, codes: list[int], before: dict, alive: bool) -> None:
     """No traceback, no step lost beyond the last sound checkpoint, the right exit codes."""
     told = attempt.told()
     text = "".join(list(attempt.lines))
     assert "Traceback" not in text, text[-3000:]
     for stage, step in attempt.resumed().items():
-      sound = [s for s in before.get(stage, []) if s != damaged.get(stage)]
+      spoilt = self.damaged.pop(stage, None)
+      sound = [s for s in before.get(stage, []) if s != spoilt]
       assert step >= max(sound, default=0), f"stage {stage} went on after {step}, sound were {sound}\n{told}"
-      if stage in damaged:
-        assert step != damaged[stage] and "passed over" in told, told
+      if spoilt is not None:
+        assert step != spoilt and "passed over" in told, told
         self.passed_over += 1
+    if "was passed over" in told:
+      self.damaged.clear()
     if kind == "terminate" and alive:
       assert set(codes) <= {75, 0, -signal.SIGTERM}, (codes, told)  # before and after the training: as any process
     if kind == "kill one" and len(codes) > 1 and alive and set(codes) != {0}:
