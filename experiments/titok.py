@@ -8,7 +8,7 @@ it too may stop anywhere.
 
     latents run experiments/titok.py --scale tiny
 
-tiny: 32 px digits as 16 tokens of 256 codes; scored at 4, 8 and 16 tokens; about three minutes of one CPU core.
+tiny: 32 px digits as 16 tokens of 256 codes; scored at 4, 8 and 16 tokens; about nine minutes of two CPU cores.
 """
 
 from typing import Literal
