@@ -1,18 +1,48 @@
 """How a command ends: exit codes, and what threads and libraries shout while it does."""
 
+import contextlib
 import logging
 import os
+import signal
 import sys
 import threading
 import traceback
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any, NoReturn
 
 from latents.disk import disk_reason
 from latents.errors import UserError
 
 PREEMPTED = 75  # EX_TEMPFAIL of sysexits.h: schedulers take it for 'try again'
+
+
+@contextlib.contextmanager
+def stoppable() -> Iterator[None]:
+  """SIGTERM within ends the process at once with 75: outside of a training loop nothing is to be saved.
+
+  No exception: libraries swallow one that a signal raises within their callbacks. Among several processes jax's own
+  handler takes the signal from `jax.distributed` on, for the loop to ask at each step; work without such steps
+  (scoring) puts this one back, and what follows it is the command's end.
+  """
+
+  def end(*_: Any) -> None:
+    reason = "asked to stop; the same command goes on"
+    try:
+      os.write(2, f"latents: {reason}\n".encode())  # the signal may have come in the middle of a print
+      _failed(UserError(reason), PREEMPTED)
+    finally:
+      os._exit(PREEMPTED)
+
+  try:
+    before = signal.signal(signal.SIGTERM, end)
+  except ValueError:  # not the main thread: a notebook or a test keeps its own handler
+    yield
+    return
+  try:
+    yield
+  finally:
+    signal.signal(signal.SIGTERM, signal.SIG_DFL if before is None else before)
 
 
 def guarded(call: Callable[[], int | None]) -> int:
@@ -23,7 +53,8 @@ def guarded(call: Callable[[], int | None]) -> int:
   sys.unraisablehook = _unraisable
   logging.getLogger("asyncio").setLevel(logging.CRITICAL)  # Orbax's writers: their errors reach us by the save
   try:
-    code = call() or 0
+    with stoppable():
+      code = call() or 0
   except UserError as error:
     return _failed(error, 2, f"error: {error}")
   except KeyboardInterrupt:

@@ -8,7 +8,7 @@ from typing import Any
 
 import jax
 
-from latents import artefact, hosts, latent_cache, model, objective, rehearsal, score
+from latents import artefact, endings, hosts, latent_cache, model, objective, rehearsal, score
 from latents.data import batches as load_batches
 from latents.errors import UserError
 from latents.experiment import Experiment, Mesh, Stage1, Stage2, addresses, check
@@ -57,10 +57,11 @@ def run(experiment: Experiment, runs: Path, name: str | None, command: str, pape
 
 
 def _judge(folder: Folder, mesh: jax.sharding.Mesh, command: str, paper: str = "") -> dict[str, Any]:
-  scores = score.judge(folder, mesh, command, paper)
-  if hosts.first():
-    write_report([folder.path], folder.path / REPORT)
-  hosts.meet("the report is written")
+  with endings.stoppable():
+    scores = score.judge(folder, mesh, command, paper)
+    if hosts.first():
+      write_report([folder.path], folder.path / REPORT)
+    hosts.meet("the report is written")
   return scores
 
 

@@ -81,6 +81,20 @@ def test_a_mistake_in_one_ends_all_with_its_code_and_reason():
   assert time.monotonic() - begin < 30
 
 
+def test_a_sigterm_between_trainings_ends_all_as_a_preemption():
+  """jax's own handler would keep it for the next step, and while scoring there is none."""
+  group = Group('with endings.stoppable():\n  print("within", flush=True)\n  time.sleep(60)')
+  group.up()
+  begin = time.monotonic()
+  for process in group.processes:
+    assert process.stdout.readline() == "within\n"
+  group.processes[1].send_signal(signal.SIGTERM)
+  for number, (code, _, err) in enumerate(group.end()):
+    assert code == 75 and "asked to stop; the same command goes on" in err
+    assert ("process 1 (" in err) == (number == 0)
+  assert time.monotonic() - begin < 15
+
+
 def test_a_killed_process_ends_the_others_and_is_named():
   group = Group("time.sleep(60)", count=3)
   group.up()

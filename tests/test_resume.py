@@ -113,6 +113,19 @@ def test_sigterm_saves_and_has_its_own_exit_code(file, undisturbed, tmp_path):
   assert lines(tmp_path / "micro") == lines(undisturbed)
 
 
+def test_sigterm_while_scoring_has_the_same_exit_code(file, tmp_path):
+  """Nothing is to be saved then; a launcher that starts again on 75 goes on with the score card."""
+  process = start(file, tmp_path)
+  while process.poll() is None and not list((tmp_path / "micro").glob("stage2*/weights.safetensors")):
+    time.sleep(0.02)
+  process.send_signal(signal.SIGTERM)
+  _, err = process.communicate(timeout=120)
+  assert process.returncode == 75 and "asked to stop; the same command goes on" in err and "Traceback" not in err
+  assert not (tmp_path / "micro" / "report.html").exists()
+  finish(start(file, tmp_path))
+  assert (tmp_path / "micro" / "report.html").exists()
+
+
 def test_the_same_command_does_nothing_and_another_prior_reuses_stage1(file, undisturbed):
   before = {p: p.stat().st_mtime_ns for p in undisturbed.glob("**/*") if p.is_file() and p.name != ".lock"}
   assert "nothing to do" in finish(start(file, undisturbed.parent))
