@@ -141,6 +141,30 @@ def test_a_defect_of_a_single_process_is_no_echo():
   assert not hosts.is_echo(RuntimeError("the coordination of connection reset"))  # or its traceback would be lost
 
 
+def test_one_that_cannot_write_a_checkpoint_ends_all_at_once(tmp_path):
+  """Orbax alone would wait ten minutes: the others stand at a barrier for the one whose write failed."""
+  lines = (
+    "import resource, pathlib\nfrom latents.experiment import Mesh\nfrom latents.train import sharding\n"
+    "from latents.train.checkpoint import Checkpoints\nfrom latents.train.state import fresh\n"
+    "make = lambda: fresh({'ae': {'w': jax.random.normal(jax.random.key(0), (64, 4096))}}, {}, 'ae', {})\n"
+    "mesh = sharding.make_mesh(Mesh(fsdp=2))\n"
+    "state = jax.jit(make, out_shardings=sharding.shardings(jax.eval_shape(make), mesh))()\n"
+    f"made = Checkpoints(pathlib.Path({str(tmp_path)!r}) / 'c{{one}}')\n"
+    "made.save(1, state)\nmade.finish()\n"
+    "if me == {one}:\n  resource.setrlimit(resource.RLIMIT_FSIZE, (65536, resource.RLIM_INFINITY))\n"
+    "made.save(2, state)\n"
+    "made.finish()\nmade.close()\n"
+  )
+  for one in (0, 1):
+    begin = time.monotonic()
+    group = Group(lines.replace("{one}", str(one)))
+    for code, _, err in group.end(120):
+      assert code == 2 and "file size limit is reached; the last complete checkpoint is kept" in err, err
+    assert time.monotonic() - begin < 60
+    assert (tmp_path / f"c{one}" / "1" / "_CHECKPOINT_METADATA").exists()
+    assert not (tmp_path / f"c{one}" / "2").exists()
+
+
 SLURM = {"SLURM_STEP_NODELIST": "gpu[07-09,12],b1", "SLURM_PROCID": "3", "SLURM_NTASKS": "8", "SLURM_JOB_ID": "4100"}
 
 

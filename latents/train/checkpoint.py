@@ -5,6 +5,7 @@ and it is restored strictly: the same names and shapes, laid out on whatever mes
 """
 
 import logging
+import time
 from pathlib import Path
 from typing import Any
 
@@ -13,11 +14,13 @@ import orbax.checkpoint as ocp
 from latents import hosts
 from latents.disk import disk_errors
 from latents.errors import UserError, first_line
+from latents.train import writing
 from latents.train.seals import Seals
 from latents.train.state import State, flatten, unflatten
 
 # Orbax reports every save, and the errors of its threads with their tracebacks; those reach us by the next call.
 logging.getLogger("absl").setLevel(logging.CRITICAL)
+POLL_S = 0.005
 
 
 class Checkpoints:
@@ -34,21 +37,22 @@ class Checkpoints:
     self.notes: list[str] = []  # what a user should be told, e.g. that a damaged one was passed over
     with disk_errors(self.folder):
       options = ocp.CheckpointManagerOptions(max_to_keep=keep, cleanup_tmp_directories=True, create=True)
-      handler = ocp.StandardCheckpointHandler()  # said here, or a new manager cannot list what is stored
-      self._manager = ocp.CheckpointManager(self.folder, options=options, item_handlers=handler)
+      self._handler = writing.Handler()  # said here, or a new manager cannot list what is stored
+      self._manager = ocp.CheckpointManager(self.folder, options=options, item_handlers=self._handler)
 
   def save(self, step: int, state: State) -> None:
     """Start to write the state after `step` updates, once the one before is on the disk."""
     with disk_errors(self.folder):
       self.finish()
       self.seals.clear(step)
-      self._manager.save(step, args=ocp.args.StandardSave(flatten(state)), force=True)
+      self._manager.save(step, args=writing.Save(flatten(state)), force=True)
       self._saving = True
       self.seals.start(step)
 
   def check(self) -> None:
     """Raise what a save in the background has met; to be asked at every step."""
     with disk_errors(self.folder):
+      self._raise_met()
       if self._saving and not self._manager.is_saving_in_progress():
         self._saving = False
         self._manager.wait_until_finished()  # at once; `check_for_errors` alone keeps silent until the next save
@@ -68,7 +72,7 @@ class Checkpoints:
       tried.add(step)
       try:
         self._check(step, wanted)
-        flat = self._manager.restore(step, args=ocp.args.StandardRestore(wanted))
+        flat = self._manager.restore(step, args=writing.Restore(wanted))
         return unflatten(abstract, dict(flat))
       except UserError as error:
         mismatch = mismatch or error
@@ -94,17 +98,26 @@ class Checkpoints:
   def finish(self) -> None:
     """Wait until everything is on the disk and sealed; raise what a background save met."""
     with disk_errors(self.folder):
+      while self._manager.is_saving_in_progress():  # not one wait: it would hold back what this process has met
+        self._raise_met()
+        time.sleep(POLL_S)
       self._manager.wait_until_finished()
       self._manager.check_for_errors()
       self.seals.finish()
 
   def close(self) -> None:
-    """Finish and release the threads."""
+    """Finish and release the threads. Where one of several processes could not write, its threads are left: they
+    wait for others, and the process is about to end."""
     try:
-      with disk_errors(self.folder):
-        self._manager.close()
+      if self._handler.met is None or hosts.processes() == 1:
+        with disk_errors(self.folder):
+          self._manager.close()
     finally:
       self.seals.close()
+
+  def _raise_met(self) -> None:
+    if self._handler.met is not None:
+      raise self._handler.met
 
   def _newest(self, tried: set[int]) -> int | None:
     """The newest untried step that its seal does not belie: the first process looks, for all."""
