@@ -6,7 +6,7 @@ of the machinery on real pictures, too few to model.
 
     latents run experiments/photos.py
 
-tiny: crops of 32 px in stage 1, of 64 px in stage 2; about four minutes of one CPU core.
+tiny: crops of 32 px in stage 1, of 64 px in stage 2; about thirteen minutes of two CPU cores.
 """
 
 from typing import Literal
