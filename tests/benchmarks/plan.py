@@ -24,8 +24,6 @@ DIT_B = [f"--{w}" if isinstance(w, str) else str(w) for w in BASE]
 # name -> (words of `latents plan`, whether the constraints of the conditioning path are off)
 CASES: dict[str, tuple[list[str], bool]] = {
   "stage 1, v5e:4x4": (["--stage", "1", "--topology", "v5e:4x4", "--mesh.fsdp", "16"], False),
-  "stage 1, v5e:4x4, batch 16": (
-    ["--stage", "1", "--topology", "v5e:4x4", "--mesh.fsdp", "16", "--stage1.batch", "16"], False),
   "stage 1, v5p:4x4x4": (["--stage", "1", "--topology", "v5p:4x4x4", "--stage1.batch", "64"], False),
   "stage 1, v6e:8x8": (["--stage", "1", "--topology", "v6e:8x8", "--stage1.batch", "64"], False),
   "stage 1, h100:1x1x8": (["--stage", "1", "--topology", "h100:1x1x8", "--mesh.fsdp", "8"], False),
