@@ -53,7 +53,7 @@ def one_step(made, stage, mesh=None):
   return jax.device_get(state), jax.device_get(logs)
 
 
-@pytest.mark.parametrize("stage", [1, 2])
+@pytest.mark.parametrize("stage", [pytest.param(1, marks=pytest.mark.slow), 2])
 def test_parts_make_the_update_of_the_whole(stage):
   made = [declared(codes=stage == 2, microbatches=n) for n in (1, 4)]
   (whole, logs), (parts, found) = (one_step(m, stage) for m in made)
@@ -80,6 +80,7 @@ def test_variables_go_from_part_to_part_and_keys_differ():
   assert float(found["noise"]) == pytest.approx(np.mean(draws))
 
 
+@pytest.mark.slow
 def test_a_codebook_is_updated_by_every_part():
   one, four = (one_step(micro.experiment(codes=True), 1)[0], one_step(declared(True, microbatches=4), 1)[0])
   counts = lambda state: state.extra["variables"]["codebook"]["bottleneck"]["counts"]

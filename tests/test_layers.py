@@ -47,8 +47,8 @@ ORDER = (
   "plan",
   "overrides",
   "catalogue",
-  "run",
   "endings",
+  "run",
   "main",
 )
 RANK = {name: rank for rank, line in enumerate(ORDER) for name in line.split()}

@@ -113,6 +113,7 @@ def test_sigterm_saves_and_has_its_own_exit_code(file, undisturbed, tmp_path):
   assert lines(tmp_path / "micro") == lines(undisturbed)
 
 
+@pytest.mark.slow
 def test_sigterm_while_scoring_has_the_same_exit_code(file, tmp_path):
   """Nothing is to be saved then; a launcher that starts again on 75 goes on with the score card."""
   process = start(file, tmp_path)

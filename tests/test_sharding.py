@@ -56,7 +56,12 @@ def losses(stage: int, codes: bool, microbatches: int, shape: tuple[int, int, in
 
 @pytest.mark.parametrize(
   ("stage", "codes", "parts", "names"),
-  [(1, False, 1, ("data", "fsdp")), (1, True, 2, ("fsdp",)), (2, False, 1, ("tensor",))],
+  [
+    (1, False, 1, ("fsdp",)),
+    (2, False, 1, ("tensor",)),
+    pytest.param(1, False, 1, ("data",), marks=pytest.mark.slow),
+    pytest.param(1, True, 2, ("fsdp",), marks=pytest.mark.slow),
+  ],
 )
 def test_one_device_equals_eight(stage, codes, parts, names):
   script = (

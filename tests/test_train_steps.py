@@ -32,7 +32,7 @@ def data(experiment, stage, count, start=0):
   return found
 
 
-@pytest.fixture(scope="module", params=["kl", "codes"])
+@pytest.fixture(scope="module", params=["kl", pytest.param("codes", marks=pytest.mark.slow)])
 def trained(request):
   """An experiment, its stage-1 program, and the states before and after each of six steps."""
   made = micro.experiment(codes=request.param == "codes")
