@@ -148,6 +148,7 @@ def test_a_loss_is_computed_once_a_step():
   assert len(Counted.calls) == 1
 
 
+@pytest.mark.slow
 def test_adaptive_weight_costs_no_second_forward_pass():
   """The compiler drops all of the two extra pulls but the last layer's: no more than a few convolutions come."""
   count = {}
