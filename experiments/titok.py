@@ -2,9 +2,10 @@
 
 TiTok: Yu, Weber, Deng, Shen, Cremers, Chen 2024, arXiv:2406.07550: learned queries read the patches, and
 what they hold is quantised; S-128 (128 tokens of 4096 codes): rFID 1.71, gFID 1.97 with MaskGIT, after
-two-stage training on a VQGAN's codes. Here stage 1 is trained on pixels at once. Prefixes: One-D-Piece
-(Miwa et al. 2025, arXiv:2501.10064), tail tokens dropped at random in training. The prior is autoregressive:
-it too may stop anywhere.
+two-stage training on a VQGAN's codes. Here stage 1 is trained on pixels at once, with
+an EMA codebook on plain latents (the paper's are l2-normalised). Prefixes: One-D-Piece (Miwa et al. 2025,
+arXiv:2501.10064), tail tokens dropped at random in training. The prior is autoregressive: it too may stop
+anywhere.
 
     latents run experiments/titok.py --scale tiny
 

@@ -122,4 +122,4 @@ def read_json(path: Path) -> Any:
   except FileNotFoundError:
     raise UserError(f"{path} does not exist") from None
   except (OSError, ValueError, RecursionError) as error:
-    raise UserError(f"{path} cannot be read: {str(error).splitlines()[0]}") from None
+    raise UserError(f"{path} cannot be read: {first_line(error)}") from None

@@ -7,6 +7,8 @@ import platform
 from pathlib import Path
 from typing import Any
 
+from latents.errors import first_line
+
 PACKAGES = ("jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "grain", "tensorflow-datasets", "tyro", "numpy")
 
 TPU_LOCK = Path("/tmp/libtpu_lockfile")
@@ -106,7 +108,7 @@ def problems() -> list[str]:
 
     backend = jax.default_backend()
   except Exception as error:  # noqa: BLE001  (whatever a broken plugin raises)
-    return [*found, *lock, f"jax does not start: {str(error).splitlines()[0]}"]
+    return [*found, *lock, f"jax does not start: {first_line(error)}"]
   if backend == "cpu":
     found += lock
   present = accelerators()

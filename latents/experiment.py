@@ -19,7 +19,7 @@ import flax.linen as nn
 
 from latents.autoencoder import Autoencoder
 from latents.data import Source
-from latents.errors import UserError
+from latents.errors import UserError, first_line
 from latents.losses import Loss
 from latents.optim import Adam
 from latents.priors import Prior
@@ -230,7 +230,7 @@ def loads(text: str, where: str) -> Experiment:
   try:
     made = from_json(json.loads(text))
   except (ValueError, TypeError, RecursionError) as error:
-    raise UserError(f"{where} is not a stored experiment: {str(error).splitlines()[0]}") from None
+    raise UserError(f"{where} is not a stored experiment: {first_line(error)}") from None
   if not isinstance(made, Experiment):
     raise UserError(f"{where} does not hold an experiment")
   parts = ((made.stage1, Stage1), (made.stage2, Stage2 | None), (made.mesh, Mesh), (made.evaluation, Evaluation))

@@ -95,7 +95,7 @@ def test_files_of_a_run(undisturbed):
 
 def test_killed_runs_resume_bitwise(file, undisturbed, tmp_path):
   folder = tmp_path / "micro"
-  for stage, step in ((1, 17), (2, 10)):
+  for stage, step in ((1, 4), (1, 17), (2, 10)):
     kill_at(start(file, tmp_path), folder, stage, step, signal.SIGKILL)
     assert not (folder / "report.html").exists()
   finish(start(file, tmp_path))

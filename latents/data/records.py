@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 
 from latents.data.source import Broken
-from latents.errors import UserError
+from latents.errors import UserError, first_line
 
 Values = list[bytes] | list[int] | list[float]
 
@@ -178,8 +178,3 @@ def whole(x: Any, what: str) -> int:
   if isinstance(x, str) and re.fullmatch(r"[0-9]{1,15}", x):
     return int(x)
   raise UserError(f"{what} is {str(x)[:40]!r}, not a whole number")
-
-
-def first_line(error: Exception) -> str:
-  """Of the message of an error."""
-  return (str(error).strip() or type(error).__name__).splitlines()[0][:200]

@@ -11,9 +11,9 @@ from typing import Any
 import numpy as np
 
 from latents.data.images import crop_and_flip, read_image
-from latents.data.records import Shards, example, first_line, shard_names, whole
+from latents.data.records import Shards, example, shard_names, whole
 from latents.data.source import Broken, Decoded, Example, Records, Source, Split, sizes
-from latents.errors import UserError, nearest
+from latents.errors import UserError, first_line, nearest
 
 METADATA = 16 << 20  # bytes: a larger JSON file is not the metadata of a set
 CLASSES = 1 << 20  # more names of labels are not believed

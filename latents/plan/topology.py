@@ -11,7 +11,7 @@ from typing import Any
 import jax
 from jax.experimental import topologies
 
-from latents.errors import UserError, nearest
+from latents.errors import UserError, first_line, nearest
 from latents.plan import gpu
 from latents.plan.chips import CHIPS, Chip
 
@@ -102,7 +102,7 @@ def devices(topology: Topology) -> list[Any]:
     return list(topologies.get_topology_desc(**options).devices)
   except Exception as error:  # whatever a compiler's plugin raises
     known = [n for n in EXAMPLES if n.startswith(f"{topology.generation}:")]
-    reason = str(error).splitlines()[0]
+    reason = first_line(error)
     raise UserError(f"the compiler does not know {topology.name} ({reason}); try {', '.join(known)}") from error
 
 

@@ -10,10 +10,15 @@ from typing import Any
 
 import numpy as np
 
-from latents.errors import UserError
+from latents.errors import UserError, first_line
 
 FILES = ("experiment.json", "metrics.jsonl", "scores.json", "reconstructions.npz", "samples.npz")
 DEPTH, BYTES = 60, 2**31  # nested deeper or unpacked larger than this is not a run of ours
+# What zipfile and numpy raise on archives that are broken or hostile.
+UNREADABLE = (
+  OSError, ValueError, EOFError, KeyError, MemoryError, RuntimeError, SyntaxError, OverflowError, TypeError,
+  zipfile.BadZipFile, zlib.error,
+)  # fmt: skip
 
 
 @dataclasses.dataclass(frozen=True)
@@ -93,7 +98,7 @@ def _table(path: Path) -> dict[str, Any]:
   try:
     table = json.loads(text)
   except (ValueError, RecursionError) as error:
-    raise UserError(f"{path} is not JSON: {str(error).splitlines()[0]}") from None
+    raise UserError(f"{path} is not JSON: {first_line(error)}") from None
   if not isinstance(table, dict):
     raise UserError(f"{path} does not hold a table but {type(table).__name__}")
   if _depth(table) > DEPTH:
@@ -160,10 +165,8 @@ def _arrays(path: Path) -> dict[str, np.ndarray]:
         raise UserError(f"{path} unpacks to more than {BYTES >> 30} GiB")
     with np.load(path, allow_pickle=False) as archive:
       arrays = {name: archive[name] for name in archive.files}
-  except (OSError, ValueError, EOFError, KeyError, MemoryError, NotImplementedError, RuntimeError) as error:
-    raise UserError(f"{path} is not an archive of plain arrays: {_line(error)}") from None
-  except (zipfile.BadZipFile, SyntaxError, OverflowError, TypeError, zlib.error) as error:
-    raise UserError(f"{path} is not an archive of plain arrays: {_line(error)}") from None
+  except UNREADABLE as error:
+    raise UserError(f"{path} is not an archive of plain arrays: {first_line(error)}") from None
   x = arrays.get("x")
   if x is None:
     raise UserError(f"{path} has no array 'x'")
@@ -179,10 +182,6 @@ def _arrays(path: Path) -> dict[str, np.ndarray]:
     if name == "pca" and (array.ndim != 4 or not all(array.shape[1:])):
       raise UserError(f"{path}: 'pca' is {list(array.shape)}, not pictures [N,h,w,3]")
   return arrays
-
-
-def _line(error: BaseException) -> str:
-  return (str(error).splitlines() or [type(error).__name__])[0]
 
 
 def decoded(run: Run) -> dict[str, np.ndarray]:

@@ -20,7 +20,7 @@ from latents.train.state import State, flatten, unflatten
 
 # Orbax reports every save, and the errors of its threads with their tracebacks; those reach us by the next call.
 logging.getLogger("absl").setLevel(logging.CRITICAL)
-POLL_S = 0.005
+POLL_S = 0.005  # between two looks at a save that is waited for
 
 
 class Checkpoints:

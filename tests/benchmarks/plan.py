@@ -137,7 +137,8 @@ def exchanges(plan: dict[str, Any]) -> str:
     return "not known"
   parts = [f"{r['kind']} along {r['axes']} {(r['link'] + r['network']) / 2**20:,.1f} MiB ({r['operations']})"
            for r in plan["collectives"]["rows"]]  # fmt: skip
-  return "; ".join(parts)
+  unknown = plan["collectives"]["in_unknown_loops"]
+  return "; ".join(parts) + (f"; {unknown} of them in loops of unknown length, counted once" if unknown else "")
 
 
 def of_kind(plan: dict[str, Any], kind: str) -> str:

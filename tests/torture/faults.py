@@ -194,7 +194,7 @@ class Torture:
     if "was passed over" in told:
       self.damaged.clear()
     if kind == "terminate" and alive:
-      assert set(codes) <= {75, 0, -signal.SIGTERM}, (codes, told)  # before and after the training: as any process
+      assert set(codes) <= {75, 0, -signal.SIGTERM}, (codes, told)  # -15: before the command has begun
     if kind == "kill one" and len(codes) > 1 and alive and set(codes) != {0}:
       others = [code for code in codes if code != -signal.SIGKILL]
       assert all(code in (76, -signal.SIGABRT, 0) for code in others), (codes, told)
