@@ -1,4 +1,4 @@
-"""KL autoencoder with a perceptual loss and a flow-matching prior on procedural shapes over texture.
+"""KL autoencoder and flow-matching prior on procedural shapes over texture.
 
 Objects with known factors over stochastic texture: what an autoencoder may drop and what it may not
 (Dieleman 2025, "Generative modelling in latent space", on texture and structure). Latent diffusion

@@ -10,6 +10,7 @@ import jax.numpy as jnp
 from jax.sharding import NamedSharding, PartitionSpec
 
 from latents import objective
+from latents.autoencoder import Autoencoder
 from latents.data import Source
 from latents.experiment import Experiment, Stage2
 from latents.frozen import Frozen
@@ -68,13 +69,15 @@ def abstract_batch(source: Source, batch: int, mesh: jax.sharding.Mesh) -> Batch
 
 def abstract_autoencoder(experiment: Experiment) -> dict[str, Any]:
   """Shapes of what `Frozen` needs of stage 1: variables, mean, std."""
-  stage = experiment.stage1
-  x = jnp.uint8 if stage.data.kind == "image" else jnp.float32
-  batch = {"x": jax.ShapeDtypeStruct((1, *stage.data.shape), x)}
-  state = jax.eval_shape(functools.partial(stage1.init, stage, experiment.seed), batch)
-  variables = {"params": state.params["ae"], **state.extra["variables"]}
-  signal = jax.ShapeDtypeStruct(batch["x"].shape, jnp.float32)
-  latent = jax.eval_shape(lambda v, x: stage.model.apply(v, x, method="encode"), variables, signal)
+  model: Any = experiment.stage1.model  # a linen module is a frozen dataclass, and so hashable
+  return jax.tree.map(lambda a: a, _autoencoder_shapes(model, experiment.stage1.data.shape))
+
+
+@functools.lru_cache(maxsize=8)  # a run asks at every turn, and a trace of a paper's model takes seconds
+def _autoencoder_shapes(model: Autoencoder, signal: tuple[int, ...]) -> dict[str, Any]:
+  x = jax.ShapeDtypeStruct((1, *signal), jnp.float32)
+  variables = {"params": {}, **jax.eval_shape(functools.partial(stage1.first_variables, model, jax.random.key(0)), x)}
+  latent = jax.eval_shape(lambda v, x: model.apply(v, x, method="encode"), variables, x)
   channel = jax.ShapeDtypeStruct(latent.z.shape[-1:], jnp.float32)
   return {"variables": variables, "mean": channel, "std": channel}
 

@@ -10,6 +10,7 @@ import optax
 from flax import traverse_util
 
 from latents import objective
+from latents.autoencoder import Autoencoder
 from latents.errors import UserError
 from latents.experiment import Stage1
 from latents.frozen import streams
@@ -23,16 +24,21 @@ def init(stage: Stage1, seed: int, batch: Batch) -> State:
   """State at step 0. The batch gives shapes alone; under jit its forward pass is never run."""
   key = jax.random.fold_in(jax.random.key(seed), 2**31 - 1)  # apart from the key of every step
   x = to_signal(batch["x"])
-  rngs = {"params": jax.random.fold_in(key, 0), **streams(jax.random.fold_in(key, 1))}
-  variables = dict(stage.model.init(rngs, x, train=True))
-  params = {"ae": variables.pop("params", {})}
+  made = first_variables(stage.model, key, x)
+  params = {"ae": made.pop("params", {})}
   opt = {"ae": stage.optimizer.make(stage.steps).init(params["ae"])}
   gan = objective.adversarial(stage.losses)
   if gan:
     _, loss = gan
     params["disc"] = loss.discriminator.init(jax.random.fold_in(key, 2), x, train=True)["params"]
     opt["disc"] = loss.optimizer.make(stage.steps).init(params["disc"])
-  return fresh(params, opt, "ae", variables)
+  return fresh(params, opt, "ae", made)
+
+
+def first_variables(model: Autoencoder, key: Array, x: Array) -> dict[str, Any]:
+  """The autoencoder's first collections of variables; x [B,*S,C] gives shapes alone."""
+  rngs = {"params": jax.random.fold_in(key, 0), **streams(jax.random.fold_in(key, 1))}
+  return dict(model.init(rngs, x, train=True))
 
 
 def step(stage: Stage1, seed: int, state: State, frozen: dict[str, Any], batch: Batch) -> tuple[State, dict]:
