@@ -1,8 +1,9 @@
 """Weak scaling over processes of this machine: python tests/benchmarks/scaling.py [--out FILE]
 
-The same training step with the same batch a process, on one process and on two, each pinned to a core of
-its own: what the exchange of gradients costs. CPU devices and gloo over loopback: a check that the path
-scales, no statement about pods. Writes {"points": [{"processes", "step_s", "efficiency"}], "machine"}.
+The same training step with the same batch a process, each process pinned to a core of its own: one alone; two
+side by side that know nothing of each other, which is what sharing the machine costs; and two that train together,
+which adds the exchange of gradients. CPU devices and gloo over loopback: a check that the path scales, no statement
+about pods. Writes {"points": [{"processes", "step_s", "efficiency"}], "apart_s", "machine"}.
 """
 
 import argparse
@@ -40,21 +41,31 @@ def experiment(scale: str = "tiny", batch: int = 16):
 '''
 
 
-def step_seconds(folder: Path, processes: int, batch: int) -> float:
-  """The median time of a step, the first four left out."""
-  file, port, running = folder / f"scaling{processes}" / "scaling.py", free_port(), []
-  file.parent.mkdir()
-  file.write_text(EXPERIMENT)
+def step_seconds(folder: Path, processes: int, batch: int, together: bool = True) -> float:
+  """The median time of a step, the first four left out; of processes apart, the mean of their medians."""
+  port, running, files = free_port(), [], []
   for number in range(processes):
-    env = {**os.environ, "PYTHONPATH": str(ROOT), "JAX_PLATFORMS": "cpu", "LATENTS_COORDINATOR": f"127.0.0.1:{port}"}
-    env |= {"LATENTS_PROCESSES": str(processes), "LATENTS_PROCESS": str(number)}
+    file = folder / (f"together{processes}" if together else f"apart{number}") / "scaling.py"
+    file.parent.mkdir(exist_ok=True)
+    file.write_text(EXPERIMENT)
+    env = {**os.environ, "PYTHONPATH": str(ROOT), "JAX_PLATFORMS": "cpu"}
     words = ["taskset", "-c", str(number), sys.executable, "-m", "latents.main", "run", str(file), "--runs"]
-    words += [str(file.parent), "--batch", str(batch * processes), "--distributed"]
+    words += [str(file.parent), "--batch", str(batch * processes if together else batch)]
+    if together:
+      env |= {"LATENTS_COORDINATOR": f"127.0.0.1:{port}", "LATENTS_PROCESSES": str(processes)}
+      env |= {"LATENTS_PROCESS": str(number)}
+      words.append("--distributed")
     running.append(subprocess.Popen(words, cwd=ROOT, env=env, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL))
+    files.append(file.parent / "micro" / "metrics.jsonl")
   codes = [process.wait() for process in running]
   if any(codes):
     raise SystemExit(f"the training ended with {codes}")
-  lines = map(json.loads, (file.parent / "micro" / "metrics.jsonl").read_text().splitlines())
+  return statistics.mean(median(file) for file in dict.fromkeys(files))
+
+
+def median(file: Path) -> float:
+  """Of a log's seconds a step."""
+  lines = map(json.loads, file.read_text().splitlines())
   return statistics.median(line["time/step_s"] for line in lines if line["step"] > 4)
 
 
@@ -66,12 +77,16 @@ def main() -> None:
   given = words.parse_args()
   with tempfile.TemporaryDirectory() as folder:
     times = {count: step_seconds(Path(folder), count, given.batch) for count in (1, 2)}
+    apart = step_seconds(Path(folder), 2, given.batch, together=False)
   points = [{"processes": n, "step_s": round(t, 4), "efficiency": round(times[1] / t, 3)} for n, t in times.items()]
   for point in points:
     print(point)
+  sharing, exchange = apart / times[1], times[2] / apart
+  print(f"two apart: {apart:.4f} s a step; sharing the machine x {sharing:.2f}, exchange x {exchange:.2f}")
   if given.out:
     machine = f"{os.cpu_count()} CPU cores, a process pinned to each, gloo over loopback"
-    given.out.write_text(json.dumps({"points": points, "machine": machine}, indent=1) + "\n")
+    found = {"points": points, "apart_s": round(apart, 4), "machine": machine}
+    given.out.write_text(json.dumps(found, indent=1) + "\n")
 
 
 if __name__ == "__main__":
