@@ -7,7 +7,8 @@ its latents.
 
     latents run experiments/dito.py --scale tiny
 
-tiny: f4 c4 latents of 32 px shapes, a U-Net of 16 channels as decoder; about five minutes of one CPU core.
+tiny: f4 c4 latents of 32 px shapes, a U-Net of 16 channels as decoder; about five minutes of one CPU core. For clean
+pictures: `--stage1.steps 2000 --stage2.steps 4000`, 18 minutes.
 """
 
 from typing import Literal

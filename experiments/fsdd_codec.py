@@ -8,7 +8,8 @@ model of sound' (AudioLM, Borsos et al. 2022, arXiv:2209.03143).
     latents run experiments/fsdd_codec.py --data audio:FOLDER
 
 FOLDER: the Free Spoken Digit Dataset (8 kHz), or any folder or zip of audio; names that start with a digit
-label it. `latents sample RUN --out x.flac` writes sound. tiny: half a second, 64 steps of 2 codes.
+label it. `latents sample RUN --out x.flac` writes sound. tiny: half a second, 64 steps of 2 codes; for samples with
+formants, `--stage1.steps 1500 --stage2.steps 4000`, 27 minutes of one CPU core.
 paper: DAC's 44.1 kHz widths and strides with residual FSQ in place of its 9 codebooks.
 """
 

@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import math
 import os
 import subprocess
 import sys
@@ -10,7 +11,7 @@ from pathlib import Path
 import jax
 import numpy as np
 import pytest
-from jax.sharding import AxisType, PartitionSpec
+from jax.sharding import AxisType, NamedSharding, PartitionSpec
 
 from latents.backbones import DiT, Transformer, UNet
 from latents.errors import UserError
@@ -23,9 +24,7 @@ MESHES = {"one": (1, 1, 1), "data": (8, 1, 1), "fsdp": (2, 4, 1), "tensor": (2, 
 
 
 def losses(stage: int, codes: bool, microbatches: int, shape: tuple[int, int, int]) -> list[dict[str, float]]:
-  """Four steps on a mesh of the first devices; run in a process that has eight."""
-  import math
-
+  """Five steps on a mesh of the first devices; run in a process that has eight. With FLOPs a device."""
   from latents.data import batches
   from latents.train.build_step import build_step
 
@@ -51,7 +50,8 @@ def losses(stage: int, codes: bool, microbatches: int, shape: tuple[int, int, in
     for _ in range(5):
       state, logs = program.step(state, frozen, sharding.place_batch(next(stream), declared.batch, mesh))
       found.append({k: float(v) for k, v in logs.items()})
-  return found
+  compiled = program.step.lower(program.state, program.frozen, program.batch).compile()
+  return [{**line, "flops": compiled.cost_analysis()["flops"]} for line in found]
 
 
 @pytest.mark.parametrize(
@@ -74,12 +74,22 @@ def test_one_device_equals_eight(stage, codes, parts, names):
   assert done.returncode == 0, done.stderr[-3000:]
   found = json.loads(done.stdout.splitlines()[-1])
   for name in names:
-    for step, (one, other) in enumerate(zip(found["one"], found[name], strict=True)):
+    for step, (line, other) in enumerate(zip(found["one"], found[name], strict=True)):
+      one = dict(line)
       assert set(one) == set(other)
+      share = other.pop("flops") / one.pop("flops")  # no device repeats what another does, but for its parameters'
+      assert share < 1.15 / math.prod(MESHES[name][:2]), f"{name}: a device computes {share:.3f} of all"
       for key, value in one.items():
         # the ratio of two small gradients is the least stable number
         close = pytest.approx(value, rel=5e-3 if key.startswith("gan") else 5e-4, abs=2e-5)
         assert other[key] == close, f"{name}, step {step}, {key}: {other[key]} != {value}"
+
+
+@pytest.mark.parametrize("shape", [(8, 1, 1), (1, 8, 1), (2, 4, 1), (2, 2, 2)])
+def test_a_batch_is_split_over_data_and_fsdp(shape):
+  mesh = jax.sharding.AbstractMesh(shape, sharding.AXES)
+  rows = NamedSharding(mesh, sharding.BATCH).shard_shape((48, 4, 4, 1))
+  assert rows == (48 // (shape[0] * shape[1]), 4, 4, 1)
 
 
 @pytest.mark.parametrize(

@@ -116,7 +116,8 @@ class Pictures:
     with Image.open(self.paths[i]) as image:
       image = image.convert("RGB")
     ratio = self.side / min(image.size)
-    size = tuple(max(self.side, round(n * ratio)) for n in image.size)
+    width, height = (max(self.side, round(n * ratio)) for n in image.size)
+    size = (width, height)
     if size != image.size:
       image = image.resize(size, Image.Resampling.BICUBIC)
     left, top = (np.random.randint(n - self.side + 1) for n in size)
@@ -140,8 +141,8 @@ class Memmap:
 def reference(data: Any, workers: int, seconds: float) -> dict[str, float] | None:
   """A torch DataLoader, or without torch a plain loop (workers 0 alone)."""
   try:
-    import torch
-    from torch.utils.data import DataLoader, RandomSampler
+    import torch  # pyright: ignore[reportMissingImports]
+    from torch.utils.data import DataLoader, RandomSampler  # pyright: ignore[reportMissingImports]
   except ImportError:
     return measure(plain(data), seconds) if workers == 0 else None
   torch.set_num_threads(1)
@@ -219,7 +220,7 @@ def parse_step(text: str) -> tuple[str, tuple[float, int, int]]:
 
 def main() -> None:
   """The command line."""
-  parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+  parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
   parser.add_argument("--json", action="store_true", help="one JSON object at the end instead of tables")
   parser.add_argument("--seconds", type=float, default=5.0, help="of measuring, for each row and loader")
   parser.add_argument("--step", action="append", type=parse_step, metavar="NAME=SECONDS:BATCH:HOSTS")

@@ -4,10 +4,10 @@ from collections.abc import Callable
 from typing import Any
 
 import numpy as np
-import torch
-import torch.nn.functional as f
-from diffusers import AutoencoderKL
-from torch import nn
+import torch  # pyright: ignore[reportMissingImports]
+import torch.nn.functional as f  # pyright: ignore[reportMissingImports]
+from diffusers import AutoencoderKL  # pyright: ignore[reportMissingImports]
+from torch import nn  # pyright: ignore[reportMissingImports]
 
 
 def data(task: str, batch: int, classes: int) -> list[Any]:

@@ -21,7 +21,7 @@ sys.path.insert(0, str(ROOT))
 from launch.multiprocess import free_port  # noqa: E402  (after the path)
 
 EXPERIMENT = '''
-"""A step worth measuring: f4 autoencoder of 1.3M parameters on 32 px digits. latents run"""
+"""A step worth measuring: f4 autoencoder of 0.9M parameters in 132 arrays on 32 px digits. latents run"""
 import dataclasses
 from latents.data import Digits
 from latents.encoders import ConvEncoder

@@ -68,7 +68,8 @@ def latents_step(task: str, device: str) -> tuple[Callable[[], Any], int]:
   stored = jax.ShapeDtypeStruct((16, 16, 8), jnp.float32)  # mean and log-variance of the posterior
   program = build_step(experiment, 1, mesh) if task == "autoencoder" else build_step(experiment, 2, mesh, stored=stored)
   rng = np.random.default_rng(0)
-  batch = {"index": np.arange(BATCH, dtype=np.int32), "label": np.arange(BATCH, dtype=np.int32) % CLASSES}
+  rows = np.arange(BATCH, dtype=np.int32)
+  batch: dict[str, Any] = {"index": rows, "label": rows % CLASSES}
   if task == "autoencoder":
     batch["x"] = rng.integers(0, 256, (BATCH, 64, 64, 3), dtype=np.uint8)
   else:
@@ -77,7 +78,7 @@ def latents_step(task: str, device: str) -> tuple[Callable[[], Any], int]:
   held = [program.init()]
 
   def step() -> float:
-    held[0], scalars = program.step(held[0], frozen, sharding.place_batch(batch, mesh))
+    held[0], scalars = program.step(held[0], frozen, sharding.place_batch(batch, BATCH, mesh))
     return float(scalars["total"])
 
   return step, sum(a.size for a in jax.tree.leaves(program.state.params))
@@ -85,7 +86,7 @@ def latents_step(task: str, device: str) -> tuple[Callable[[], Any], int]:
 
 def torch_step(task: str, device: str) -> tuple[Callable[[], Any], int]:
   """The same of PyTorch."""
-  import torch
+  import torch  # pyright: ignore[reportMissingImports]
 
   from tests.benchmarks import reference
 
@@ -130,7 +131,7 @@ def inside(side: str, task: str, device: str) -> None:
 def device_peak(side: str) -> float:
   """MiB that the accelerator's allocator has handed out at most."""
   if side == "torch":
-    import torch
+    import torch  # pyright: ignore[reportMissingImports]
 
     return torch.cuda.max_memory_allocated() / 2**20
   import jax
@@ -192,7 +193,7 @@ def hear(process: subprocess.Popen) -> dict[str, Any]:
 
 def main() -> None:
   """The command line."""
-  parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+  parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
   parser.add_argument("--json", action="store_true")
   parser.add_argument("--steps", type=int, default=8, help="steps of each side that are timed")
   parser.add_argument("--only", choices=TASKS)

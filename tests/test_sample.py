@@ -1,0 +1,45 @@
+"""Chunks of samples: every draw and every decoding has noise of its own, a function of the seed."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from latents.errors import UserError
+from latents.sample import Sampler
+from latents.types import Latent
+from tests import micro
+
+
+@pytest.fixture
+def noisy():
+  """A sampler whose prior and decoder give nothing but their noise: [label, a number, a number]."""
+  made = Sampler.__new__(Sampler)
+  made.mesh, made.arrays, made.variables, made.chunk, made.classes = micro.one_device(), None, None, 4, 3
+
+  def draw(_, labels, key, guidance):
+    return Latent(z=jnp.stack([labels.astype(jnp.float32) / 10, jax.random.uniform(key, labels.shape)], -1))
+
+  def decode(_, latent, key):
+    return jnp.concatenate([latent.z, jax.random.uniform(key, (len(latent.z), 1))], -1)
+
+  made._draw, made._decode = draw, decode
+  return made
+
+
+def test_no_noise_comes_twice_and_the_seed_is_all_it_depends_on(noisy):
+  labels = np.arange(10, dtype=np.int32) % 3
+  found = noisy.signals(labels, seed=5)
+  np.testing.assert_allclose(found[:, 0], labels / 10, rtol=1e-6)
+  assert found.shape == (10, 3) and len(np.unique(found[:, 1:])) == 20
+  np.testing.assert_array_equal(noisy.signals(labels[:6], seed=5), found[:6])  # not on how many are asked for
+  assert not np.isin(noisy.signals(labels, seed=6)[:, 1:], found[:, 1:]).any()
+
+
+def test_labels_are_taken_in_turn(noisy):
+  assert noisy.labels(None, None).tolist() == [0, 1, 2]
+  assert noisy.labels(None, 5).tolist() == [0, 1, 2, 0, 1]
+  assert noisy.labels([2, 0], 3).tolist() == [2, 0, 2]
+  for wrong, number in (([3], None), ([-1], 2), ([], None), (None, 0)):
+    with pytest.raises(UserError):
+      noisy.labels(wrong, number)
