@@ -79,10 +79,10 @@ def scaling(plan: dict[str, Any], island: int) -> list[dict[str, float]]:
 
 def draw(curves: dict[str, list[dict[str, float]]], measured: dict[str, Any] | None, path: Path) -> None:
   """Efficiency against chips."""
-  import matplotlib
+  import matplotlib  # pyright: ignore[reportMissingImports]
 
   matplotlib.use("Agg")
-  from matplotlib import pyplot
+  from matplotlib import pyplot  # pyright: ignore[reportMissingImports]
 
   figure, axis = pyplot.subplots(figsize=(7.2, 4.0), dpi=130)
   names = {"v5e": "TPU v5e, 256 chips a slice", "h100": "H100, 8 GPUs a host"}
