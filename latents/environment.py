@@ -1,5 +1,6 @@
 """The machine: what must be set before jax starts, what devices and versions there are, what to say of them."""
 
+import contextlib
 import ctypes
 import importlib.metadata
 import os
@@ -44,6 +45,16 @@ def keep_memory() -> bool:
   except (OSError, AttributeError):
     return False
   return all(mallopt(name, value) for name, value in MALLOPT)
+
+
+def return_memory() -> None:
+  """Hand back to the system what glibc keeps and nothing uses.
+
+  With `keep_memory` a step's temporary buffer finds its old place split by something small now and then, and takes
+  new memory: without this a process comes to hold three or four such buffers, and what the compiler needed.
+  """
+  with contextlib.suppress(OSError, AttributeError):
+    ctypes.CDLL("libc.so.6").malloc_trim(0)
 
 
 def accelerators() -> list[str]:

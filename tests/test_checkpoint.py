@@ -126,6 +126,7 @@ def test_other_arrays_are_refused_by_name(saved):
   made.close()
 
 
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")  # TensorStore's, after the failed save
 def test_what_a_save_in_the_background_meets_surfaces_at_the_next_step(saved):
   made, before = Checkpoints(saved), resource.getrlimit(resource.RLIMIT_FSIZE)
   resource.setrlimit(resource.RLIMIT_FSIZE, (2048, before[1]))

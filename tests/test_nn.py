@@ -159,7 +159,15 @@ def test_time_frequencies_are_cosines_first():
   f = frequencies(jnp.array([0.0, 3.0]), 4)
   assert np.allclose(f[0], [1, 1, 0, 0])
   assert np.allclose(f[1], [np.cos(3), np.cos(0.03), np.sin(3), np.sin(0.03)], atol=1e-6)
-  assert first_run(TimeEmbedding(6), jnp.zeros(2))[0].shape == (2, 6)
+
+
+def test_time_embedding_is_an_mlp_of_the_frequencies_of_1000_t():
+  module, t = TimeEmbedding(6, count=8), jnp.array([0.0, 0.25, 1.0])
+  y, params = first_run(module, t)
+  assert y.shape == (3, 6)
+  one, two = (params["params"][name] for name in ("fc1", "fc2"))
+  h = np.asarray(frequencies(jnp.array([0.0, 250.0, 1000.0]), 8)) @ one["kernel"] + one["bias"]
+  np.testing.assert_allclose(y, h / (1 + np.exp(-h)) @ two["kernel"] + two["bias"], rtol=1e-5, atol=1e-6)
 
 
 @pytest.mark.parametrize("shape", [(12, 3), (4, 8, 3), (2, 4, 6, 3)])

@@ -13,7 +13,7 @@ import jax
 import numpy as np
 from tqdm import tqdm
 
-from latents import hosts
+from latents import environment, hosts
 from latents.errors import UserError
 from latents.train.build_step import Program
 from latents.train.checkpoint import Checkpoints
@@ -96,6 +96,8 @@ def _loop(
         values |= watch.read(step) | {"train/skipped": int(state.extra["skipped_total"])}
         log.write(step, values)
         bar.set_postfix({k[6:]: f"{v:.4g}" for k, v in _headline(values).items()}, refresh=False)
+      if step == start + 1:
+        environment.return_memory()  # the compiler's
       if step % min(plan.log_every, plan.patience) == 0:
         _check_patience(plan, state, step, index, checkpoints)
       stopping = stop.asked(step)
@@ -105,6 +107,7 @@ def _loop(
         raise Preempted(f"asked to stop: saved at step {step} of stage {plan.stage}; the same command resumes")
       if (step % plan.save_every == 0 or step == plan.steps) and not int(state.extra["skipped"]):
         checkpoints.save(step, state)
+        environment.return_memory()
     checkpoints.finish()
     if stopping or stop.requested:
       raise Preempted(f"asked to stop at the end of stage {plan.stage}: saved; the same command resumes")
@@ -181,4 +184,3 @@ class _StopRequest:
   def __exit__(self, *_: Any) -> None:
     if self._before is not None:
       signal.signal(signal.SIGTERM, self._before)
-

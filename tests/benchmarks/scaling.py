@@ -2,8 +2,9 @@
 
 The same training step with the same batch a process, each process pinned to a core of its own: one alone; two
 side by side that know nothing of each other, which is what sharing the machine costs; and two that train together,
-which adds the exchange of gradients. CPU devices and gloo over loopback: a check that the path scales, no statement
-about pods. Writes {"points": [{"processes", "step_s", "efficiency"}], "apart_s", "machine"}.
+which adds the exchange of gradients. Then the sums alone, in plain jax: the step's 132 arrays as 132 and as one. CPU
+devices and gloo over loopback: a check that the path scales, no statement about pods. Writes {"points":
+[{"processes", "step_s", "efficiency"}], "apart_s", "sum_s": {arrays: seconds}, "machine"}.
 """
 
 import argparse
@@ -40,6 +41,26 @@ def experiment(scale: str = "tiny", batch: int = 16):
   return dataclasses.replace(made, stage1=one, stage2=None)
 '''
 
+NUMBERS = 900_000  # parameters of that autoencoder
+
+SUM = """
+import sys, time
+import jax, numpy as np
+from jax.sharding import Mesh, NamedSharding, PartitionSpec
+arrays, size, port, number = map(int, sys.argv[1:])
+jax.config.update("jax_cpu_collectives_implementation", "gloo")
+jax.distributed.initialize(f"127.0.0.1:{port}", 2, number)
+mesh = Mesh(np.array(jax.devices()), ("data",))
+split, whole = NamedSharding(mesh, PartitionSpec("data")), NamedSharding(mesh, PartitionSpec())
+xs = [jax.make_array_from_process_local_data(split, np.ones((1, size), np.float32)) for _ in range(arrays)]
+program = jax.jit(lambda xs: [x.sum(0) for x in xs], out_shardings=whole)
+jax.block_until_ready(program(xs))
+begin = time.perf_counter()
+for _ in range(10):
+  jax.block_until_ready(program(xs))
+print((time.perf_counter() - begin) / 10)
+"""
+
 
 def step_seconds(folder: Path, processes: int, batch: int, together: bool = True) -> float:
   """The median time of a step, the first four left out; of processes apart, the mean of their medians."""
@@ -55,11 +76,13 @@ def step_seconds(folder: Path, processes: int, batch: int, together: bool = True
       env |= {"LATENTS_COORDINATOR": f"127.0.0.1:{port}", "LATENTS_PROCESSES": str(processes)}
       env |= {"LATENTS_PROCESS": str(number)}
       words.append("--distributed")
-    running.append(subprocess.Popen(words, cwd=ROOT, env=env, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL))
+    with open(folder / f"{file.parent.name}-{number}.txt", "w") as said:
+      running.append(subprocess.Popen(words, cwd=ROOT, env=env, stdout=said, stderr=said))
     files.append(file.parent / "micro" / "metrics.jsonl")
-  codes = [process.wait() for process in running]
-  if any(codes):
-    raise SystemExit(f"the training ended with {codes}")
+  for number, code in enumerate([process.wait() for process in running]):
+    if code:
+      said = (folder / f"{files[number].parts[-3]}-{number}.txt").read_text()
+      raise SystemExit(f"process {number} of the training ended with {code}: {said[-2000:]}")
   return statistics.mean(median(file) for file in dict.fromkeys(files))
 
 
@@ -67,6 +90,20 @@ def median(file: Path) -> float:
   """Of a log's seconds a step."""
   lines = map(json.loads, file.read_text().splitlines())
   return statistics.median(line["time/step_s"] for line in lines if line["step"] > 4)
+
+
+def sum_seconds(arrays: int) -> float:
+  """The time to sum `arrays` arrays, of NUMBERS float32 in all, over two processes."""
+  words = [sys.executable, "-c", SUM, str(arrays), str(NUMBERS // arrays), str(free_port())]
+  env = {**os.environ, "JAX_PLATFORMS": "cpu"}
+  started = [
+    subprocess.Popen(["taskset", "-c", str(n), *words, str(n)], env=env, stdout=subprocess.PIPE, text=True)
+    for n in range(2)
+  ]
+  said = [process.communicate()[0] for process in started]
+  if any(process.returncode for process in started):
+    raise SystemExit("the sums failed: see above")
+  return float(said[0].splitlines()[-1])  # gloo speaks first
 
 
 def main() -> None:
@@ -81,11 +118,15 @@ def main() -> None:
   points = [{"processes": n, "step_s": round(t, 4), "efficiency": round(times[1] / t, 3)} for n, t in times.items()]
   for point in points:
     print(point)
+  sums = {arrays: sum_seconds(arrays) for arrays in (132, 1)}
   sharing, exchange = apart / times[1], times[2] / apart
   print(f"two apart: {apart:.4f} s a step; sharing the machine x {sharing:.2f}, exchange x {exchange:.2f}")
+  for arrays, seconds in sums.items():
+    print(f"{NUMBERS:,} numbers in {arrays} arrays: {1e3 * seconds:.0f} ms to sum over two processes")
   if given.out:
     machine = f"{os.cpu_count()} CPU cores, a process pinned to each, gloo over loopback"
     found = {"points": points, "apart_s": round(apart, 4), "machine": machine}
+    found["sum_s"] = {arrays: round(seconds, 4) for arrays, seconds in sums.items()}
     given.out.write_text(json.dumps(found, indent=1) + "\n")
 
 

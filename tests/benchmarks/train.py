@@ -1,6 +1,7 @@
 """Time and memory of a training step beside PyTorch, in one run.
 
   taskset -c 1 python tests/benchmarks/train.py [--json] [--steps 8] [--only autoencoder|dit] [--device cpu|gpu]
+  taskset -c 1 python tests/benchmarks/train.py --allocator       what glibc's setting saves, and the memory it takes
 
 autoencoder: stage 1, f8, ch 32, 64 x 64 x 3, L2 + KL, against diffusers' AutoencoderKL of equal widths.
 dit: stage 2, DiT-S/2 on latents of 16 x 16 x 4, flow matching, against a plain DiT in PyTorch.
@@ -14,6 +15,7 @@ figure to trust. With --device gpu the wall time of steps that are waited for; n
 """
 
 import argparse
+import itertools
 import json
 import os
 import resource
@@ -29,13 +31,22 @@ sys.path.insert(0, ROOT)
 
 BATCH, LR, CLASSES = 8, 1e-4, 8
 TASKS, SIDES = ("autoencoder", "dit"), ("latents", "torch")
+ALLOCATORS: dict[str, dict[str, Any]] = {
+  "glibc's default": {"keep": False, "rhythm": -1},
+  "kept": {"rhythm": -1},
+  "kept, returned every 8 steps": {"rhythm": 8},
+}
 
 
-def latents_step(task: str, device: str) -> tuple[Callable[[], Any], int]:
-  """(one step, waited for; number of parameters) of our program."""
+def latents_step(task: str, device: str, keep: bool = True, rhythm: int = 0) -> tuple[Callable[[], Any], int]:
+  """(one step, waited for; number of parameters) of our program.
+
+  keep: glibc keeps what is freed. rhythm: steps after which it is given back; 0 only after the first, as before the
+  training loop's first checkpoint; -1 never.
+  """
   from latents import environment
 
-  if device == "cpu":
+  if device == "cpu" and keep:
     environment.keep_memory()
   import jax
   import jax.numpy as jnp
@@ -75,11 +86,15 @@ def latents_step(task: str, device: str) -> tuple[Callable[[], Any], int]:
   else:
     batch["stored"] = rng.normal(size=(BATCH, 16, 16, 8)).astype(np.float32)
   frozen = jax.tree.map(lambda a: jnp.ones(a.shape, a.dtype), program.frozen)
-  held = [program.init()]
+  held, done = [program.init()], itertools.count(1)
 
   def step() -> float:
     held[0], scalars = program.step(held[0], frozen, sharding.place_batch(batch, BATCH, mesh))
-    return float(scalars["total"])
+    total = float(scalars["total"])
+    number = next(done)
+    if rhythm >= 0 and (number == 1 or (rhythm and number % rhythm == 0)):
+      environment.return_memory()
+    return total
 
   return step, sum(a.size for a in jax.tree.leaves(program.state.params))
 
@@ -123,9 +138,27 @@ def inside(side: str, task: str, device: str) -> None:
     loss = step()
     print(json.dumps({"cpu": time.process_time() - at, "wall": time.perf_counter() - on, "loss": loss}), flush=True)
   peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+  print(json.dumps({"peak": device_peak(side) if device == "gpu" else peak, "resident": resident()}), flush=True)
+
+
+def resident() -> float:
+  """MiB of this process that are in memory."""
   with open("/proc/self/statm") as file:
-    resident = int(file.read().split()[1]) * os.sysconf("SC_PAGE_SIZE") / 2**20
-  print(json.dumps({"peak": device_peak(side) if device == "gpu" else peak, "resident": resident}), flush=True)
+    return int(file.read().split()[1]) * os.sysconf("SC_PAGE_SIZE") / 2**20
+
+
+def allocator(task: str, name: str, steps: int) -> None:
+  """A row of the other table, in a process of its own."""
+  step, _ = latents_step(task, "cpu", **ALLOCATORS[name])
+  held, times = [], []
+  for _ in range(steps):
+    begin = time.process_time()
+    step()
+    times.append(time.process_time() - begin)
+    held.append(resident())
+  peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+  cells = [task, name, f"{1e3 * statistics.median(times[2:]):,.0f}", f"{held[1]:,.0f}", f"{max(held):,.0f}"]
+  print("| " + " | ".join([*cells, f"{held[-1]:,.0f}", f"{peak:,.0f}"]) + " |", flush=True)
 
 
 def device_peak(side: str) -> float:
@@ -141,6 +174,12 @@ def device_peak(side: str) -> float:
 
 def start(side: str, task: str, device: str) -> subprocess.Popen:
   """The process of one side, on one core with one thread."""
+  command = ["--inside", side, "--only", task, "--device", device]
+  return spawn(command, device, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, bufsize=1)
+
+
+def spawn(words: list[str], device: str, **options: Any) -> subprocess.Popen:
+  """This file in a process of its own."""
   env = {**os.environ, "PYTHONPATH": ROOT, "TF_CPP_MIN_LOG_LEVEL": "2"}
   pin: Any = None
   if device == "cpu":
@@ -148,10 +187,7 @@ def start(side: str, task: str, device: str) -> subprocess.Popen:
     env |= {"JAX_PLATFORMS": "cpu", "OMP_NUM_THREADS": "1", "XLA_FLAGS": f"{os.environ.get('XLA_FLAGS', '')} {flags}"}
     core = min(os.sched_getaffinity(0))
     pin = lambda: os.sched_setaffinity(0, {core})
-  command = [sys.executable, os.path.abspath(__file__), "--inside", side, "--only", task, "--device", device]
-  return subprocess.Popen(
-    command, env=env, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, bufsize=1, preexec_fn=pin
-  )
+  return subprocess.Popen([sys.executable, os.path.abspath(__file__), *words], env=env, preexec_fn=pin, **options)
 
 
 def compare(task: str, device: str, steps: int) -> dict[str, Any]:
@@ -198,17 +234,30 @@ def main() -> None:
   parser.add_argument("--steps", type=int, default=8, help="steps of each side that are timed")
   parser.add_argument("--only", choices=TASKS)
   parser.add_argument("--device", choices=("cpu", "gpu"), default="cpu")
-  parser.add_argument("--inside", choices=SIDES, help=argparse.SUPPRESS)
+  parser.add_argument("--allocator", action="store_true", help="24 steps of ours with each setting of glibc")
+  parser.add_argument("--inside", choices=(*SIDES, *ALLOCATORS), help=argparse.SUPPRESS)
   options = parser.parse_args()
+  tasks = TASKS if options.only is None else (options.only,)
+  if options.inside in ALLOCATORS:
+    allocator(tasks[0], options.inside, 24)
+    return
   if options.inside:
-    inside(options.inside, options.only, options.device)
+    inside(options.inside, tasks[0], options.device)
+    return
+  if options.allocator:
+    print("| step | freed memory | CPU ms | MiB after 2 steps | at most after a step | after 24 | peak |")
+    print("|---|---|" + "---:|" * 5, flush=True)
+    for task in tasks:
+      for name in ALLOCATORS:
+        if spawn(["--inside", name, "--only", task], "cpu").wait():
+          raise SystemExit("a process failed: see above")
     return
   if not options.json:
     print("| step | parameters, ours / torch | CPU ms, ours | torch | ratio (least, most) | wall ms, ours | torch "
           "| ratio | peak (resident) MiB, ours | torch | first step s, ours |")  # fmt: skip
     print("|---|---|" + "---:|" * 9)
   results = {}
-  for task in TASKS if options.only is None else (options.only,):
+  for task in tasks:
     results[task] = compare(task, options.device, options.steps)
     if not options.json:
       print(line(task, results[task]), flush=True)
