@@ -39,9 +39,7 @@ class Frozen:
 
   def recall(self, frozen: dict, stored: Array, *, key: Array, train: bool) -> Latent:
     """A stored array -> normalised Latent; `train` draws from the posterior."""
-    latent: Any = self.autoencoder.apply(
-      frozen["variables"], stored, train=train, method="recall", rngs=streams(key)
-    )
+    latent: Any = self.autoencoder.apply(frozen["variables"], stored, train=train, method="recall", rngs=streams(key))
     chex.assert_axis_dimension(latent.z, -1, frozen["mean"].shape[0])
     latent = latent.replace(z=(latent.z - frozen["mean"]) / frozen["std"])
     return jax.lax.stop_gradient(latent)
@@ -55,14 +53,10 @@ class Frozen:
   def decode(self, frozen: dict, latent: Latent, *, key: Array, steps: int | None = None) -> Array:
     """Normalised Latent (z, or codes alone) -> x [B,*S,C]."""
     latent = self.restore_scale(frozen, latent)
-    return self.autoencoder.apply(
-      frozen["variables"], latent, steps=steps, method="decode", rngs=streams(key)
-    )
+    return self.autoencoder.apply(frozen["variables"], latent, steps=steps, method="decode", rngs=streams(key))
 
   def shape(self, frozen: dict, signal: tuple[int, ...]) -> Latent:
     """Abstract Latent of one example: fields are ShapeDtypeStructs without the batch axis."""
     x = jax.ShapeDtypeStruct((1, *signal), jnp.float32)
-    latent = jax.eval_shape(
-      lambda f, x: self.encode(f, x, key=jax.random.key(0), train=False), frozen, x
-    )
+    latent = jax.eval_shape(lambda f, x: self.encode(f, x, key=jax.random.key(0), train=False), frozen, x)
     return jax.tree.map(lambda a: jax.ShapeDtypeStruct(a.shape[1:], a.dtype), latent)

@@ -16,9 +16,7 @@ def save_signals(folder: Path, name: str, arrays: dict[str, np.ndarray], data: S
   if not hosts.first():
     return
   image = data.kind == "image"
-  stored = {
-    k: np.asarray(to_uint8(v)) if image and v.dtype == np.float32 else v for k, v in arrays.items()
-  }
+  stored = {k: np.asarray(to_uint8(v)) if image and v.dtype == np.float32 else v for k, v in arrays.items()}
   if not image:
     stored["rate"] = np.asarray(data.rate)
   if data.names:

@@ -39,9 +39,7 @@ def encode(run: Path, out: Path, split: Literal["train", "test"] = "train") -> s
   return f"{out}: {count} latents of {made.shape}, plain and mirrored, of stage 1 {one.fingerprint[:12]}"
 
 
-def cached(
-  experiment: Experiment, mesh: jax.sharding.Mesh, arrays: Any, one: Artefact, folder: Path
-) -> CachedLatents:
+def cached(experiment: Experiment, mesh: jax.sharding.Mesh, arrays: Any, one: Artefact, folder: Path) -> CachedLatents:
   """The cache of stage 2's training data in `folder`, written now if it is not there."""
   assert experiment.stage2 is not None
   data = experiment.stage2.data

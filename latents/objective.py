@@ -22,8 +22,7 @@ def total(terms: Terms, losses: Mapping[str, Loss], step: Array) -> Array:
   """Sum of weight * term over all names [] float32; each with its loss's weight and gate (0 before `start`)."""
   check_names(terms, losses)
   parts = [
-    losses[name].weight * losses[name].gate(step) * jnp.asarray(term, jnp.float32)
-    for name, term in terms.items()
+    losses[name].weight * losses[name].gate(step) * jnp.asarray(term, jnp.float32) for name, term in terms.items()
   ]
   return sum(parts, jnp.float32(0))
 

@@ -26,9 +26,7 @@ def declared(codes=False, **changes):
   """Stages without random numbers: no posterior, no dropped labels, a GAN whose weight is constant."""
   made = micro.experiment(codes=codes)
   judge = PatchGAN(ch=8, layers=1, norm="group")  # batch norm takes its statistics from a part
-  gan = dataclasses.replace(
-    made.stage1.losses["gan"], discriminator=judge, adaptive=False, start=0, ramp=0, lead=0
-  )
+  gan = dataclasses.replace(made.stage1.losses["gan"], discriminator=judge, adaptive=False, start=0, ramp=0, lead=0)
   one = dataclasses.replace(made.stage1, **changes)
   if not codes:
     old = made.stage1.model

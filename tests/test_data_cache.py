@@ -14,9 +14,7 @@ from latents.errors import UserError
 
 def latents(count=10, integer=False):
   rng = np.random.default_rng(0)
-  stored = (
-    rng.integers(0, 99, (count, 2, 3, 3)) if integer else rng.normal(size=(count, 2, 3, 3, 4)).astype("f")
-  )
+  stored = rng.integers(0, 99, (count, 2, 3, 3)) if integer else rng.normal(size=(count, 2, 3, 3, 4)).astype("f")
   return stored, np.arange(count) % 4
 
 

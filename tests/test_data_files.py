@@ -205,9 +205,7 @@ def test_prepare_then_read(tmp_path):
     found = sorted((int(ours[i]["label"]), ours[i]["x"].tobytes()) for i in range(len(ours)))
     wanted = sorted((int(theirs[i]["label"]), theirs[i]["x"].tobytes()) for i in range(len(theirs)))
     assert found == wanted
-  record = {
-    r["name"].decode(): bytes(r["image"]) for s in ("train", "test") for r in raw(tmp_path / "out", s)
-  }
+  record = {r["name"].decode(): bytes(r["image"]) for s in ("train", "test") for r in raw(tmp_path / "out", s)}
   assert record["a/003.jpg"] == (tmp_path / "in" / "a" / "003.jpg").read_bytes()
   assert Image.open(io.BytesIO(record["b/alpha.png"])).mode == "RGB"
   with batches(data, split="train", batch=4, seed=0, workers=1) as stream:

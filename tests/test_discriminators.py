@@ -46,9 +46,7 @@ def test_every_discriminator_gives_finite_logits_and_gradients(make, shape):
   np.testing.assert_array_equal(resting(params, x), logits)
 
 
-@pytest.mark.parametrize(
-  ("layers", "size", "logits"), [(2, 663_361, 62), (3, 2_765_633, 30), (4, 6_960_961, 14)]
-)
+@pytest.mark.parametrize(("layers", "size", "logits"), [(2, 663_361, 62), (3, 2_765_633, 30), (4, 6_960_961, 14)])
 def test_patchgan_sizes_are_tamings(layers: int, size: int, logits: int):
   net, x = PatchGAN(layers=layers), jnp.zeros((1, 256, 256, 3))
   out, params = jax.eval_shape(lambda x: net.init_with_output(KEY, x, train=True), x)

@@ -13,9 +13,7 @@ from tests.members import METRICS
 
 SHAPES = {"image": (32, 32, 3), "video": (2, 32, 32, 1), "audio": (40, 1)}
 CASES = [(name, make, kind) for name, make in METRICS for kind in make().kinds]
-BY_NAME = pytest.mark.parametrize(
-  ("make", "kind"), [c[1:] for c in CASES], ids=[f"{c[0]}-{c[2]}" for c in CASES]
-)
+BY_NAME = pytest.mark.parametrize(("make", "kind"), [c[1:] for c in CASES], ids=[f"{c[0]}-{c[2]}" for c in CASES])
 
 
 def signal(*shape: int, seed: int = 0) -> np.ndarray:
@@ -77,9 +75,7 @@ def test_psnr_by_hand():
   assert measure(PSNR(), x + 1, x + 7)["psnr"] == pytest.approx(100)  # clipped to [-1, 1]
   wave = signal(3, 50, 1)
   noisy = np.clip(wave + 0.1 * signal(3, 50, 1, seed=1), -1, 1)
-  each = [
-    skimage.metrics.peak_signal_noise_ratio(a, b, data_range=2) for a, b in zip(wave, noisy, strict=True)
-  ]
+  each = [skimage.metrics.peak_signal_noise_ratio(a, b, data_range=2) for a, b in zip(wave, noisy, strict=True)]
   assert measure(PSNR(), wave, noisy)["psnr"] == pytest.approx(np.mean(each), rel=1e-5)
 
 

@@ -118,7 +118,7 @@ def test_the_first_process_killed_ends_the_others():
 
 @pytest.mark.slow
 def test_a_process_that_never_starts():
-  (code, _, err), = Group("", count=2, started=1).end(90)
+  ((code, _, err),) = Group("", count=2, started=1).end(90)
   assert code != 0 and (code == -signal.SIGABRT or "did not find each other" in err)
 
 

@@ -215,9 +215,7 @@ SOURCES = {"conv/kernel": ("c.weight", "conv"), "dense/kernel": ("d.weight", "de
 
 def test_assign_transposes_and_casts():
   conv, dense = np.random.default_rng(0).normal(size=(4, 2, 3, 3)), np.ones((3, 2), np.float16)
-  tree = assign(
-    TEMPLATE, {"c.weight": conv, "d.weight": dense, "skip.x": dense}, SOURCES, what="f", ignore=["skip."]
-  )
+  tree = assign(TEMPLATE, {"c.weight": conv, "d.weight": dense, "skip.x": dense}, SOURCES, what="f", ignore=["skip."])
   assert tree["conv"]["kernel"].dtype == np.float32
   np.testing.assert_allclose(tree["conv"]["kernel"][1, 2, 0, 3], conv[3, 0, 1, 2], rtol=1e-6)
   assert tree["dense"]["kernel"].shape == (2, 3)

@@ -53,9 +53,7 @@ def check(text: str) -> Page:
   """What holds for every page: balanced, nothing loaded, every image described, ids and anchors fit."""
   page = Page(text)
   assert all(attrs.get("alt") for attrs in page.all("img"))
-  assert all(
-    attrs.get("aria-label") for _, attrs in page.tags if attrs.get("role") in ("img", "group", "region")
-  )
+  assert all(attrs.get("aria-label") for _, attrs in page.tags if attrs.get("role") in ("img", "group", "region"))
   assert len(page.ids) == len(set(page.ids))
   for tag, attrs in page.tags:
     assert not any(k.startswith("on") for k in attrs), (tag, attrs)
@@ -72,9 +70,7 @@ def part(kind: str, **fields) -> dict:
 
 
 def declared(name: str = "digits", prior: bool = True) -> dict:
-  model = part(
-    "Autoencoder", encoder=part("ConvEncoder"), bottleneck=part("KL", dim=4), decoder=part("ConvDecoder")
-  )
+  model = part("Autoencoder", encoder=part("ConvEncoder"), bottleneck=part("KL", dim=4), decoder=part("ConvDecoder"))
   stage2 = part("Stage2", prior=part("FlowPrior", backbone=part("DiT", width=8)), steps=20) if prior else None
   return part("Experiment", name=name, stage1=part("Stage1", model=model, steps=50), stage2=stage2, seed=3)
 

@@ -84,9 +84,7 @@ class Audio(Source):
       except Broken as error:
         skipped.append(f"{name} ({error})")
     if not parts:
-      raise UserError(
-        f"no usable audio for the {split} split in {self.path}{': ' + skipped[0] if skipped else ''}"
-      )
+      raise UserError(f"no usable audio for the {split} split in {self.path}{': ' + skipped[0] if skipped else ''}")
     warn_skipped(self.path, skipped)
     return Decoded(len(parts), functools.partial(self.read, files, parts), skipped)
 
@@ -195,10 +193,7 @@ def safe(name: str) -> bool:
   """Neither absolute, nor upwards, nor hidden (such as __MACOSX/._x.wav)."""
   parts = name.split("/")
   return (
-    not name.startswith("/")
-    and "\\" not in name
-    and ":" not in name
-    and not any(p[:1] in (".", "") for p in parts)
+    not name.startswith("/") and "\\" not in name and ":" not in name and not any(p[:1] in (".", "") for p in parts)
   )
 
 

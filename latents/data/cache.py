@@ -64,9 +64,7 @@ def write_cache(
     raise
 
 
-def write_arrays(
-  folder: str, batches: Iterable[Mapping[str, Any]], count: int
-) -> tuple[tuple[int, ...], str, bool]:
+def write_arrays(folder: str, batches: Iterable[Mapping[str, Any]], count: int) -> tuple[tuple[int, ...], str, bool]:
   """Fills stored.npy and label.npy as the batches come: (shape of one latent, dtype, whether labelled)."""
   stored, label, filled = None, None, 0
   for batch in batches:
@@ -178,9 +176,7 @@ def read_manifest(folder: str, split: Split, fingerprint: str) -> dict[str, Any]
     raise UserError(f"{path} is not a manifest of a latent cache (format {FORMAT})")
   if fingerprint and manifest["fingerprint"] != fingerprint:
     found = manifest["fingerprint"]
-    raise UserError(
-      f"the latent cache in {folder} comes from another first stage ({found}, not {fingerprint})"
-    )
+    raise UserError(f"the latent cache in {folder} comes from another first stage ({found}, not {fingerprint})")
   return manifest
 
 

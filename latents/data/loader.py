@@ -98,9 +98,7 @@ class Steps(abc.ABC):
 class Training(Steps):
   """Shuffled, augmented, endless."""
 
-  def __init__(
-    self, source: Source, split: Split, batch: int, rows: np.ndarray | None, seed: int, train: bool
-  ):
+  def __init__(self, source: Source, split: Split, batch: int, rows: np.ndarray | None, seed: int, train: bool):
     super().__init__(source, split, batch, rows)
     self.seed, self.train = seed, train
 
@@ -117,9 +115,7 @@ class Training(Steps):
       index[chosen] = permutation(len(self.records), self.seed, int(epoch))[offsets[chosen]]
     rng = Keyed(self.seed)
     get, augment, train = self.records.__getitem__, self.source.augment, self.train
-    examples = [
-      augment(get(i), rng.at(g), train) for i, g in zip(index.tolist(), places.tolist(), strict=True)
-    ]
+    examples = [augment(get(i), rng.at(g), train) for i, g in zip(index.tolist(), places.tolist(), strict=True)]
     return stack(examples, self.source.keys) | {"index": index.astype(np.int32)}
 
 
@@ -138,9 +134,7 @@ class Evaluation(Steps):
     index = step * self.batch + self.rows
     mask = index < self.count
     rng = np.random.default_rng(0)  # not drawn from when train is False
-    examples = [
-      self.source.augment(self.records[i], rng, False) for i in np.minimum(index, self.count - 1).tolist()
-    ]
+    examples = [self.source.augment(self.records[i], rng, False) for i in np.minimum(index, self.count - 1).tolist()]
     return stack(examples, self.source.keys) | {
       "index": np.where(mask, index, -1).astype(np.int32),
       "mask": mask,

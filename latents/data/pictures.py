@@ -54,9 +54,7 @@ def save_png(array: np.ndarray, path: str | os.PathLike[str]) -> None:
     raise
 
 
-def load_image(
-  path: str | os.PathLike[str], size: int | Sequence[int] | None = None, channels: int = 3
-) -> np.ndarray:
+def load_image(path: str | os.PathLike[str], size: int | Sequence[int] | None = None, channels: int = 3) -> np.ndarray:
   """One picture -> float32 [H,W,C] in [-1,1], C = channels (1 or 3).
 
   size: None keeps the picture; a side (or height, width) resizes it to cover that and crops the centre.
@@ -116,8 +114,6 @@ def waveform(wave: np.ndarray, height: int = 64, width: int = 256) -> np.ndarray
 
 def heat(level: np.ndarray) -> np.ndarray:
   """[..] in [0,1] -> uint8 [..,3], black over purple and orange to pale yellow, evenly brighter."""
-  stops = np.array(
-    [[0, 0, 4], [65, 15, 117], [158, 47, 127], [241, 96, 93], [254, 190, 130], [252, 253, 191]]
-  )
+  stops = np.array([[0, 0, 4], [65, 15, 117], [158, 47, 127], [241, 96, 93], [254, 190, 130], [252, 253, 191]])
   places = np.linspace(0, 1, len(stops))
   return np.stack([np.interp(level, places, stops[:, c]) for c in range(3)], -1).round().astype(np.uint8)

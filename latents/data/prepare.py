@@ -39,9 +39,7 @@ def prepare(folder: str, name: str, out_dir: str | None = None) -> dict[str, Any
   kept, skipped = sift(listing)
   for split in ("train", "test"):
     if not kept[split]:
-      raise UserError(
-        f"no usable image for the {split} split in {folder}{': ' + skipped[0] if skipped else ''}"
-      )
+      raise UserError(f"no usable image for the {split} split in {folder}{': ' + skipped[0] if skipped else ''}")
   try:
     os.makedirs(out_dir, exist_ok=True)
     temporary = tempfile.mkdtemp(prefix=f".{name}-", dir=out_dir)

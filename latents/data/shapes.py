@@ -54,9 +54,7 @@ def draw(seed: int, size: int, i: int) -> Example:
   grid = (np.arange(size, dtype=np.float32) + 0.5) * (2 / size) - 1
   right, down = np.meshgrid(grid, grid)
   cast = 0.22 * scale * np.array([[0, 0], [np.cos(light), np.sin(light)]])[..., None, None]  # off the light
-  centre = (np.array([x, y])[None, :, None, None] + cast).astype(
-    np.float32
-  )  # of the object and of its shadow
+  centre = (np.array([x, y])[None, :, None, None] + cast).astype(np.float32)  # of the object and of its shadow
   distance, shadow = place(kind, right - centre[:, 0], down - centre[:, 1], scale, turn)
   behind = behind * (1 - 0.6 * smooth(0.14 * scale, -0.2 * scale, shadow))[..., None]
   front = shade(distance, scale, light, colour(hue, 0.82, 0.9), 2 / size)
@@ -162,9 +160,7 @@ def texture(rng: np.random.Generator, size: int, hue: float) -> np.ndarray:
   dark = colour(around, rng.uniform(0.25, 0.6), rng.uniform(0.12, 0.3))
   middle = colour(around + rng.uniform(-0.1, 0.1), rng.uniform(0.2, 0.55), rng.uniform(0.4, 0.6))
   bright = colour(around + rng.uniform(-0.2, 0.2), rng.uniform(0.08, 0.35), rng.uniform(0.72, 0.92))
-  return np.where(
-    noise < 0.5, dark + (middle - dark) * 2 * noise, middle + (bright - middle) * (2 * noise - 1)
-  )
+  return np.where(noise < 0.5, dark + (middle - dark) * 2 * noise, middle + (bright - middle) * (2 * noise - 1))
 
 
 def colour(hue: float, saturation: float, value: float) -> np.ndarray:

@@ -129,9 +129,7 @@ def held_out(names: Sequence[str], fraction: float = 0.1) -> list[bool]:
   added later never move the others; at least one (the smallest hash), but never all."""
   if len(names) < 2:
     return [False] * len(names)
-  order = [
-    int.from_bytes(hashlib.sha256(name.encode("utf-8", "surrogateescape")).digest()[:8]) for name in names
-  ]
+  order = [int.from_bytes(hashlib.sha256(name.encode("utf-8", "surrogateescape")).digest()[:8]) for name in names]
   chosen = [value < fraction * 2**64 for value in order]
   if not any(chosen):
     chosen[order.index(min(order))] = True

@@ -31,9 +31,7 @@ def source(spec: str, **options: Any) -> Source:
   """
   word, _, rest = spec.partition(":")
   if word not in KINDS:
-    known = ", ".join(
-      name if field is None else f"{name}:{field.upper()}" for name, (_, field) in KINDS.items()
-    )
+    known = ", ".join(name if field is None else f"{name}:{field.upper()}" for name, (_, field) in KINDS.items())
     raise UserError(f"unknown data source {spec!r}{nearest(word, KINDS)}: one of {known}")
   kind, field = KINDS[word]
   if field is None and rest:

@@ -115,9 +115,7 @@ def find(name: str, data_dir: str | None) -> str:
   if match.group(3):
     versions = [v for v in versions if v == match.group(3)]
   if not versions:
-    known = [
-      n for n in (os.listdir(base) if os.path.isdir(base) else []) if os.path.isdir(os.path.join(base, n))
-    ]
+    known = [n for n in (os.listdir(base) if os.path.isdir(base) else []) if os.path.isdir(os.path.join(base, n))]
     raise UserError(f"no TFDS data set {name} in {folder}{nearest(parts[0], known)}")
   return os.path.join(folder, versions[-1])
 
@@ -126,9 +124,7 @@ def below(folder: str) -> list[str]:
   """The version folders in a folder."""
   names = os.listdir(folder) if os.path.isdir(folder) else []
   wanted = re.compile(r"\d+\.\d+\.\d+")
-  return [
-    n for n in names if wanted.fullmatch(n) and os.path.exists(os.path.join(folder, n, "dataset_info.json"))
-  ]
+  return [n for n in names if wanted.fullmatch(n) and os.path.exists(os.path.join(folder, n, "dataset_info.json"))]
 
 
 @dataclasses.dataclass(frozen=True)

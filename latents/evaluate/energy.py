@@ -37,8 +37,7 @@ class Energy(Metric):
     """[B,*S,C] -> [B]: mean square of the part above the cutoff (Parseval)."""
     axes = (1,) if x.ndim == 3 else (x.ndim - 3, x.ndim - 2)
     square = sum(
-      jnp.fft.fftfreq(x.shape[axis]).reshape([-1 if i == axis else 1 for i in range(x.ndim)]) ** 2
-      for axis in axes
+      jnp.fft.fftfreq(x.shape[axis]).reshape([-1 if i == axis else 1 for i in range(x.ndim)]) ** 2 for axis in axes
     )
     spectrum = jnp.fft.fftn(x, axes=axes)
     power = jnp.where(square > self.cutoff**2, jnp.real(spectrum) ** 2 + jnp.imag(spectrum) ** 2, 0.0)

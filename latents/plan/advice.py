@@ -83,9 +83,7 @@ def larger(program: Program, topology: Topology) -> list[int]:
 def state_bytes(program: Program, fsdp: int) -> int:
   """Bytes per device of the state on the same devices with another fsdp."""
   shape = program.mesh.shape
-  mesh: Any = jax.sharding.AbstractMesh(
-    (shape["data"] * shape["fsdp"] // fsdp, fsdp, shape["tensor"]), sharding.AXES
-  )
+  mesh: Any = jax.sharding.AbstractMesh((shape["data"] * shape["fsdp"] // fsdp, fsdp, shape["tensor"]), sharding.AXES)
   state = jax.tree.map(lambda a: jax.ShapeDtypeStruct(a.shape, a.dtype), program.state)
   return sharding.bytes_per_device(sharding.abstract(state, sharding.shardings(state, mesh)))
 

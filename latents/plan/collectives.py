@@ -23,6 +23,7 @@ KINDS = (
   "collective-broadcast",
 )  # fmt: skip
 
+
 @dataclasses.dataclass(frozen=True)
 class Collective:
   """kind; bytes: P of the module's docstring; groups: mesh positions; times: a step (0 = in a loop of unknown length,

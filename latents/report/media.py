@@ -162,9 +162,7 @@ def _look(wave: np.ndarray, hertz: int | None, words: str) -> str:
 def _player(wave: np.ndarray, hertz: int | None, words: str) -> str:
   sound = figures.data_uri(figures.wav(wave, hertz or RATE), "audio/wav")
   label = html.escape(words)
-  return (
-    f'<label>{label}<audio controls preload="metadata" aria-label="{label}" src="{sound}"></audio></label>'
-  )
+  return f'<label>{label}<audio controls preload="metadata" aria-label="{label}" src="{sound}"></audio></label>'
 
 
 def _rate_note(hertz: int | None) -> str:
@@ -186,9 +184,7 @@ def latents(run: Run, key: str, budget: int) -> str | None:
   colour = figures.pack([tall], budget // 2, (128, 64), (12, 8, 4))[0][0]
   signal = None
   if x.ndim != 3:
-    signal = figures.pack([figures.pictures(x[: colour.count])], budget // 2, (160, 96, 48), (colour.count,))[
-      0
-    ][0]
+    signal = figures.pack([figures.pictures(x[: colour.count])], budget // 2, (160, 96, 48), (colour.count,))[0][0]
   # a grid of about the picture's shape stands beside it, a strip of tokens below it
   beside = signal is not None and 0.5 < (colour.width / colour.height) / (signal.width / signal.height) < 2
   rules = f".{key}p{{{colour.rule()}}}" + (f".{key}q{{{signal.rule()}}}" if signal else "")
@@ -226,13 +222,9 @@ def samples(run: Run, key: str, budget: int) -> str:
   if x.ndim == 3:
     return _sample_clips(run, x, rows, budget)
   chosen = [i for _, members in rows for i in members]
-  sheets, side = figures.pack(
-    [figures.pictures(x[chosen])], budget, (160, 128, 96, 64, 48, 32, 24, 16), (len(chosen),)
-  )
+  sheets, side = figures.pack([figures.pictures(x[chosen])], budget, (160, 128, 96, 64, 48, 32, 24, 16), (len(chosen),))
   sheet, place, out = sheets[0], 0, []
-  tile = (
-    f"--tile:{round(min(300, 76 * max(1, sheet.width / sheet.height)))}px;--n:{max(len(m) for _, m in rows)}"
-  )
+  tile = f"--tile:{round(min(300, 76 * max(1, sheet.width / sheet.height)))}px;--n:{max(len(m) for _, m in rows)}"
   for name, members in rows:
     tiles = "".join(
       _tile(f"{key}s", sheet, place + i, f"Sample {i + 1}" + (f" of {name}" if name else ""))

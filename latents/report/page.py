@@ -17,9 +17,7 @@ from latents.report.tables import card, comparison
 
 BUDGET = 2_700_000  # bytes of PNG and WAV on a page before base64 adds a third: the page stays below 5 MB
 # the page loads nothing: what a file of a run smuggled in could not call home either
-POLICY = (
-  "default-src 'none'; img-src data:; media-src data:; style-src 'unsafe-inline'; script-src 'unsafe-inline'"
-)
+POLICY = "default-src 'none'; img-src data:; media-src data:; style-src 'unsafe-inline'; script-src 'unsafe-inline'"
 
 
 def document(runs: Sequence[Run]) -> str:
@@ -28,9 +26,7 @@ def document(runs: Sequence[Run]) -> str:
   names = titles(runs)
   budget = max(BUDGET // len(runs), 120_000)
   title = f"{len(runs)} runs: {', '.join(names)}" if several else names[0]
-  body = "".join(
-    section(r, f"r{i}", t, budget, several) for i, (r, t) in enumerate(zip(runs, names, strict=True))
-  )
+  body = "".join(section(r, f"r{i}", t, budget, several) for i, (r, t) in enumerate(zip(runs, names, strict=True)))
   return (
     '<!DOCTYPE html><html lang="en" class="nojs"><head><meta charset="utf-8">'
     '<meta name="viewport" content="width=device-width,initial-scale=1">'
@@ -79,19 +75,14 @@ def header(run: Run, title: str, several: bool) -> str:
   h = "h2" if several else "h1"
   parts, prior = chain(run)
   to = ' <span class="to">\N{RIGHTWARDS ARROW}</span> '
-  line = (
-    to.join(map(escape, parts)) or '<span class="none">The declaration (experiment.json) is missing.</span>'
-  )
+  line = to.join(map(escape, parts)) or '<span class="none">The declaration (experiment.json) is missing.</span>'
   if prior:
     line += f' <span class="to">|</span> {escape(prior)}'
   paper = run.scores.get("paper")
-  paper = (
-    f'<p class="paper">{escape(clip(paper, 400))}</p>' if isinstance(paper, str) and paper.strip() else ""
-  )
+  paper = f'<p class="paper">{escape(clip(paper, 400))}</p>' if isinstance(paper, str) and paper.strip() else ""
   facts = [_progress(run, 1), _progress(run, 2)]
   facts += [
-    f"{escape(k.replace('_', ' '))} <b>{escape(number(v))}</b> parameters"
-    for k, v in run.table("parameters").items()
+    f"{escape(k.replace('_', ' '))} <b>{escape(number(v))}</b> parameters" for k, v in run.table("parameters").items()
   ][:8]
   folder = f'folder <b class="mono">{escape(run.path.resolve().name)}</b>'
   items = "".join(f"<span>{f}</span>" for f in [*facts, folder] if f)
@@ -185,20 +176,12 @@ def declaration(run: Run) -> str:
 def _tree(x: Any, key: str, level: int) -> str:
   """JSON as nested <details>; parts show their class."""
   label = f'<span class="k">{escape(clip(key, 80))}:</span> ' if key else ""
-  if (
-    isinstance(x, dict | list)
-    and x
-    and not (isinstance(x, list) and all(not isinstance(v, dict | list) for v in x))
-  ):
+  if isinstance(x, dict | list) and x and not (isinstance(x, list) and all(not isinstance(v, dict | list) for v in x)):
     pairs = (
-      [(k, v) for k, v in x.items() if k != "!"]
-      if isinstance(x, dict)
-      else [(str(i), v) for i, v in enumerate(x)]
+      [(k, v) for k, v in x.items() if k != "!"] if isinstance(x, dict) else [(str(i), v) for i, v in enumerate(x)]
     )
     name = (
-      f'<span class="c">{escape(str(x["!"]).rpartition(":")[2])}</span>'
-      if isinstance(x, dict) and "!" in x
-      else ""
+      f'<span class="c">{escape(str(x["!"]).rpartition(":")[2])}</span>' if isinstance(x, dict) and "!" in x else ""
     )
     if not pairs:
       return f'<div class="leaf">{label}{name}()</div>'
@@ -220,13 +203,9 @@ def reproduce(run: Run) -> str:
     out += '<p class="none">The command was not recorded.</p>'
   seed = run.declaration.get("seed")
   rows = [*env.items(), *([("seed", seed)] if seed is not None else [])]
-  rows += [
-    (f"stage {k[5]} took", seconds(v)) for k, v in run.table("time").items() if k in ("stage1_s", "stage2_s")
-  ]
+  rows += [(f"stage {k[5]} took", seconds(v)) for k, v in run.table("time").items() if k in ("stage1_s", "stage2_s")]
   if rows:
-    cells = "".join(
-      f'<tr><th scope="row">{escape(str(k))}</th><td>{escape(_plain(v))}</td></tr>' for k, v in rows
-    )
+    cells = "".join(f'<tr><th scope="row">{escape(str(k))}</th><td>{escape(_plain(v))}</td></tr>' for k, v in rows)
     out += f'<table class="env"><tbody>{cells}</tbody></table>'
   return out
 

@@ -208,9 +208,7 @@ def compare(runs: Sequence[Run]) -> tuple[list[Column], list[str]]:
 def best(values: Sequence[Any], direction: str) -> frozenset[int]:
   """The rows with the best value; none where fewer than two have one or all are equal."""
   signs = {"low": lambda v: v, "high": lambda v: -v, "one": lambda v: abs(v - 1)}
-  costs = {
-    i: signs[direction](finite(v)) for i, v in enumerate(values) if direction and not math.isnan(finite(v))
-  }
+  costs = {i: signs[direction](finite(v)) for i, v in enumerate(values) if direction and not math.isnan(finite(v))}
   if len(costs) < 2 or len(set(costs.values())) == 1:
     return frozenset()
   return frozenset(i for i, cost in costs.items() if cost == min(costs.values()))
@@ -226,9 +224,7 @@ def chain(run: Run) -> tuple[list[str], str | None]:
   """([encoder, bottleneck, decoder], prior): the classes of the parts; the prior with its backbone."""
   model = (run.stage(1) or {}).get("model")
   parts = (
-    [part(model.get(k)) for k in ("encoder", "bottleneck", "decoder") if k in model]
-    if isinstance(model, dict)
-    else []
+    [part(model.get(k)) for k in ("encoder", "bottleneck", "decoder") if k in model] if isinstance(model, dict) else []
   )
   prior = (run.stage(2) or {}).get("prior")
   if prior is None:

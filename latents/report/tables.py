@@ -31,22 +31,16 @@ def comparison(runs: Sequence[Run], names: Sequence[str]) -> str:
   groups = list(dict.fromkeys(c.group for c in columns))
   first = {next(i for i, c in enumerate(columns) if c.group == g) for g in groups}
   top = "".join(
-    f'<th scope="colgroup" colspan="{sum(c.group == g for c in columns)}" class="first">{g}</th>'
-    for g in groups
+    f'<th scope="colgroup" colspan="{sum(c.group == g for c in columns)}" class="first">{g}</th>' for g in groups
   )
   heads = "".join(
-    f'<th scope="col" class="n{" first" if i in first else ""}">{_head(c.key)}</th>'
-    for i, c in enumerate(columns)
+    f'<th scope="col" class="n{" first" if i in first else ""}">{_head(c.key)}</th>' for i, c in enumerate(columns)
   )
   rows = []
   for r, run in enumerate(runs):
-    cells = "".join(
-      f'<td class="n{" first" if i in first else ""}">{_cell(c, r)}</td>' for i, c in enumerate(columns)
-    )
+    cells = "".join(f'<td class="n{" first" if i in first else ""}">{_cell(c, r)}</td>' for i, c in enumerate(columns))
     parts = escape(_chain_text(run))
-    rows.append(
-      f'<tr><th scope="row"><a href="#r{r}">{escape(names[r])}</a><span>{parts}</span></th>{cells}</tr>'
-    )
+    rows.append(f'<tr><th scope="row"><a href="#r{r}">{escape(names[r])}</a><span>{parts}</span></th>{cells}</tr>')
   small = "".join(f" {escape(n)}" for n in notes)
   wide = "The table scrolls sideways. " if len(columns) > 4 else ""
   return (
@@ -97,9 +91,7 @@ def card(run: Run) -> str:
     latent["kind"] = kind
   decodings = {name: split(table) for name, table in run.decodings().items()}
   drawn, ways = split(run.table("samples"))
-  pending = (
-    "This experiment has no prior." if run.declaration and run.stage(2) is None else "No samples scored yet."
-  )
+  pending = "This experiment has no prior." if run.declaration and run.stage(2) is None else "No samples scored yet."
   tables = (
     _axis("Rate", "what the latent holds", {"": latent}, "No latent measured yet."),
     _axis(
@@ -116,9 +108,7 @@ def card(run: Run) -> str:
   notes += [f"Samples: {_ways(ways)}."] if ways else []
   notes = list(dict.fromkeys(notes))
   if len({n.partition(": ")[2] for n in notes if n.startswith("Distortion")}) == 1 and len(decodings) > 1:
-    notes = [f"Distortion: {_ways(next(iter(decodings.values()))[1])}."] + [
-      n for n in notes if n.startswith("Samples")
-    ]
+    notes = [f"Distortion: {_ways(next(iter(decodings.values()))[1])}."] + [n for n in notes if n.startswith("Samples")]
   notes += protocols(run)
   small = f'<p class="small">{escape(" ".join(notes))}</p>' if notes else ""
   return f'<div class="axes">{"".join(tables)}</div>{small}'
@@ -160,9 +150,7 @@ def _axis(name: str, gloss: str, tables: dict[str, dict[str, Any]], empty: str) 
   for key in keys:
     score = describe(key)
     unit = f' <span class="u">{score.unit}</span>' if score.unit else ""
-    texts = [
-      escape(value(key, t.get(key))) + (unit if t.get(key) is not None else "") for t in tables.values()
-    ]
+    texts = [escape(value(key, t.get(key))) + (unit if t.get(key) is not None else "") for t in tables.values()]
     cells = "".join(f'<td class="n">{text}</td>' for text in texts)
     rows.append(f'<tr><th scope="row">{_head(key, units=False)}</th>{cells}</tr>')
   return f'<div class="wide"><table>{caption}{head}<tbody>{"".join(rows)}</tbody></table></div>'

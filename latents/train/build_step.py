@@ -92,9 +92,7 @@ def abstract_prior(experiment: Experiment) -> dict[str, Any]:
   return jax.eval_shape(init, arrays, batch).ema
 
 
-def build_step(
-  experiment: Experiment, stage: Literal[1, 2], mesh: jax.sharding.Mesh, *, stored: Any = None
-) -> Program:
+def build_step(experiment: Experiment, stage: Literal[1, 2], mesh: jax.sharding.Mesh, *, stored: Any = None) -> Program:
   """The program of a stage. stored: shape and dtype of one cached latent, if stage 2 reads a cache."""
   declared = experiment.stage1 if stage == 1 else experiment.stage2
   if declared is None:

@@ -99,9 +99,7 @@ def abstract(tree: Any, layout: Any) -> Any:
 
 def bytes_per_device(tree: Any) -> int:
   """Bytes that each device holds of a tree of arrays (or shapes) with shardings: exact, by arithmetic."""
-  return sum(
-    math.prod(a.sharding.shard_shape(a.shape)) * a.dtype.itemsize for a in jax.tree.leaves(tree)
-  )
+  return sum(math.prod(a.sharding.shard_shape(a.shape)) * a.dtype.itemsize for a in jax.tree.leaves(tree))
 
 
 def parts(mesh: jax.sharding.Mesh) -> int:

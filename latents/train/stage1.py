@@ -62,9 +62,7 @@ def step(stage: Stage1, seed: int, state: State, frozen: dict[str, Any], batch: 
       gan[1].disc_gate(state.step) > 0, functools.partial(descend, tx), wait, grads["disc"], opt["disc"], params["disc"]
     )
   ema = average(state.ema, params["ae"], variables, stage.ema, state.step)
-  new = State(
-    step=state.step + 1, params=params, opt=opt, ema=ema, extra={**state.extra, "variables": variables}
-  )
+  new = State(step=state.step + 1, params=params, opt=opt, ema=ema, extra={**state.extra, "variables": variables})
   finite = jnp.isfinite(logs["total"]) & jnp.isfinite(sum(norms.values()))
   return guard(finite, new, state), logs | {f"grad_{name}": norm for name, norm in norms.items()}
 
@@ -77,9 +75,7 @@ def _gradients(
   gan = objective.adversarial(stage.losses)
 
   def forward(ae: Any) -> tuple[tuple, tuple]:
-    out: Any = stage.model.apply(
-      {"params": ae, **variables}, x, train=True, rngs=streams(key), mutable=list(variables)
-    )
+    out: Any = stage.model.apply({"params": ae, **variables}, x, train=True, rngs=streams(key), mutable=list(variables))
     (latent, decoded), changed = out
     if decoded.x.shape != x.shape:  # a loss would broadcast them
       raise UserError(f"the decoder gives signals of {decoded.x.shape[1:]}, the data have {x.shape[1:]}")

@@ -52,9 +52,7 @@ def step(
   key = jax.random.fold_in(jax.random.key(seed), state.step)
   (grads, logs), _ = accumulate(gradients, state.extra["variables"], batch, stage.microbatches, key)
   norm = optax.tree.norm(grads)
-  params, opt = descend(
-    stage.optimizer.make(stage.steps), grads, state.opt["prior"], state.params["prior"]
-  )
+  params, opt = descend(stage.optimizer.make(stage.steps), grads, state.opt["prior"], state.params["prior"])
   ema = average(state.ema, params, state.extra["variables"], stage.ema, state.step)
   new = State(step=state.step + 1, params={"prior": params}, opt={"prior": opt}, ema=ema, extra=state.extra)
   finite = jnp.isfinite(logs["total"]) & jnp.isfinite(norm)

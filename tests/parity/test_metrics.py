@@ -71,9 +71,7 @@ def test_precision_recall():
   a, b = torch.from_numpy(x), torch.from_numpy(y)
 
   def share(points: torch.Tensor, centres: torch.Tensor) -> float:
-    radii = (
-      torch.cdist(centres, centres, compute_mode="donot_use_mm_for_euclid_dist").kthvalue(4, dim=1).values
-    )
+    radii = torch.cdist(centres, centres, compute_mode="donot_use_mm_for_euclid_dist").kthvalue(4, dim=1).values
     inside = torch.cdist(points, centres, compute_mode="donot_use_mm_for_euclid_dist") <= radii
     return float(inside.any(1).double().mean())
 

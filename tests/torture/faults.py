@@ -61,7 +61,7 @@ class Attempt:
     port, self.lines, self.processes = free_port(), [], []
     command = [sys.executable, "-m", "latents.main", "run", str(file), "--runs", str(file.parent), *flags]
     command += ["--distributed"] if topology.processes > 1 else []
-    shell = f"ulimit -f {limit}; exec \"$@\"" if limit else 'exec "$@"'
+    shell = f'ulimit -f {limit}; exec "$@"' if limit else 'exec "$@"'
     for number in range(topology.processes):
       env = {**os.environ, "PYTHONPATH": str(ROOT), "JAX_PLATFORMS": "cpu"}
       env["XLA_FLAGS"] = f"{FAST} --xla_force_host_platform_device_count={topology.devices}"
