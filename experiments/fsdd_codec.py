@@ -75,5 +75,5 @@ def experiment(
       ema=0.995 if tiny else 0.9999,
       cache=True,
     ),
-    evaluation=Evaluation(images=100, samples=50, batch=25),
+    evaluation=Evaluation(images=300, samples=300, batch=25, classifier=tiny),
   )

@@ -97,8 +97,8 @@ class Evaluation:
 
   lpips: a file of LPIPS(squeeze) weights; without it LPIPS is left out. features: measure the distances
   on EfficientNet-Lite0 features; None = if its weights are installed (extra `perceptual`). classifier:
-  have a classifier on pixels judge the samples' labels, and measure their distance from the training
-  set (small images only).
+  have a classifier judge the samples' labels, and measure their distance from the training set (small
+  images, seen as pixels; short sounds, heard as the energies of mel bands).
   """
 
   images: int = 300

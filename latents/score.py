@@ -26,6 +26,7 @@ from latents.evaluate import (
   agreement,
   collect,
   compare,
+  log_mel,
   novelty,
   pca_picture,
   tsr,
@@ -231,7 +232,7 @@ def _samples(model: Model, folder: Path) -> tuple[dict[str, Any], dict[str, str]
   assert experiment.stage2 is not None
   data, kept = experiment.stage2.data, []
   asked = model.sampler.labels(None, evaluation.samples)
-  judged = evaluation.classifier and data.classes > 0
+  judged = evaluation.classifier and data.classes > 1
 
   def drawn() -> Iterator[tuple[np.ndarray, np.ndarray]]:
     for x in model.sampler.chunks(asked, seed=experiment.seed):
@@ -251,11 +252,17 @@ def _samples(model: Model, folder: Path) -> tuple[dict[str, Any], dict[str, str]
   save_signals(folder, "samples", shown, data)
   if judged:
     train, held_out = _whole(experiment, "train", 5000), _whole(experiment, "test", evaluation.images)
-    fake = np.asarray(to_signal(x))
-    measured |= agreement(train, held_out, (fake, asked)) | novelty(train[0], held_out[0], fake)
+    sets = [(_judged(x, data), label) for x, label in (train, held_out, (np.asarray(to_signal(x)), asked))]
+    on = "log mel energies" if data.kind == "audio" else "pixels"
+    measured |= agreement(*sets, on=on) | novelty(*(x for x, _ in sets), on=on)
   values = {"number": len(asked), "guidance": experiment.stage2.prior.guidance}
   values |= {name: m.value for name, m in measured.items()}
   return values, {name: m.protocol for name, m in measured.items()}
+
+
+def _judged(x: np.ndarray, data: Source) -> np.ndarray:
+  """Signals as the classifier gets them: not as waves, whose phase says nothing of what is heard."""
+  return log_mel(x, data.rate) if data.kind == "audio" and data.rate else x
 
 
 def has_features(evaluation: Evaluation, data: Source) -> bool:

@@ -12,7 +12,7 @@ from latents.diffusion import Euler, Heun, Uniform
 from latents.discriminators import PatchGAN
 from latents.encoders import ConvEncoder, IdentityEncoder, QueryEncoder, WaveEncoder
 from latents.evaluate import PSNR, SSIM, Energy, LPIPSMetric
-from latents.losses import L1, L2, LPIPSLoss, Perceptual
+from latents.losses import L1, L2, LPIPSLoss, MultiScaleSTFT, Perceptual
 from latents.priors import AutoregressivePrior, FlowPrior
 from tests import sources
 
@@ -106,6 +106,7 @@ LOSSES = [
   ("perceptual", lambda: Perceptual(side=32), (16, 16, 1)),
   ("perceptual-video", lambda: Perceptual(layers=(0, 1), side=16), (2, 16, 16, 3)),
   ("lpips", LPIPSLoss, (32, 32, 3)),
+  ("stft", lambda: MultiScaleSTFT(windows=(8, 32, 64)), (40, 2)),  # the last is longer than the signal
 ]
 
 # -- metrics: (name, make)

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from latents.errors import UserError
-from latents.losses import L1, L2, Adversarial, LPIPSLoss, Perceptual, Weight
+from latents.losses import L1, L2, Adversarial, LPIPSLoss, MultiScaleSTFT, Perceptual, Weight
 from tests.members import LOSSES
 
 BY_NAME = pytest.mark.parametrize(("make", "shape"), [m[1:] for m in LOSSES], ids=[m[0] for m in LOSSES])
@@ -52,6 +52,22 @@ def test_every_loss_is_a_value(make, shape):
   assert make() == make()
   assert hash(make()) == hash(make())
   assert dataclasses.replace(make(), weight=0.5).weight == 0.5
+
+
+def test_spectra_are_those_of_the_sums_of_the_definition():
+  """Every number of the STFT as its sum over one windowed frame, in float64."""
+  rng, floor = np.random.default_rng(0), 1e-3
+  x, y = rng.uniform(-1, 1, (2, 2, 50, 2))
+  expected = []
+  for window in (8, 32):
+    hann = np.array([0.5 - 0.5 * np.cos(2 * np.pi * n / window) for n in range(window)])
+    wave = np.exp(-2j * np.pi * np.outer(np.arange(window // 2 + 1), np.arange(window)) / window) * hann / hann.sum()
+    frames = range(0, 50 - window + 1, window // 4)
+    s, t = (np.stack([np.abs(np.einsum("kn,bnc->bkc", wave, v[:, i : i + window])) for i in frames]) for v in (x, y))
+    expected.append(np.abs(s - t).mean() + np.abs(np.log(s + floor) - np.log(t + floor)).mean())
+  loss = MultiScaleSTFT(windows=(8, 32, 64), floor=floor)
+  assert float(loss(jnp.float32(x), jnp.float32(y))) == pytest.approx(np.mean(expected), rel=1e-5)
+  assert float(MultiScaleSTFT(windows=(64,))(jnp.float32(x), jnp.float32(y))) == 0  # nothing is as long as that
 
 
 def test_regression_by_hand():

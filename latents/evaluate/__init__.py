@@ -15,6 +15,7 @@ from latents.evaluate.energy import Energy
 from latents.evaluate.features import EfficientNetFeatures, Protocol, collect
 from latents.evaluate.frechet import Moments, frechet
 from latents.evaluate.kernel import kernel_distance, mmd2
+from latents.evaluate.log_mel import log_mel
 from latents.evaluate.lpips import LPIPSMetric
 from latents.evaluate.novelty import nearest_distances, novelty
 from latents.evaluate.pca import pca_picture
@@ -40,6 +41,7 @@ __all__ = [
   "compare",
   "frechet",
   "kernel_distance",
+  "log_mel",
   "mmd2",
   "nearest_distances",
   "novelty",

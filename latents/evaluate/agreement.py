@@ -6,13 +6,17 @@ from latents.evaluate.distribution import Measured
 
 
 def agreement(
-  train: tuple[np.ndarray, np.ndarray], test: tuple[np.ndarray, np.ndarray], samples: tuple[np.ndarray, np.ndarray]
+  train: tuple[np.ndarray, np.ndarray],
+  test: tuple[np.ndarray, np.ndarray],
+  samples: tuple[np.ndarray, np.ndarray],
+  on: str,
 ) -> dict[str, Measured]:
   """(x [N,...], label [N]) of real training and held-out data and of samples -> two shares in [0,1].
 
   class_agreement: of samples, how many the classifier gives the label that was asked for.
   classifier_accuracy: the same of held-out real data, without which the first says nothing. The
-  classifier is scikit-learn's SVC (RBF) on pixels: for small, simple images such as digits.
+  classifier is scikit-learn's SVC (RBF) on the numbers in x, which `on` names: for small, simple
+  signals, such as digits seen as pixels or spoken ones heard as bands of energy.
   """
   from sklearn.svm import SVC  # takes a second to import
 
@@ -20,7 +24,7 @@ def agreement(
     return np.asarray(x, np.float64).reshape(len(x), -1)
 
   judge = SVC(C=10.0, gamma="scale").fit(flat(train[0]), train[1])
-  note = f"SVC (RBF, C=10) on pixels, trained on {len(train[0])} real images, held-out n={len(test[0])}"
+  note = f"SVC (RBF, C=10) on {on}, trained on {len(train[0])} real examples, held-out n={len(test[0])}"
   return {
     "class_agreement": Measured(float(judge.score(flat(samples[0]), samples[1])), f"{note}, n={len(samples[0])}"),
     "classifier_accuracy": Measured(float(judge.score(flat(test[0]), test[1])), note),

@@ -6,7 +6,7 @@ from latents.evaluate.distribution import Measured
 
 
 def nearest_distances(a: np.ndarray, b: np.ndarray | None = None) -> np.ndarray:
-  """a [N,...], b [M,...] in [-1,1] -> [N] root-mean-square distance to the nearest of b (or other of a)."""
+  """a [N,...], b [M,...] -> [N] root-mean-square distance to the nearest of b (or other of a)."""
   x = np.asarray(a, np.float64).reshape(len(a), -1)
   y = x if b is None else np.asarray(b, np.float64).reshape(len(b), -1)
   out = np.empty(len(x))
@@ -19,15 +19,16 @@ def nearest_distances(a: np.ndarray, b: np.ndarray | None = None) -> np.ndarray:
   return out
 
 
-def novelty(train: np.ndarray, test: np.ndarray, samples: np.ndarray) -> dict[str, Measured]:
-  """Signals [N,...] in [-1,1] -> medians of nearest-neighbour distances, beside those of real held-out data.
+def novelty(train: np.ndarray, test: np.ndarray, samples: np.ndarray, on: str) -> dict[str, Measured]:
+  """Signals [N,...] -> medians of nearest-neighbour distances, beside those of real held-out data.
 
+  on: what the numbers are, for the protocol: pixels in [-1,1], bands of energy.
   Copies of the training set would be at 0 from it; a collapsed prior's samples at 0 from each other.
   Equal numbers are compared: the first n of samples and of held-out data.
   """
   n = min(len(test), len(samples))
   test, samples = test[:n], samples[:n]
-  note = f"median RMS distance in [-1,1], n={n}, {len(train)} training examples"
+  note = f"median RMS distance of {on}, n={n}, {len(train)} training examples"
   values = {
     "sample_to_train": nearest_distances(samples, train),
     "heldout_to_train": nearest_distances(test, train),

@@ -1,4 +1,5 @@
-"""Distances between short-time spectra, for waveforms (Yamamoto et al. 2020, arXiv:1910.11480, section 2.2)."""
+"""Distances between short-time spectra, for waveforms (Engel et al. 2020, arXiv:2001.04643: the multi-scale
+spectrogram loss of DDSP)."""
 
 import dataclasses
 
@@ -12,6 +13,7 @@ from latents.types import Array
 class MultiScaleSTFT(Loss):
   """Mean over window lengths of mean |S - S'| + mean |log S - log S'|, S magnitudes of the STFT.
 
+  DDSP's with alpha = 1, but means where it has sums: times frames, bins and windows for its size.
   windows: lengths in samples, Hann, hop a quarter; a window longer than the signal is left out. floor:
   added to magnitudes inside the log, of a signal in [-1,1] with the window scaled to unit sum.
   """

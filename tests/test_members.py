@@ -1,0 +1,50 @@
+"""The lists of members are complete: a part that a room offers and that no list makes would have no property test."""
+
+import dataclasses
+import importlib
+import inspect
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+from flax import linen as nn
+
+from tests import members
+
+# room -> its lists, and the parts whose contract is another (they have their own tests)
+ROOMS: dict[str, tuple[list, set[str]]] = {
+  "encoders": (members.ENCODERS, set()),
+  "bottlenecks": (members.BOTTLENECKS, set()),
+  "decoders": (members.DECODERS, set()),
+  "backbones": (members.BACKBONES + members.PRIORS, set()),
+  "priors": (members.PRIORS, set()),
+  "discriminators": (members.DISCRIMINATORS, set()),
+  "losses": (members.LOSSES, {"Adversarial"}),
+  "evaluate": (members.METRICS, set()),
+  "data": (members.SOURCES, {"CachedLatents"}),
+}
+
+
+def inside(part: Any) -> Iterator[type]:
+  """The classes of a part and of the parts that it is made of."""
+  yield type(part)
+  if dataclasses.is_dataclass(part):
+    for field in dataclasses.fields(part):
+      if field.name != "parent":
+        yield from inside(getattr(part, field.name, None))
+
+
+@pytest.mark.parametrize("room", ROOMS)
+def test_every_part_that_a_room_offers_is_made_by_its_list(room: str):
+  listed, others = ROOMS[room]
+  made = {c for line in listed for c in inside(line[1]())}
+  offered = {n: c for n, c in vars(importlib.import_module(f"latents.{room}")).items() if inspect.isclass(c)}
+  contracts = [c for c in offered.values() if c.__module__.rpartition(".")[2] in ("base", "source")]
+  parts = {n for n, c in offered.items() if is_part(c, contracts)}
+  assert len(parts) >= (1 if room == "discriminators" else 2)
+  assert parts - {c.__name__ for c in made} == others
+
+
+def is_part(c: type, contracts: list[type]) -> bool:
+  """A module, or a member of the room's contract; not the contract itself."""
+  return c not in contracts and bool({nn.Module, *contracts} & set(c.__mro__))
