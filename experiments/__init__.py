@@ -2,7 +2,7 @@
 
 import dataclasses
 
-from latents.experiment import Evaluation, Experiment
+from latents.declare import Evaluation, Experiment
 
 
 def imagenet(experiment: Experiment) -> Experiment:

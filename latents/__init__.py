@@ -6,11 +6,11 @@ __version__ = "0.1.0"
 
 
 def load(run: Any) -> Any:
-  """The model of a finished run from its folder alone: see `latents.model.Model`.
+  """The model of a finished run from its folder alone: see `latents.use.model.Model`.
 
   model = latents.load("runs/digits"); model.encode(x), .decode(latent), .reconstruct(x),
   .sample(labels=[0, 1, 2], seed=0, guidance=2.0); signals are [B,*S,C] float in [-1,1].
   """
-  from latents import model  # here: `import latents` alone must not start jax
+  from latents.use import model  # here: `import latents` alone must not start jax
 
   return model.load(run)

@@ -7,15 +7,9 @@ import chex
 import jax
 import jax.numpy as jnp
 
-from latents.autoencoder import Autoencoder
+from latents.autoencoders import Autoencoder
+from latents.nn.streams import streams
 from latents.types import Array, Latent
-
-STREAMS = ("encoder", "bottleneck", "decoder", "prior", "dropout")
-
-
-def streams(key: Array) -> dict[str, Array]:
-  """One key -> one key for each named random stream of the models."""
-  return dict(zip(STREAMS, jax.random.split(key, len(STREAMS)), strict=True))
 
 
 @dataclasses.dataclass(frozen=True)

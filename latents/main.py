@@ -10,8 +10,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NoReturn
 
-from latents import endings, environment
 from latents.errors import UserError, nearest
+from latents.machine import endings, environment
 
 
 class Parser(argparse.ArgumentParser):
@@ -126,7 +126,7 @@ def _distribute(arguments: argparse.Namespace) -> None:
   """Find the other processes, or make sure that there are none."""
   import os
 
-  from latents import cluster, hosts
+  from latents.machine import cluster, hosts
 
   if arguments.distributed:
     hosts.start(os.environ)
@@ -156,9 +156,10 @@ def _run(arguments: argparse.Namespace) -> None:
       arguments.parser.print_help()
       print("\nlatents run EXPERIMENT --help lists every flag of that experiment")
       return
-    arguments.parser.error("EXPERIMENT is missing: a file such as experiments/digits.py")
+    arguments.parser.error("EXPERIMENT is missing: a file such as experiments/images/digits.py")
   environment.prepare()
-  from latents import catalogue, overrides, run
+  from latents.command import catalogue, overrides
+  from latents.runs import run
 
   _distribute(arguments)
   file = overrides.find_file(str(arguments.experiment))
@@ -170,7 +171,8 @@ def _run(arguments: argparse.Namespace) -> None:
 
 def _plan(arguments: argparse.Namespace) -> None:
   environment.prepare(memory=False)  # the compiler's threads would wait for each other in one arena
-  from latents import overrides, plan
+  from latents import plan
+  from latents.command import overrides
 
   topology = plan.start(arguments.topology, arguments.slices)
   experiment = overrides.build(overrides.find_file(arguments.experiment), arguments.rest)
@@ -180,7 +182,7 @@ def _plan(arguments: argparse.Namespace) -> None:
 
 def _sample(arguments: argparse.Namespace) -> None:
   environment.prepare()
-  from latents import files, model
+  from latents.use import files, model
 
   files.check_out(arguments.out)
   made = model.load(arguments.run)
@@ -192,7 +194,7 @@ def _sample(arguments: argparse.Namespace) -> None:
 
 def _reconstruct(arguments: argparse.Namespace) -> None:
   environment.prepare()
-  from latents import files, model
+  from latents.use import files, model
 
   made = model.load(arguments.run)
   for line in files.reconstruct(made, arguments.images, arguments.out, arguments.steps):
@@ -201,7 +203,7 @@ def _reconstruct(arguments: argparse.Namespace) -> None:
 
 def _encode(arguments: argparse.Namespace) -> None:
   environment.prepare()
-  from latents import latent_cache
+  from latents.use import cache as latent_cache
 
   print(latent_cache.encode(arguments.run, arguments.out, arguments.split))
 
@@ -210,7 +212,7 @@ def _evaluate(arguments: argparse.Namespace) -> None:
   environment.prepare()
   import json
 
-  from latents import run
+  from latents.runs import run
 
   _distribute(arguments)
   changes = {k: v for k in ("images", "samples", "lpips") if (v := getattr(arguments, k)) is not None}
@@ -227,7 +229,7 @@ def _report(arguments: argparse.Namespace) -> None:
 
 
 def _list(arguments: argparse.Namespace) -> None:
-  from latents import catalogue
+  from latents.command import catalogue
 
   print(catalogue.table(arguments.runs))
 

@@ -42,10 +42,31 @@ class Decoded(struct.PyTreeNode):
 
   x: [B,*S,C] reconstruction, or the one-step estimate of x of a generative decoder.
   terms: {} for feed-forward decoders; {"flow": []} and the like for generative ones.
+  target: what x is compared with, where that is not the signal (a transformed signal, another tokenizer's codes,
+  features); constant for all gradients. None = the signal.
   """
 
   x: Array
   terms: Terms = struct.field(default_factory=dict)
+  target: Array = None
+
+
+class Seen(struct.PyTreeNode):
+  """One training pass as the losses see it. Gradients flow back through x_hat, z and taps; the rest is constant.
+
+  signal: [B,*S,C] what was encoded. target: what x_hat is compared with, `signal` unless the decoder says otherwise.
+  x_hat: Decoded.x. z: [B,*s,D] Latent.z. codes, mask: of the latent. taps: outputs of parts of the model by the path
+  of the part ("decoder/trunk/blocks_3"), as far as a loss asks for them. step: [] int32.
+  """
+
+  signal: Array
+  target: Array
+  x_hat: Array
+  z: Array
+  codes: Array
+  mask: Array
+  taps: dict[str, Array]
+  step: Array
 
 
 def to_signal(x: Array) -> Array:
@@ -63,3 +84,14 @@ def to_uint8(x: Array) -> Array:
 def aside(default: Any) -> Any:
   """A field of a declaration that is not part of a stage's address: changing it makes no other model."""
   return dataclasses.field(default=default, metadata={"address": False})
+
+
+def later(neutral: Any, *, default: Any = dataclasses.MISSING, address: bool = True) -> Any:
+  """A field that a part did not always have. `neutral` is what its absence meant, and its default: while it has that
+  value it stands neither in the address nor in experiment.json, so that what was made before it was there stays what
+  it is. A default that changes is given as `default`; `neutral` never changes. address: False as of `aside`."""
+  value = neutral if default is dataclasses.MISSING else default
+  about = {"neutral": neutral, "address": address}
+  if isinstance(value, Mapping):
+    return dataclasses.field(default_factory=lambda: dict(value), metadata=about)
+  return dataclasses.field(default=value, metadata=about)

@@ -11,9 +11,9 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NoReturn
 
-from latents import endings
 from latents import main as cli
 from latents.errors import UserError
+from latents.machine import endings
 
 PREEMPTED = endings.PREEMPTED
 ROOT = Path(__file__).resolve().parents[1]
@@ -131,7 +131,7 @@ def parse(made: cli.Parser, argv: Sequence[str] | None) -> tuple[argparse.Namesp
   cut = words.index("--") if "--" in words else len(words)
   own, rest = made.parse_args(words[:cut]), words[cut + 1 :]
   if not rest:
-    raise UserError("nothing to run: after -- stands a command of latents, such as -- run experiments/digits.py")
+    raise UserError("nothing to run: after -- stands a command of latents, such as -- run experiments/images/digits.py")
   cli.parser().parse_known_args(rest)
   return own, rest
 

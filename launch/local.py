@@ -8,7 +8,7 @@ set stays. With `--resume N` it stays beside `latents` instead and runs it again
 import os
 from collections.abc import Mapping, Sequence
 
-from latents import environment
+from latents.machine import environment
 from launch import command
 
 # XLA has had these two for years; unknown flags would end the process, so the list is short.

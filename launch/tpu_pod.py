@@ -16,9 +16,9 @@ import time
 from collections.abc import Sequence
 from pathlib import Path
 
-from latents import environment
 from latents import main as cli
 from latents.errors import UserError
+from latents.machine import environment
 from launch import command
 from launch.tpu_job import CODES, JOB, START, STOP, TAIL, script
 

@@ -1,6 +1,6 @@
 """Every experiment file at both scales, with data that a test makes; and the goldens of their texts and addresses.
 
-    python -m tests.declared          writes tests/golden/NAME.json anew: a change there must be named by its commit
+python -m tests.declared          writes tests/golden/NAME.json anew: a change there must be named by its commit
 """
 
 import dataclasses
@@ -13,8 +13,8 @@ import numpy as np
 import soundfile
 from PIL import Image
 
-from latents import overrides
-from latents.experiment import Experiment, addresses, dumps
+from latents.command import overrides
+from latents.declare import Experiment, addresses, dumps, former_addresses
 from tests import micro
 
 FOLDER = Path(__file__).parent.parent / "experiments"
@@ -68,7 +68,12 @@ def elsewhere(experiment: Experiment, data: Path) -> Experiment:
 
 def golden(experiment: Experiment) -> dict:
   """What must not change by itself: the text of experiment.json and the addresses of both stages."""
-  return {"addresses": list(addresses(experiment)), "experiment": json.loads(dumps(experiment))}
+  now, before = list(addresses(experiment)), list(former_addresses(experiment))
+  return {
+    "addresses": now,
+    **({"former": before} if before != now else {}),
+    "experiment": json.loads(dumps(experiment)),
+  }
 
 
 def goldens(data: Path) -> dict[str, dict]:

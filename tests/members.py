@@ -7,7 +7,7 @@ A new part is tested the moment it has a line here.
 from latents.backbones import DiT, Transformer, UNet
 from latents.bottlenecks import EMAVQ, FSQ, KL, LayerNormLatent, NestedDropout, NoBottleneck, ResidualFSQ
 from latents.data import Digits, Photos, Shapes
-from latents.decoders import ConvDecoder, FlowDecoder, IdentityDecoder, QueryDecoder, WaveDecoder
+from latents.decoders import ConvDecoder, Equivariant, FlowDecoder, IdentityDecoder, QueryDecoder, WaveDecoder
 from latents.diffusion import Euler, Heun, Uniform
 from latents.discriminators import PatchGAN
 from latents.encoders import ConvEncoder, IdentityEncoder, QueryEncoder, WaveEncoder
@@ -61,6 +61,12 @@ DECODERS = [
   ("query", lambda: QueryDecoder(grid=(4, 2), width=16, depth=2, heads=2, patch=4), (6, 5), (16, 8, 3)),
   ("wave", lambda: WaveDecoder(ch=4, strides=(2, 3, 4), channels=2), (2, 6), (48, 2)),
   ("wave elu", lambda: WaveDecoder(ch=4, strides=(2, 4), activation="elu"), (8, 6), (64, 1)),
+  (
+    "equivariant",
+    lambda: Equivariant(ConvDecoder(ch=8, mult=(1, 2), blocks=1, mid_attention=False)),
+    (4, 4, 2),
+    (8, 8, 3),
+  ),
   ("flow", lambda: FlowDecoder(UNet(8, mult=(1, 2), blocks=1, out=1), stride=4, channels=1), (2, 4, 3), (8, 16, 1)),
 ]
 

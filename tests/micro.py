@@ -5,14 +5,14 @@ from typing import Any
 
 import jax
 
-from latents.autoencoder import Autoencoder
+from latents.autoencoders import Autoencoder
 from latents.backbones import DiT, Transformer
 from latents.bottlenecks import EMAVQ, KL
 from latents.data import Digits
+from latents.declare import Evaluation, Experiment, Mesh, Stage1, Stage2
 from latents.decoders import ConvDecoder
 from latents.discriminators import PatchGAN
 from latents.encoders import ConvEncoder
-from latents.experiment import Evaluation, Experiment, Mesh, Stage1, Stage2
 from latents.losses import L2, Adversarial, Weight
 from latents.optim import Adam
 from latents.priors import AutoregressivePrior, FlowPrior

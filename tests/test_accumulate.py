@@ -7,12 +7,12 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from latents.autoencoder import Autoencoder
+from latents.autoencoders import Autoencoder
 from latents.backbones import DiT, Transformer
 from latents.bottlenecks import NoBottleneck
+from latents.declare import check
 from latents.discriminators import PatchGAN
 from latents.errors import UserError
-from latents.experiment import check
 from latents.losses import L2
 from latents.priors import AutoregressivePrior
 from latents.train import sharding

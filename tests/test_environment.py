@@ -10,7 +10,7 @@ import pytest
 ROOT = Path(__file__).parents[1]
 PROGRAM = """
 import os
-from latents import environment
+from latents.machine import environment
 assert environment.keep_memory()
 def resident():
   with open("/proc/self/statm") as file:

@@ -1,29 +1,23 @@
 """Every experiment file, found on the disk: both scales, JSON and back, overrides, two real steps of each stage."""
 
 import dataclasses
-import inspect
 import json
-from pathlib import Path
 
 import jax
 import numpy as np
 import pytest
-import soundfile
-from PIL import Image
 
-from latents import objective, overrides
+from latents.command import overrides
 from latents.data import batches
+from latents.declare import addresses, dumps, from_json, loads, to_json
 from latents.errors import UserError
-from latents.experiment import Experiment, addresses, dumps, from_json, loads, to_json
-from latents.model import stage1_arrays
+from latents.train import objective
 from latents.train.build_step import abstract_autoencoder, build_step
 from latents.train.sharding import place, place_batch
 from latents.train.state import flatten
+from latents.use.model import stage1_arrays
 from tests import micro
-
-FOLDER = Path(__file__).parent.parent / "experiments"
-FILES = sorted(p for p in FOLDER.glob("**/*.py") if p.name != "__init__.py")
-SCALES = ("tiny", "paper")
+from tests.declared import FILES, FOLDER, GOLDEN, SCALES, build, elsewhere, golden, make_data
 
 # Numbers of the papers and of the catalogue: (autoencoder, prior) parameters at paper scale; None = no claim.
 # DiT-XL/2 with 8 outputs has 675,129,632 with its 294,912 fixed positions; with 4 outputs it has 18,448 fewer.
@@ -32,32 +26,8 @@ PAPER = {"ldm_kl": (83_653_863, 675_129_632 - 294_912 - 1152 * 16 - 16)}
 
 @pytest.fixture(scope="session")
 def data(tmp_path_factory):
-  """Pictures in class folders, and sounds that start with a digit: what experiments with a `data` knob read."""
-  root = tmp_path_factory.mktemp("data")
-  rng = np.random.default_rng(0)
-  for label in range(3):
-    (root / "pictures" / f"class{label}").mkdir(parents=True)
-    for i in range(12):
-      pixels = rng.integers(0, 255, (70 + i, 80, 3), dtype=np.uint8)
-      Image.fromarray(pixels).save(root / "pictures" / f"class{label}" / f"{i}.png")
-  (root / "sounds").mkdir()
-  for i in range(24):
-    wave = 0.3 * np.sin(np.arange(5000) * 0.05 * (1 + i % 10))
-    soundfile.write(root / "sounds" / f"{i % 10}_speaker_{i}.wav", wave, 8000)
-  return root
-
-
-def build(path: Path, scale: str, data: Path) -> Experiment:
-  function = overrides.load_file(path).experiment
-  knobs = inspect.signature(function).parameters
-  assert "scale" in knobs
-  options = {"scale": scale}
-  if "data" in knobs:
-    sound = str(knobs["data"].default).startswith("audio:")
-    options["data"] = f"audio:{data / 'sounds'}" if sound else f"folder:{data / 'pictures'}"
-    if scale == "paper" and not sound:
-      del options["data"]  # paper scale is declared without the data being there
-  return function(**options)
+  """What experiments with a `data` knob read."""
+  return make_data(tmp_path_factory.mktemp("data"))
 
 
 @pytest.mark.parametrize("path", FILES, ids=lambda p: p.stem)
@@ -88,11 +58,12 @@ def test_every_scalar_is_a_flag(path, scale, data):
 
 def test_names_that_users_type(data):
   made = overrides.build(
-    FOLDER / "digits.py", ["--stage1.model.encoder.ch", "24", "--scale", "tiny", "--stage1.losses.kl.weight=0.5"]
+    FOLDER / "images" / "digits.py",
+    ["--stage1.model.encoder.ch", "24", "--scale", "tiny", "--stage1.losses.kl.weight=0.5"],
   )
   assert made.stage1.model.encoder.ch == 24
   assert made.stage1.losses["kl"].weight == 0.5
-  assert overrides.build(FOLDER / "digits.py", ["--kl", "0.25"]).stage1.losses["kl"].weight == 0.25
+  assert overrides.build(FOLDER / "images" / "digits.py", ["--kl", "0.25"]).stage1.losses["kl"].weight == 0.25
 
 
 @pytest.mark.parametrize("path", FILES, ids=lambda p: p.stem)
@@ -125,7 +96,7 @@ def test_tiny_scale_takes_two_real_steps_of_each_stage(path, data):
   )
   mesh = micro.one_device()
   one = build_step(made, 1, mesh)
-  arrays = place(objective.load_frozen(made.stage1.losses), mesh)
+  arrays = place({"losses": objective.load_frozen(made.stage1.losses)}, mesh)
   state = one.init()
   if made.stage1.steps:
     state = two_steps(one, state, arrays, made.stage1, made.seed)
@@ -156,6 +127,27 @@ def two_steps(program, state, frozen, stage, seed):
   return state
 
 
+@pytest.mark.parametrize("path", FILES, ids=lambda p: p.stem)
+def test_text_and_addresses_are_the_golden_ones(path, data):
+  """A change here disowns runs: it needs an `edition`, a `later` field or a commit that names the changed value, and
+  `python -m tests.declared`."""
+  known = json.loads((GOLDEN / f"{path.stem}.json").read_text())
+  for scale in SCALES:
+    made = elsewhere(build(path, scale, data), data)
+    assert dumps(made) == json.dumps(known[scale]["experiment"], indent=1) + "\n"
+    assert golden(made) == known[scale]
+
+
+def test_goldens_of_micro():
+  known = json.loads((GOLDEN / "micro.json").read_text())
+  assert {"tiny": golden(micro.experiment()), "codes": golden(micro.experiment(codes=True))} == known
+
+
+def test_files_are_found_and_have_one_name_each():
+  assert len(FILES) >= 9 and len({p.stem for p in FILES}) == len(FILES)
+  assert {p.stem for p in FILES} | {"micro"} == {p.stem for p in GOLDEN.glob("*.json")}
+
+
 def test_names_of_experiments_are_those_of_their_files(data):
   for path in FILES:
     for scale in SCALES:
@@ -174,7 +166,7 @@ def stored(**changes):
   [
     "os:system",
     "subprocess:Popen",
-    "latents.overrides:importlib",
+    "latents.command.overrides:importlib",
     "latents.data.digits:np",
     "latents..x:y",
     "builtins:dict",
@@ -185,7 +177,9 @@ def test_stored_classes_outside_latents_are_refused(name):
     from_json(stored(stage1={"!": name}))
 
 
-@pytest.mark.parametrize("name", ["latents.experiment:loads", "latents.train.loop:train", "latents.errors:UserError"])
+@pytest.mark.parametrize(
+  "name", ["latents.declare.stored:loads", "latents.train.loop:train", "latents.errors:UserError"]
+)
 def test_stored_functions_and_other_classes_are_refused(name):
   with pytest.raises(UserError, match="refused"):
     from_json({"!": name})
@@ -241,4 +235,4 @@ def test_address_ignores_places_and_rhythms_but_not_models():
 
 
 def test_json_is_small(data):
-  assert len(json.dumps(to_json(build(FOLDER / "digits.py", "tiny", data)))) < 5000
+  assert len(json.dumps(to_json(build(FOLDER / "images" / "digits.py", "tiny", data)))) < 5000

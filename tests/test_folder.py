@@ -7,20 +7,23 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from latents import artefact
 from latents.data import Folder as Pictures
 from latents.errors import UserError
-from latents.folder import Folder
+from latents.store import artefact
+from latents.store.folder import Folder
 from tests import micro
+
+
+def paint(folder):
+  folder.mkdir(parents=True)
+  for i in range(20):
+    Image.fromarray(np.full((16, 16, 3), i, np.uint8)).save(folder / f"{i}.png")
+  return folder
 
 
 @pytest.fixture
 def pictures(tmp_path):
-  folder = tmp_path / "pictures"
-  folder.mkdir()
-  for i in range(20):
-    Image.fromarray(np.full((16, 16, 3), i, np.uint8)).save(folder / f"{i}.png")
-  return folder
+  return paint(tmp_path / "pictures")
 
 
 def experiment(pictures):
@@ -59,10 +62,10 @@ def test_a_stage1_on_the_same_data_is_borrowed_and_on_others_not(pictures, tmp_p
   for folder in (b, c):
     folder.path.mkdir(parents=True)
   finish_stage1(a, data=a.experiment.stage1.data.identity())
-  assert b.borrow_stage1() == a.stage(1)
+  assert b.borrow(1) == a.stage(1)
   assert b.artefact(1).fingerprint == a.artefact(1).fingerprint
   (pictures / "0.png").unlink()
-  assert c.borrow_stage1() is None and c.artefact(1) is None
+  assert c.borrow(1) is None and c.artefact(1) is None
 
 
 def test_one_run_at_a_time_writes(tmp_path, pictures):

@@ -4,7 +4,7 @@ import jax
 import numpy as np
 import pytest
 
-from latents.autoencoder import Autoencoder
+from latents.autoencoders import Autoencoder
 from latents.bottlenecks import KL, NoBottleneck
 from latents.decoders import IdentityDecoder
 from latents.encoders import IdentityEncoder

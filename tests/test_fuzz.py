@@ -20,14 +20,14 @@ import safetensors.numpy
 import soundfile
 from PIL import Image
 
-from latents import artefact
 from latents.data import Audio, CachedLatents, Folder, Tfds, load_image, write_cache
 from latents.data.images import read_image
 from latents.data.source import Broken
+from latents.declare import addresses, check, dumps, loads
 from latents.errors import UserError
-from latents.experiment import addresses, check, dumps, loads
 from latents.pretrained import read_weights
 from latents.report import markdown_table, report
+from latents.store import artefact
 from tests import micro, sources
 from tests.hostile import Watch, change, damage, pack, watched
 from tests.test_pretrained_readers import ARRAYS, archive, model, stream

@@ -17,15 +17,15 @@ import pytest
 import soundfile
 from PIL import Image
 
-from latents import artefact
 from latents.data import Audio, CachedLatents, Tfds, load_image, write_cache
 from latents.data.images import read_image
 from latents.data.source import Broken
+from latents.declare import dumps, loads
 from latents.errors import UserError
-from latents.experiment import dumps, loads
 from latents.pretrained import read_weights
 from latents.pretrained.lpips import LPIPS
 from latents.report import report
+from latents.store import artefact
 from tests import micro, sources
 from tests.hostile import peak
 from tests.test_pretrained_readers import Call, Tensor, archive, stream

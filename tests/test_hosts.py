@@ -9,15 +9,15 @@ from pathlib import Path
 
 import pytest
 
-from latents import cluster, hosts
 from latents.errors import UserError
+from latents.machine import cluster, hosts
 from launch.multiprocess import free_port
 
 ROOT = Path(__file__).parent.parent
 START = """
 import os, sys, time
 import jax
-from latents import endings, hosts
+from latents.machine import endings, hosts
 from latents.errors import UserError
 hosts.SILENCE_S, hosts.POLL_S, hosts.START_S = 4.0, 0.2, 20
 

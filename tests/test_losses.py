@@ -138,7 +138,7 @@ def test_gates():
   gan = Adversarial(start=10, ramp=4, lead=3)
   steps = jnp.array([0, 9, 10, 11, 13, 100])
   np.testing.assert_allclose(gan.gate(steps), [0, 0, 0.25, 0.5, 1, 1])
-  np.testing.assert_array_equal(gan.disc_gate(jnp.array([6, 7, 10])), [0, 1, 1])
+  np.testing.assert_array_equal(gan.learn_gate(jnp.array([6, 7, 10])), [0, 1, 1])
   np.testing.assert_array_equal(Adversarial(start=2).gate(jnp.array([1, 2, 3])), [0, 1, 1])
 
 

@@ -11,8 +11,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from latents import environment, main
-from latents.experiment import dumps
+from latents import main
+from latents.declare import dumps
+from latents.machine import environment
 from tests import micro
 
 ROOT = Path(__file__).parent.parent
@@ -249,7 +250,7 @@ def test_too_little_space_is_said_before_the_start(capsys, runs, monkeypatch):
 def test_list_names_every_experiment(capsys, runs):
   code, out, _ = call(capsys, "list", "--runs", runs)
   assert code == 0
-  for path in (ROOT / "experiments").glob("*.py"):
+  for path in (ROOT / "experiments").glob("**/*.py"):
     assert path.stem in out or path.stem == "__init__"
 
 

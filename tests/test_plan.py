@@ -15,10 +15,10 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from experiments import ldm_kl
+from experiments.images import ldm_kl
 from latents import main, plan
+from latents.declare import Mesh
 from latents.errors import UserError
-from latents.experiment import Mesh
 from latents.frozen import Frozen
 from latents.plan import advice
 from latents.train import build_step, sharding, stage1, stage2
@@ -41,7 +41,7 @@ from latents import plan
 topology = plan.start("cpu:8")
 import dataclasses, jax, numpy as np
 from latents.data import batches
-from latents.experiment import Mesh
+from latents.declare import Mesh
 from latents.train import sharding
 from tests import micro
 
@@ -127,7 +127,7 @@ def states():
   """The states of LDM's stages at paper size, as shapes."""
   made = ldm_kl.experiment("paper")
   batch = {"x": jax.ShapeDtypeStruct((1, 256, 256, 3), jnp.uint8)}
-  one = jax.eval_shape(functools.partial(stage1.init, made.stage1, 0), batch)
+  one = jax.eval_shape(functools.partial(stage1.init, made.stage1, 0, {}), batch)
   init = functools.partial(stage2.init, made.stage2, Frozen(made.stage1.model), 0)
   batch["label"] = jax.ShapeDtypeStruct((1,), jnp.int32)
   return {1: one, 2: jax.eval_shape(init, build_step.abstract_autoencoder(made), batch)}

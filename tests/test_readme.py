@@ -41,10 +41,10 @@ def test_commands_of_the_readme_are_understood():
 def test_the_set_up_is_two_commands():
   blocks = re.findall(r"```sh\n(.*?)```", TEXT, re.DOTALL)
   assert len(blocks) == 2 and all(block.count("\n") == 1 for block in blocks)
-  assert "latents run experiments/digits.py" in blocks[0] and "pytest" in blocks[1]
+  assert "latents run experiments/images/digits.py" in blocks[0] and "pytest" in blocks[1]
 
 
 def test_the_table_has_every_experiment():
-  for path in (ROOT / "experiments").glob("*.py"):
+  for path in (ROOT / "experiments").glob("**/*.py"):
     if path.name != "__init__.py":
       assert re.search(rf"^\| \[`{path.stem}`\]", TEXT, re.MULTILINE), f"README's table lacks {path.stem}"

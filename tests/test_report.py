@@ -77,7 +77,7 @@ def declared(name: str = "digits", prior: bool = True) -> dict:
 
 def scored(**change) -> dict:
   table = {
-    "command": "latents run experiments/digits.py",
+    "command": "latents run experiments/images/digits.py",
     "paper": "Someone 2022, Table 8",
     "environment": {"jax": "0.10.2", "devices": "2 x cpu"},
     "latent": {"shape": [8, 8, 4], "kind": "continuous", "tsr": 4.0, "bits": 123.4},
@@ -153,7 +153,7 @@ def test_one_run_shows_everything(tmp_path):
     "guidance = 2",
     "step 50",
     "Median step 20 ms",
-    "latents run experiments/digits.py",
+    "latents run experiments/images/digits.py",
     "2 x cpu",
     "6 min 12 s",
     "412 345",

@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 
 from latents.errors import UserError
-from latents.sample import Sampler
 from latents.types import Latent
+from latents.use.sample import Sampler
 from tests import micro
 
 

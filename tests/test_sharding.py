@@ -14,8 +14,8 @@ import pytest
 from jax.sharding import AxisType, NamedSharding, PartitionSpec
 
 from latents.backbones import DiT, Transformer, UNet
+from latents.declare import Mesh
 from latents.errors import UserError
-from latents.experiment import Mesh
 from latents.train import sharding
 from tests import micro
 

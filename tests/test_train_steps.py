@@ -8,13 +8,13 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
+from latents.nn.streams import streams
 
-from latents import objective
 from latents.data import batches
 from latents.errors import UserError
-from latents.frozen import Frozen, streams
+from latents.frozen import Frozen
 from latents.losses import L1, L2, Adversarial, Weight
-from latents.train import stage1, stage2
+from latents.train import objective, stage1, stage2
 from latents.train.build_step import abstract_autoencoder, build_step
 from latents.train.sharding import place, place_batch
 from tests import micro
@@ -243,7 +243,7 @@ def test_terms_and_weights_must_match():
   with pytest.raises(UserError, match="'kl' weighs a term"):
     objective.check_names({"l1": 0}, losses)
   with pytest.raises(UserError, match="one adversarial loss"):
-    objective.adversarial({"a": Adversarial(), "b": Adversarial()})
+    objective.check_balance({"a": Adversarial(), "b": Adversarial()})
 
 
 def test_total_is_weighted_and_starts_on_time():

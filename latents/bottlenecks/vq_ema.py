@@ -57,6 +57,7 @@ class EMAVQ(Discrete):
     if learn and self.kmeans is not None:
       self._start(rows)
     codes = nearest_code(rows, self.embedding.value)
+    self.sow("intermediates", "codebook", self.embedding.value)  # for losses that read "bottleneck/codebook"
     shaped = codes.reshape(h.shape[:-1])
     q = jax.lax.stop_gradient(self.embed(shaped))
     commit = jnp.square(h - q).mean()

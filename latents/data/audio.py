@@ -13,7 +13,7 @@ from typing import Any, Literal
 import numpy as np
 
 from latents.data.listing import Listing, arrange, list_folder
-from latents.data.source import Broken, Decoded, Example, Records, Source, Split, sizes, warn_skipped
+from latents.data.source import Broken, Decoded, Example, Records, Source, Split, place, sizes, warn_skipped
 from latents.errors import UserError
 
 EXTENSIONS = (".wav", ".flac", ".ogg", ".mp3", ".aif", ".aiff", ".au", ".opus")
@@ -35,7 +35,7 @@ class Audio(Source):
   """
 
   kind = "audio"
-  path: str
+  path: str = place()
   length: int = 16_384
   rate: int = 16_000  # pyright: ignore[reportIncompatibleVariableOverride]  (a field here alone)
   normalize: Literal["none", "peak", "rms"] = "none"

@@ -9,7 +9,7 @@ import numpy as np
 
 from latents.data.images import EXTENSIONS, check_all, crop_and_flip, read_image
 from latents.data.listing import Listing, list_folder
-from latents.data.source import Broken, Decoded, Example, Records, Source, Split, sizes, warn_skipped
+from latents.data.source import Broken, Decoded, Example, Records, Source, Split, place, sizes, warn_skipped
 from latents.errors import UserError
 
 
@@ -23,7 +23,7 @@ class Folder(Source):
   the crop are left out. Broken, truncated and absurdly large files are left out too: one warning names them.
   """
 
-  path: str
+  path: str = place()
   size: int = 64
   channels: int = 3  # 1 or 3
   resize: bool = True

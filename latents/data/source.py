@@ -28,12 +28,20 @@ class Records(Protocol):
   def __getitem__(self, i: int) -> Example: ...
 
 
+def place() -> Any:
+  """A field that says where on this machine data lie: no part of the address of an experiment.
+
+  It was one in runs made before 2026-12, whose stages are still found (`declare.former_addresses`).
+  """
+  return dataclasses.field(metadata={"address": False, "former": True})
+
+
 @dataclasses.dataclass(frozen=True)
 class Source:
   """Where examples come from. Fields are JSON scalars, so that an experiment can carry its data.
 
-  A field whose value only says where on this machine the data lies has the metadata {"address": False}:
-  it does not enter the content address of an experiment.
+  A field that only says where on this machine the data lie is a `place()`: it does not enter the content address of
+  an experiment.
   """
 
   kind: ClassVar[str] = "image"  # or "audio"

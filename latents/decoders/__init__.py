@@ -10,9 +10,10 @@ Decoders read latent.z and latent.mask alone. Random numbers come from the strea
 
 from latents.decoders.base import Decoder
 from latents.decoders.conv import ConvDecoder
+from latents.decoders.equivariant import Equivariant
 from latents.decoders.flow import FlowDecoder
 from latents.decoders.identity import IdentityDecoder
 from latents.decoders.query import QueryDecoder
 from latents.decoders.wave import WaveDecoder
 
-__all__ = ["ConvDecoder", "Decoder", "FlowDecoder", "IdentityDecoder", "QueryDecoder", "WaveDecoder"]
+__all__ = ["ConvDecoder", "Decoder", "Equivariant", "FlowDecoder", "IdentityDecoder", "QueryDecoder", "WaveDecoder"]

@@ -1,5 +1,7 @@
 """The convolutional encoder of latent diffusion (Rombach et al. 2022, arXiv:2112.10752), from VQGAN (2012.09841)."""
 
+from typing import ClassVar
+
 import flax.linen as nn
 
 from latents.errors import UserError
@@ -19,6 +21,8 @@ class ConvEncoder(nn.Module):
   remat: residual blocks are recomputed in the backward pass. Sizes that f does not divide are a UserError.
   LDM: f4 mult (1,2,4); f8 (1,2,4,4); f16 (1,1,2,2,4), attention (4,); f32 (1,1,2,2,4,4), attention (4,5).
   """
+
+  last: ClassVar[tuple[str, ...]] = ("conv_out", "kernel")
 
   ch: int = 128
   mult: tuple[int, ...] = (1, 2, 4, 4)

@@ -1,5 +1,7 @@
 """The encoder of one-dimensional tokenizers: TiTok (Yu et al. 2024, arXiv:2406.07550, section 3.2)."""
 
+from typing import ClassVar
+
 import flax.linen as nn
 import jax.numpy as jnp
 
@@ -54,6 +56,8 @@ class QueryEncoder(nn.Module):
   UserError where it does not divide the signal. The positions are learned, so the size of the signal is the one
   of the first call. TiTok: S width 512 depth 8 heads 8; B 768, 12, 12; L 1024, 24, 16; without its class token.
   """
+
+  last: ClassVar[tuple[str, ...]] = ("out_proj", "kernel")
 
   width: int = 512
   depth: int = 8

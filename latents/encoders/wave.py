@@ -1,7 +1,7 @@
 """The convolutional waveform encoder: SoundStream's SEANet (arXiv:2107.03312) as in DAC (arXiv:2306.06546, A)."""
 
 import math
-from typing import Literal
+from typing import ClassVar, Literal
 
 import flax.linen as nn
 import jax.numpy as jnp
@@ -81,6 +81,8 @@ class WaveEncoder(nn.Module):
   that doubles the channels; an activation and a 3-tap conv to `out`. No weight normalisation.
   DAC 44 kHz: ch 64, strides (2,4,8,8), snake; SoundStream: ch 32, strides (2,4,5,8), elu.
   """
+
+  last: ClassVar[tuple[str, ...]] = ("conv_out", "conv", "kernel")
 
   ch: int = 64
   strides: tuple[int, ...] = (2, 4, 4, 4)

@@ -1,20 +1,20 @@
 """The adversarial term: hinge losses, their schedule, and the adaptive weight of VQGAN."""
 
 import dataclasses
+from typing import ClassVar
 
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
-import optax
 
 from latents.discriminators import PatchGAN
-from latents.losses.base import Loss, Tree
+from latents.losses.base import Rival, Term, Tree
 from latents.optim import Adam
-from latents.types import Array, Terms
+from latents.types import Array, Seen, Terms
 
 
 @dataclasses.dataclass(frozen=True)
-class Adversarial(Loss):
+class Adversarial(Rival):
   """Hinge GAN (Lim and Ye 2017; Esser et al. 2020, arXiv:2012.09841), with its discriminator and optimiser.
 
   weight, start: as of every loss; the generator feels the term from `start`. ramp: steps over which it
@@ -29,9 +29,33 @@ class Adversarial(Loss):
   clamp: float = 1e4
   optimizer: Adam = dataclasses.field(default_factory=lambda: Adam(betas=(0.5, 0.9)))
 
-  def __call__(self, x: Array, x_hat: Array, *, aux: Tree = None) -> Array:
-    """Never right: the term needs the discriminator's logits; see `generator` and `discriminate`."""
-    raise TypeError("Adversarial is computed from logits: use generator and discriminate")
+  group: ClassVar[str] = "disc"
+
+  def init(self, key: Array, seen: Seen, *, aux: Tree) -> Tree:
+    """The discriminator's variables."""
+    return dict(self.discriminator.init(key, seen.x_hat, train=True))
+
+  @property
+  def at(self) -> str:
+    """The decoder's last kernel."""
+    return "decoder" if self.adaptive else ""
+
+  @property
+  def optimizer_of(self) -> Adam:
+    """The discriminator's."""
+    return self.optimizer
+
+  def measure(self, seen: Seen, own: Tree, *, aux: Tree, key: Array) -> Term:
+    """What the generator feels."""
+    return Term(self.generator(self._judge(own, seen.x_hat)))
+
+  def learn(self, seen: Seen, own: Tree, *, aux: Tree, key: Array) -> Term:
+    """What the discriminator learns."""
+    value, logs = self.discriminate(self._judge(own, seen.target), self._judge(own, seen.x_hat))
+    return Term(value, {"disc": value, **logs})
+
+  def _judge(self, own: Tree, x: Array) -> Array:
+    return self.discriminator.apply(own, x, train=True)  # pyright: ignore[reportReturnType]
 
   def generator(self, fake: Array) -> Array:
     """Logits of reconstructions [B,...] -> []: -mean D(x_hat)."""
@@ -57,14 +81,6 @@ class Adversarial(Loss):
     grown = jnp.asarray(step - self.start + 1, jnp.float32) / max(self.ramp, 1)
     return jnp.clip(grown, 0.0, 1.0)
 
-  def disc_gate(self, step: Array) -> Array:
+  def learn_gate(self, step: Array) -> Array:
     """step [] int -> [] float32: 0 before `start - lead`, 1 from then on (factor of the D loss)."""
     return jnp.asarray(step >= self.start - self.lead, jnp.float32)
-
-  def adaptive_weight(self, grad_rec: Tree, grad_adv: Tree) -> Array:
-    """Gradients of both terms at the decoder's last kernel -> [], a constant (equation 7 of VQGAN).
-
-    |grad_rec| / (|grad_adv| + 1e-4), clipped to [0, clamp].
-    """
-    ratio = optax.tree.norm(grad_rec) / (optax.tree.norm(grad_adv) + 1e-4)
-    return jax.lax.stop_gradient(jnp.clip(ratio, 0.0, self.clamp))

@@ -4,14 +4,14 @@ import dataclasses
 
 import jax.numpy as jnp
 
-from latents.losses.base import Loss, Tree
+from latents.losses.base import Reconstruction, Tree
 from latents.pretrained import LPIPS, EfficientNetLite0, unit
 from latents.pretrained.lpips import Net
 from latents.types import Array
 
 
 @dataclasses.dataclass(frozen=True)
-class Perceptual(Loss):
+class Perceptual(Reconstruction):
   """Feature distance on EfficientNet-Lite0 (not LPIPS: no weights fitted to people's judgement).
 
   At each of the chosen stages the features are scaled to unit length over the channels; the squared
@@ -46,7 +46,7 @@ class Perceptual(Loss):
 
 
 @dataclasses.dataclass(frozen=True)
-class LPIPSLoss(Loss):
+class LPIPSLoss(Reconstruction):
   """LPIPS v0.1 (arXiv:1801.03924), mean over the batch.
 
   net: squeeze, vgg or alex. path: the weights file (torchvision's keys and the LPIPS heads); heads: a

@@ -7,12 +7,12 @@ import dataclasses
 
 import jax.numpy as jnp
 
-from latents.losses.base import Loss, Tree
+from latents.losses.base import Reconstruction, Tree
 from latents.types import Array
 
 
 @dataclasses.dataclass(frozen=True)
-class L1(Loss):
+class L1(Reconstruction):
   """mean |x - x_hat|; optimal prediction: the median."""
 
   def __call__(self, x: Array, x_hat: Array, *, aux: Tree = None) -> Array:
@@ -21,7 +21,7 @@ class L1(Loss):
 
 
 @dataclasses.dataclass(frozen=True)
-class L2(Loss):
+class L2(Reconstruction):
   """mean (x - x_hat)^2; optimal prediction: the mean."""
 
   def __call__(self, x: Array, x_hat: Array, *, aux: Tree = None) -> Array:

@@ -5,12 +5,12 @@ import dataclasses
 
 import jax.numpy as jnp
 
-from latents.losses.base import Loss, Tree
+from latents.losses.base import Reconstruction, Tree
 from latents.types import Array
 
 
 @dataclasses.dataclass(frozen=True)
-class MultiScaleSTFT(Loss):
+class MultiScaleSTFT(Reconstruction):
   """Mean over window lengths of mean |S - S'| + mean |log S - log S'|, S magnitudes of the STFT.
 
   DDSP's with alpha = 1, but means where it has sums: times frames, bins and windows for its size.

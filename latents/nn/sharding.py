@@ -2,7 +2,7 @@
 
 Without it XLA treats the small conditioning path of a DiT under FSDP as tensor-parallel: it gathers the
 condition of the global batch, keeps the adaLN weights split, and exchanges all their outputs. Planned for
-DiT-B/2 on 16 v5e chips with fsdp 16 (experiments/results/plan.md): 54 -> 2 all-to-alls a step, the two of the
+DiT-B/2 on 16 v5e chips with fsdp 16 (experiments/results/plan/page.md): 54 -> 2 all-to-alls a step, the two of the
 label's embedding. The price: adaLN weights are gathered and their gradients summed like all others, which at
 16 images a chip is more bytes than the exchange was (552 -> 782 MiB that a chip sends in a step).
 """

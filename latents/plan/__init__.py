@@ -9,8 +9,8 @@ from typing import Any, Literal
 import jax
 import jax.numpy as jnp
 
+from latents.declare import Experiment, check
 from latents.errors import UserError
-from latents.experiment import Experiment, check
 from latents.frozen import Frozen
 from latents.plan import advice, estimate, facts
 from latents.plan.table import table

@@ -6,7 +6,7 @@ from typing import Any
 
 import jax
 
-from latents.experiment import Experiment
+from latents.declare import Experiment
 from latents.plan import estimate
 from latents.plan.topology import Topology
 from latents.train import sharding

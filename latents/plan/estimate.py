@@ -18,7 +18,7 @@ from typing import Any
 
 import jax
 
-from latents.experiment import Experiment
+from latents.declare import Experiment
 from latents.plan import collectives
 from latents.plan.facts import Facts
 from latents.plan.topology import Topology, island_of

@@ -13,8 +13,8 @@ from typing import Any
 
 import jax
 
-from latents import environment
 from latents.errors import UserError
+from latents.machine import environment
 from latents.plan import collectives, flops, gpu, hlo
 from latents.plan.topology import Topology
 from latents.train.build_step import Program, once

@@ -9,12 +9,11 @@ import jax
 import jax.numpy as jnp
 from jax.sharding import NamedSharding, PartitionSpec
 
-from latents import objective
-from latents.autoencoder import Autoencoder
+from latents.autoencoders import Autoencoder
 from latents.data import Source
-from latents.experiment import Experiment, Stage2
+from latents.declare import Experiment, Stage2
 from latents.frozen import Frozen
-from latents.train import sharding, stage1, stage2
+from latents.train import objective, partition, sharding, stage1, stage2
 from latents.train.state import State
 from latents.types import Batch
 
@@ -46,7 +45,8 @@ class InMesh:
 class Program:
   """A stage ready to run or to compile on `mesh`.
 
-  init() -> State; step(state, frozen, batch) -> (state, scalars by name), state donated; both jitted.
+  init() -> State, or init(start) with variables that replace random ones; step(state, frozen, batch) -> (state,
+  scalars by name), state donated; both jitted.
   state, frozen, batch: abstract trees with shardings attached.
   """
 
@@ -104,12 +104,13 @@ def build_step(experiment: Experiment, stage: Literal[1, 2], mesh: jax.sharding.
     batch["stored"] = jax.ShapeDtypeStruct(shape, stored.dtype, sharding=batch.pop("x").sharding)
   if isinstance(declared, Stage2):
     model = Frozen(experiment.stage1.model)
-    frozen = abstract_autoencoder(experiment)
+    frozen = abstract_autoencoder(experiment) | {"losses": objective.abstract_frozen(declared.losses)}
     init = functools.partial(stage2.init, declared, model, experiment.seed)
     step = functools.partial(stage2.step, declared, model, experiment.seed)
   else:
-    frozen = objective.abstract_frozen(declared.losses)
-    init = lambda frozen, batch: stage1.init(declared, experiment.seed, batch)  # noqa: E731
+    fixed = partition.split(abstract_autoencoder(experiment)["variables"], declared.trained)[1]
+    frozen = {"losses": objective.abstract_frozen(declared.losses), "fixed": fixed}
+    init = functools.partial(stage1.init, declared, experiment.seed)
     step = functools.partial(stage1.step, declared, experiment.seed)
   return _program(mesh, init, step, frozen, batch)
 
@@ -128,9 +129,9 @@ def _program(mesh: jax.sharding.Mesh, init: Callable, step: Callable, frozen: An
   state = sharding.abstract(state, layout)
   frozen = sharding.abstract(frozen, sharding.frozen_shardings(frozen, mesh))
 
-  def start() -> State:
+  def start(*given: Any) -> State:
     zeros = functools.partial(jax.tree.map, lambda a: jnp.zeros(a.shape, a.dtype))
-    return init(zeros(frozen), zeros(batch))
+    return init(zeros(frozen), zeros(batch), *given)
 
   replicated = NamedSharding(mesh, PartitionSpec())
   jitted_init = jax.jit(start, out_shardings=layout, compiler_options=once(mesh))

@@ -11,9 +11,9 @@ from typing import Any
 
 import orbax.checkpoint as ocp
 
-from latents import hosts
-from latents.disk import disk_errors
 from latents.errors import UserError, first_line
+from latents.machine import hosts
+from latents.machine.disk import disk_errors
 from latents.train import writing
 from latents.train.seals import Seals
 from latents.train.state import State, flatten, unflatten

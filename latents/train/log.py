@@ -9,7 +9,7 @@ from typing import Any
 
 from tensorboardX import SummaryWriter
 
-from latents.disk import disk_errors
+from latents.machine.disk import disk_errors
 
 FILE = "metrics.jsonl"
 

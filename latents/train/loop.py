@@ -13,8 +13,8 @@ import jax
 import numpy as np
 from tqdm import tqdm
 
-from latents import environment, hosts
 from latents.errors import UserError
+from latents.machine import environment, hosts
 from latents.train.build_step import Program
 from latents.train.checkpoint import Checkpoints
 from latents.train.log import Log
@@ -46,11 +46,13 @@ def train(
   batches: Callable[[int], Iterator[Batch]],
   folder: Path,
   run: Path | None,
+  start: Any = None,
 ) -> State:
   """Run a stage to its last step and return its state.
 
   batches(start) iterates over this process's rows of the global batches from step `start` on. folder:
-  where the checkpoints lie. run: the run's folder for the log; None on processes that do not write.
+  where the checkpoints lie. run: the run's folder for the log; None on processes that do not write. start: variables
+  that step 0 begins with in place of random ones.
   Resumes from the newest readable checkpoint. UserError after `patience` skipped updates in a row;
   the last good checkpoint stays. Preempted after a SIGTERM, with the state saved.
   """
@@ -60,7 +62,7 @@ def train(
     for note in checkpoints.notes if hosts.first() else ():
       print(f"latents: {note}", file=sys.stderr)
     resumed = state is not None
-    state = program.init() if state is None else state
+    state = first_state(program, start) if state is None else state
     step = int(state.step)
     if resumed and hosts.first():
       print(f"latents: stage {plan.stage} goes on after step {step}", file=sys.stderr, flush=True)
@@ -74,6 +76,11 @@ def train(
       getattr(data, "close", lambda: None)()
   finally:
     checkpoints.close()
+
+
+def first_state(program: Program, start: Any) -> State:
+  """The state at step 0."""
+  return program.init(start) if start else program.init()
 
 
 def _loop(

@@ -7,8 +7,8 @@ import threading
 import time
 from pathlib import Path
 
-from latents import hosts
-from latents.disk import disk_errors
+from latents.machine import hosts
+from latents.machine.disk import disk_errors
 
 
 class Seals:

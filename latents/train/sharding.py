@@ -9,7 +9,7 @@ import numpy as np
 from jax.experimental import mesh_utils
 from jax.sharding import AxisType, NamedSharding, PartitionSpec
 
-from latents import experiment as declaration
+from latents import declare as declaration
 from latents.errors import UserError
 from latents.train.state import flatten, unflatten
 

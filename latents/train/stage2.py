@@ -1,16 +1,15 @@
-"""The step of stage 2: the prior on latents of the frozen stage 1."""
+"""The pass of stage 2: the prior on latents of the frozen stage 1."""
 
 from typing import Any
 
 import jax
-import jax.numpy as jnp
-import optax
 
-from latents.experiment import Stage2
-from latents.frozen import Frozen, streams
-from latents.train.accumulate import accumulate
-from latents.train.state import State, average, descend, fresh, guard
-from latents.types import Array, Batch, Latent, to_signal
+from latents.declare import Stage2
+from latents.frozen import Frozen
+from latents.nn.streams import streams
+from latents.train import step as steps
+from latents.train.state import State
+from latents.types import Array, Batch, Latent, Seen, to_signal
 
 
 def latents_of(frozen: Frozen, arrays: dict[str, Any], batch: Batch, key: Array) -> Latent:
@@ -20,40 +19,33 @@ def latents_of(frozen: Frozen, arrays: dict[str, Any], batch: Batch, key: Array)
   return frozen.encode(arrays, to_signal(batch["x"]), key=key, train=True)
 
 
-def init(stage: Stage2, frozen: Frozen, seed: int, arrays: dict[str, Any], batch: Batch) -> State:
-  """State at step 0. The batch gives shapes alone."""
+def passing(stage: Stage2, model: Frozen) -> steps.Passing:
+  """latent, condition -> the prior's terms; no gradient reaches stage 1's arrays."""
+
+  def run(variables: dict, frozen: steps.Frozen, batch: Batch, key: Array, **options: Any) -> tuple:
+    key, key_encode = jax.random.split(key)
+    latent, cond = latents_of(model, frozen, batch, key_encode), batch.get("label")
+    out: Any = stage.prior.apply(variables, latent, cond, train=True, method="loss", rngs=streams(key), **options)
+    terms, changed = out
+    signal = to_signal(batch["x"]) if "x" in batch else None
+    return dict(terms), {}, Seen(signal, None, None, latent.z, latent.codes, latent.mask, {}, None), {}, changed
+
+  def first(key: Array, frozen: steps.Frozen, batch: Batch) -> dict[str, Any]:
+    latent = latents_of(model, frozen, batch, key)
+    rngs = {"params": jax.random.fold_in(key, 0), **streams(jax.random.fold_in(key, 1))}
+    return dict(stage.prior.init(rngs, latent, batch.get("label"), train=True, method="loss"))
+
+  return steps.Passing("prior", run, first, lambda where: (where,))
+
+
+def init(stage: Stage2, frozen: Frozen, seed: int, arrays: dict[str, Any], batch: Batch, start: Any = None) -> State:
+  """State at step 0; see `step.init`."""
   key = jax.random.fold_in(jax.random.key(seed), 2**31 - 2)  # apart from stage 1 and from every step
-  latent = latents_of(frozen, arrays, batch, key)
-  rngs = {"params": jax.random.fold_in(key, 0), **streams(jax.random.fold_in(key, 1))}
-  variables = dict(stage.prior.init(rngs, latent, batch.get("label"), train=True, method="loss"))
-  params = {"prior": variables.pop("params", {})}
-  opt = {"prior": stage.optimizer.make(stage.steps).init(params["prior"])}
-  return fresh(params, opt, "prior", variables)
+  return steps.init(passing(stage, frozen), stage, key, arrays, batch, start)
 
 
 def step(
   stage: Stage2, frozen: Frozen, seed: int, state: State, arrays: dict[str, Any], batch: Batch
 ) -> tuple[State, dict]:
-  """One update of the prior. `arrays` are stage 1's: no gradient reaches them."""
-
-  def gradients(variables: Any, part: Batch, key: Array) -> tuple[tuple[Any, dict], Any]:
-    key, key_encode = jax.random.split(key)
-    latent = latents_of(frozen, arrays, part, key_encode)
-
-    def objective(prior: Any) -> tuple[Array, dict]:
-      everything, rngs = {"params": prior, **variables}, streams(key)
-      terms: Any = stage.prior.apply(everything, latent, part.get("label"), train=True, method="loss", rngs=rngs)
-      value = sum(terms.values(), jnp.float32(0))
-      return value, {"total": value, **terms}
-
-    grads, logs = jax.grad(objective, has_aux=True)(state.params["prior"])
-    return (grads, logs), variables
-
-  key = jax.random.fold_in(jax.random.key(seed), state.step)
-  (grads, logs), _ = accumulate(gradients, state.extra["variables"], batch, stage.microbatches, key)
-  norm = optax.tree.norm(grads)
-  params, opt = descend(stage.optimizer.make(stage.steps), grads, state.opt["prior"], state.params["prior"])
-  ema = average(state.ema, params, state.extra["variables"], stage.ema, state.step)
-  new = State(step=state.step + 1, params={"prior": params}, opt={"prior": opt}, ema=ema, extra=state.extra)
-  finite = jnp.isfinite(logs["total"]) & jnp.isfinite(norm)
-  return guard(finite, new, state), {**logs, "grad_prior": norm}
+  """One update; see `step.step`. `arrays` are stage 1's, with "losses" and "fixed" beside them."""
+  return steps.step(passing(stage, frozen), stage, seed, state, arrays, batch)

@@ -36,7 +36,7 @@ def fresh(params: dict[str, Tree], opt: dict[str, Tree], averaged: str, variable
     params=params,
     opt=opt,
     ema=jax.tree.map(jnp.copy, {"params": params[averaged], **variables}),
-    extra={"variables": variables, "skipped": zero, "skipped_total": zero},
+    extra={"variables": variables, "losses": {}, "skipped": zero, "skipped_total": zero},
   )
 
 

@@ -8,8 +8,8 @@ import jax.numpy as jnp
 import numpy as np
 from jax.sharding import NamedSharding, PartitionSpec
 
-from latents import hosts
 from latents.frozen import Frozen
+from latents.machine import hosts
 from latents.train.build_step import InMesh, once
 from latents.train.sharding import place_batch
 from latents.types import Batch, to_signal

@@ -1,7 +1,7 @@
 """Plans of ldm_kl at paper size: python tests/benchmarks/plan.py [--only NAME ...] [--render] [--out FOLDER]
 
 Runs `latents plan` for each case below (extra `plan`; a TPU compile of DiT-XL/2 takes many minutes on one core, and
-is recalled afterwards), and writes plan.json, plan.md and plan_scaling.png (needs matplotlib) into the folder.
+is recalled afterwards), and writes plan.json, page.md and scaling.png (needs matplotlib) into the folder.
 --only: cases to run anew, the others stay as they are in plan.json. --render: run none.
 """
 
@@ -148,7 +148,7 @@ def of_kind(plan: dict[str, Any], kind: str) -> str:
 
 
 def page(plans: dict[str, Any], curves: dict[str, Any]) -> str:
-  """plan.md."""
+  """page.md."""
   known = {k: p for k, p in plans.items() if "failed" not in p}
   text = (ROOT / "tests" / "benchmarks" / "plan_page.md").read_text()
   before, after = (known.get(f"DiT-B/2, v5e:4x4, {n}") for n in ("no constraints", "constraints"))
@@ -185,7 +185,7 @@ def main() -> None:
   words = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
   words.add_argument("--only", nargs="*", choices=list(CASES))
   words.add_argument("--render", action="store_true")
-  words.add_argument("--out", type=Path, default=ROOT / "experiments" / "results")
+  words.add_argument("--out", type=Path, default=ROOT / "experiments" / "results" / "plan")
   given = words.parse_args()
   store = given.out / "plan.json"
   plans = json.loads(store.read_text()) if store.exists() else {}
@@ -195,9 +195,9 @@ def main() -> None:
     plans = {k: plans[k] for k in CASES if k in plans}
     store.write_text(json.dumps(plans, indent=1) + "\n")
   curves = {k: scaling(plans[name], island) for k, (name, island) in SCALING.items() if plans.get(name, {}).get("time")}
-  measured = given.out / "weak_scaling.json"
-  draw(curves, json.loads(measured.read_text()) if measured.exists() else None, given.out / "plan_scaling.png")
-  (given.out / "plan.md").write_text(page(plans, curves))
+  measured = given.out.parent / "survival" / "weak_scaling.json"
+  draw(curves, json.loads(measured.read_text()) if measured.exists() else None, given.out / "scaling.png")
+  (given.out / "page.md").write_text(page(plans, curves))
 
 
 if __name__ == "__main__":

@@ -10,8 +10,9 @@ program that `latents run` trains with (`build_step`): it also computes the norm
 are not finite and keeps an average of the weights, which the reference does not.
 
 On CPU every process has one core and one thread, glibc's allocator is told to keep memory (ours: as the command line
-does; see `latents.environment`), and CPU seconds (`time.process_time`) are compared: on a shared machine they are the
-figure to trust. With --device gpu the wall time of steps that are waited for; needs jax[cuda13] and torch with CUDA.
+does; see `latents.machine.environment`), and CPU seconds (`time.process_time`) are compared: on a shared machine
+they are the figure to trust. With --device gpu the wall time of steps that are waited for; needs jax[cuda13] and torch
+with CUDA.
 """
 
 import argparse
@@ -44,7 +45,7 @@ def latents_step(task: str, device: str, keep: bool = True, rhythm: int = 0) -> 
   keep: glibc keeps what is freed. rhythm: steps after which it is given back; 0 only after the first, as before the
   training loop's first checkpoint; -1 never.
   """
-  from latents import environment
+  from latents.machine import environment
 
   if device == "cpu" and keep:
     environment.keep_memory()
@@ -52,13 +53,13 @@ def latents_step(task: str, device: str, keep: bool = True, rhythm: int = 0) -> 
   import jax.numpy as jnp
   import numpy as np
 
-  from latents.autoencoder import Autoencoder
+  from latents.autoencoders import Autoencoder
   from latents.backbones.dit import dit_s
   from latents.bottlenecks import KL
   from latents.data import Shapes
+  from latents.declare import Experiment, Mesh, Stage1, Stage2
   from latents.decoders import ConvDecoder
   from latents.encoders import ConvEncoder
-  from latents.experiment import Experiment, Mesh, Stage1, Stage2
   from latents.losses import L2, Weight
   from latents.optim import Adam
   from latents.priors import FlowPrior

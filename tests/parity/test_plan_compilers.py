@@ -14,7 +14,7 @@ ROOT = Path(__file__).parent.parent.parent
 SCRIPT = """
 import json, sys
 from latents import plan
-from latents.experiment import Mesh
+from latents.declare import Mesh
 from latents.train import sharding
 from tests import micro
 

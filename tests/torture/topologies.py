@@ -17,7 +17,7 @@ from tests.torture.faults import Attempt, Topology, compare, weights
 EXPERIMENT = '''
 """For tests. latents run"""
 import dataclasses
-from latents.experiment import Mesh
+from latents.declare import Mesh
 from tests import micro
 
 def experiment(scale: str = "tiny", codes: bool = False, fsdp: int = 1, batch: int = 8):

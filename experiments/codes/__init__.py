@@ -1,0 +1,1 @@
+"""Pictures, discrete codes."""

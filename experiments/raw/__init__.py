@@ -1,0 +1,1 @@
+"""Raw signals: priors without an autoencoder."""

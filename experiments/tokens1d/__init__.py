@@ -1,0 +1,1 @@
+"""Latents off the grid: one-dimensional tokens."""

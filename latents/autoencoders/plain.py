@@ -1,0 +1,58 @@
+"""The model of stage 1: an encoder, a bottleneck and a decoder, and nothing else."""
+
+import flax.linen as nn
+
+from latents.bottlenecks import Bottleneck
+from latents.decoders import Decoder
+from latents.types import Array, Decoded, Latent
+
+
+class Autoencoder(nn.Module):
+  """signal -> encoder -> bottleneck -> Latent -> decoder -> signal.
+
+  Random streams: "encoder", "bottleneck", "decoder", "dropout" (training); "decoder" (sampling of
+  generative decoders). Non-gradient state is in the collection "codebook".
+  """
+
+  encoder: nn.Module
+  bottleneck: Bottleneck
+  decoder: Decoder
+
+  def __call__(self, x: Array, *, train: bool) -> tuple[Latent, Decoded]:
+    """x [B,*S,C] in [-1,1] -> the latent and what the decoder makes of it, one training pass."""
+    latent = self.bottleneck(self.encoder(x, train=train), train=train)
+    return latent, self.decoder(latent, x, train=train)
+
+  def encode(self, x: Array, *, train: bool = False) -> Latent:
+    """x [B,*S,C] in [-1,1] -> Latent; without `train` deterministic (the mode)."""
+    return self.bottleneck(self.encoder(x, train=train), train=train)
+
+  def store(self, x: Array) -> Array:
+    """x [B,*S,C] -> what a latent cache keeps of it [B,*s,..] (KL: mean and std; discrete: codes)."""
+    return self.bottleneck.store(self.encoder(x, train=False))
+
+  def recall(self, stored: Array, *, train: bool) -> Latent:
+    """[B,*s,..] from `store` -> Latent; with `train` a draw of the posterior, else its mode."""
+    return self.bottleneck.recall(stored, train=train)
+
+  def decode(self, latent: Latent, *, steps: int | None = None) -> Array:
+    """Latent -> x [B,*S,C]; codes are embedded where `z` is None; `steps` is for generative decoders."""
+    return self.decoder.sample(self._embedded(latent), steps=steps)
+
+  def decodings(self, latent: Latent) -> dict[str, Array]:
+    """Every way this model offers to decode: name -> x [B,*S,C]. '' is the plain one if there is one.
+
+    A generative decoder offers numbers of steps, a variable-length latent offers prefixes.
+    """
+    out = {}
+    for which, part in self.bottleneck.variants(self._embedded(latent)).items():
+      for how, steps in self.decoder.variants:
+        out[" ".join(name for name in (which, how) if name)] = self.decoder.sample(part, steps=steps)
+    return out
+
+  def last(self, where: str) -> tuple[str, ...]:
+    """The path of the last kernel of "encoder" or "decoder" within the parameters (for adaptive weights)."""
+    return (where, *getattr(self, where).last)
+
+  def _embedded(self, latent: Latent) -> Latent:
+    return latent if latent.z is not None else latent.replace(z=self.bottleneck.embed(latent.codes))

@@ -1,0 +1,176 @@
+"""From an experiment file and flags to an `Experiment`: the file's own knobs, then every scalar of the tree."""
+
+import contextlib
+import dataclasses
+import importlib.util
+import inspect
+import io
+import sys
+import traceback
+import types
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import tyro
+
+from latents.declare import Experiment
+from latents.errors import UserError, nearest
+
+CONFIG = (tyro.conf.AvoidSubcommands, tyro.conf.FlagConversionOff)
+
+
+def find_file(name: str) -> Path:
+  """A path, or the bare name of a file in a chapter of `experiments/` (here, or beside the package)."""
+  path, every = Path(name), files()
+  if path.is_file() and path.suffix == ".py":
+    return path
+  if path.exists() and path.suffix:
+    raise UserError(f"{name} is not an experiment file (.py)")
+  for file in every:
+    if file.stem == name:
+      return file
+  moved = next((f" (it is {file})" for file in every if file.stem == path.stem), None)
+  raise UserError(f"there is no experiment file {name}{moved or nearest(path.stem, [f.stem for f in every])}")
+
+
+def files() -> list[Path]:
+  """All experiment files, in the order of chapters and names."""
+  return [f for place in folders() for f in sorted(place.glob("**/*.py")) if f.name != "__init__.py"]
+
+
+def folders() -> list[Path]:
+  """Where experiment files are looked for: ./experiments, and the one beside the package."""
+  places = (Path("experiments"), Path(__file__).resolve().parent.parent / "experiments")
+  return [p for i, p in enumerate(places) if p.is_dir() and p.resolve() not in {q.resolve() for q in places[:i]}]
+
+
+def load_file(path: Path) -> types.ModuleType:
+  """Run an experiment file. UserError with the file and line if it fails, or if it has no `experiment`."""
+  root = next((p.parent for p in path.resolve().parents if p.name == "experiments"), None)
+  if root is not None and str(root) not in sys.path:
+    sys.path.insert(0, str(root))  # a file may import another: `from experiments.images import digits`
+  spec = importlib.util.spec_from_file_location(f"experiment_{path.stem}", path)
+  if spec is None or spec.loader is None:
+    raise UserError(f"{path} cannot be loaded as Python")
+  module = importlib.util.module_from_spec(spec)
+  with _told(path):
+    spec.loader.exec_module(module)
+  if not callable(getattr(module, "experiment", None)):
+    raise UserError(f"{path} defines no function `experiment`")
+  return module
+
+
+def build(path: Path, flags: list[str]) -> Experiment | None:
+  """The experiment of a file with its flags applied; None after printing the help that was asked for.
+
+  UserError, one line, for a flag that does not fit.
+  """
+  module = load_file(path)
+  function = module.experiment
+  if "--help" in flags or "-h" in flags:
+    print((inspect.getdoc(module) or "").strip())
+    _print_help(path, function, flags)
+    return None
+  known = _knobs(function)
+  head, tail = _split(flags, known)
+  with _told(path):
+    made = _tyro(function, head, known)
+  if not isinstance(made, Experiment):
+    raise UserError(f"`experiment` of {path} gives {type(made).__name__}, not an Experiment")
+  return override(made, tail, known)
+
+
+def override(made: Experiment, flags: list[str], known: list[str] = []) -> Experiment:  # noqa: B006
+  """Flags such as --stage1.model.encoder.ch 64 applied to an experiment."""
+  if not flags:
+    return made
+  return _tyro(Experiment, flags, [*known, *(f"--{p}" for p in scalars(made))], default=made)
+
+
+def scalars(tree: Any, path: str = "") -> Iterator[str]:
+  """Dotted paths of everything in a declaration that a flag can set, as flags spell them."""
+  if dataclasses.is_dataclass(tree) and not isinstance(tree, type):
+    names = [f.name for f in dataclasses.fields(tree) if (f.init and f.name not in ("parent", "name")) or not path]
+    for name in names:
+      yield from scalars(getattr(tree, name), f"{path}.{_flag(name)}" if path else _flag(name))
+  elif isinstance(tree, Mapping):
+    for name, value in tree.items():
+      yield from scalars(value, f"{path}.{_flag(name)}")
+  elif isinstance(tree, tuple) and any(map(dataclasses.is_dataclass, tree)):
+    for number, value in enumerate(tree):
+      yield from scalars(value, f"{path}.{number}")
+  else:
+    yield path
+
+
+def _flag(name: str) -> str:
+  return name.replace("_", "-")
+
+
+def _split(flags: list[str], known: list[str]) -> tuple[list[str], list[str]]:
+  """(flags of the function's own knobs with their values, all others)."""
+  head: list[str] = []
+  tail: list[str] = []
+  into = tail
+  for word in flags:
+    if word.startswith("--"):
+      into = head if _flag(word.split("=")[0]) in known else tail
+    into.append(word)
+  return head, tail
+
+
+def _tyro(target: Any, flags: list[str], known: list[str], **options: Any) -> Any:
+  for word in flags:
+    name = _flag(word.split("=")[0])
+    if word.startswith("--") and name not in known:
+      raise UserError(f"unknown flag {word.split('=')[0]}{nearest(name, known)}")
+  out = io.StringIO()
+  try:
+    with contextlib.redirect_stderr(out), contextlib.redirect_stdout(out):
+      return tyro.cli(target, args=flags, prog="latents run", config=CONFIG, **options)
+  except SystemExit:
+    raise UserError(_one_line(out.getvalue())) from None
+
+
+def _one_line(text: str) -> str:
+  """The first paragraph of tyro's message without its title, its frame and its rules."""
+  lines = [line.strip(" │|╭╮╰╯─-").strip() for line in text.splitlines()]
+  body = lines[1:]
+  while body and not body[0]:
+    body.pop(0)
+  end = body.index("") if "" in body else len(body)
+  return " ".join(body[:end]) or "a flag does not fit"
+
+
+def _print_help(path: Path, function: Any, flags: list[str]) -> None:
+  print(f"\nKnobs of {path}:\n")
+  with contextlib.suppress(SystemExit):
+    tyro.cli(function, args=["--help"], prog=f"latents run {path}", config=CONFIG)
+  print("\nEvery scalar of the experiment:\n")
+  head, _ = _split([word for word in flags if word not in ("-h", "--help")], _knobs(function))
+  try:
+    made = _tyro(function, head, _knobs(function))
+  except UserError as error:  # its data are not here, say
+    print(f"(not known before this is mended: {error})")
+    return
+  with contextlib.suppress(SystemExit):
+    tyro.cli(Experiment, args=["--help"], prog=f"latents run {path}", default=made, config=CONFIG)
+
+
+def _knobs(function: Any) -> list[str]:
+  return [f"--{_flag(p)}" for p in inspect.signature(function).parameters]
+
+
+@contextlib.contextmanager
+def _told(path: Path) -> Iterator[None]:
+  """A failure inside the user's file as one line with its place."""
+  try:
+    yield
+  except (UserError, KeyboardInterrupt):
+    raise
+  except Exception as error:
+    frames = [f for f in traceback.extract_tb(error.__traceback__) if Path(f.filename).resolve() == path.resolve()]
+    line = error.lineno if isinstance(error, SyntaxError) else frames[-1].lineno if frames else "?"
+    message = str(error).splitlines()[0] if str(error) else ""
+    raise UserError(f"{path}:{line}: {type(error).__name__}: {message}") from error

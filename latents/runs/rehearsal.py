@@ -1,0 +1,90 @@
+"""Before anything is written: do the parts fit together, are the data there, will the disk hold it?"""
+
+import math
+import shutil
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+
+from latents.data import Source, evaluation_batches
+from latents.declare import Experiment, Stage2
+from latents.errors import UserError
+from latents.frozen import Frozen
+from latents.nn.streams import streams
+from latents.store.folder import Folder
+from latents.train.build_step import Program, build_step
+from latents.use import score
+
+STATES = 3.5  # two checkpoints, one that is being written, and the weights, in sizes of a state
+
+
+def rehearse(folder: Folder, mesh: jax.sharding.Mesh) -> Program | None:
+  """Trace both steps, sampling and decoding, open the data, and compare sizes with the disk.
+
+  Returns stage 1's program, traced; None for a run that was rehearsed before and is resumed: then the
+  data alone are looked at. UserError for what would fail later.
+  """
+  experiment = folder.experiment
+  for data in {id(s.data): s.data for s in (experiment.stage1, experiment.stage2) if s is not None}.values():
+    _open(data)
+  score.load_metrics(experiment)
+  if folder.declared():
+    return None
+  stages = (1, 2) if experiment.stage2 else (1,)
+  programs = [build_step(experiment, number, mesh) for number in stages]
+  if experiment.stage2:
+    _check_labels(experiment.stage2)
+  for program in programs:
+    program.step.shapes(program.state, program.frozen, program.batch)
+  if experiment.stage2:
+    _check_sampling(experiment, programs[1])
+  _check_disk(folder, programs)
+  return programs[0]
+
+
+def _open(data: Source) -> None:
+  for split in ("train", "test"):
+    with evaluation_batches(data, split=split, batch=1, limit=1) as found:
+      x = next(found)["x"]
+    if x.shape[1:] != data.shape:
+      raise UserError(f"the {split} split gives examples of {x.shape[1:]}, not {data.shape}")
+
+
+def _check_labels(stage: Stage2) -> None:
+  """The prior's labels are the data's, or there are none on its side."""
+  wanted, found = getattr(stage.prior.backbone, "classes", 0), stage.data.classes
+  if wanted and wanted != found:
+    raise UserError(f"the prior has {wanted} labels, the data have {found or 'none'}")
+  if not wanted and stage.prior.guidance != 1.0:
+    missing = "the data have no labels" if not found else "the prior has no labels"
+    raise UserError(f"guidance {stage.prior.guidance} needs labels, but {missing}: set --stage2.prior.guidance 1")
+
+
+def _check_sampling(experiment: Experiment, program: Program) -> None:
+  stage, frozen = experiment.stage2, Frozen(experiment.stage1.model)
+  assert stage is not None
+
+  def sample(variables: Any, arrays: Any, labels: Any, x: Any) -> Any:
+    key = jax.random.key(0)
+    latent = frozen.encode(arrays, x, key=key, train=False)
+    shape = (latent.codes if stage.prior.discrete else latent.z).shape[1:]
+    drawn: Any = stage.prior.apply(variables, labels, shape=shape, method="sample", rngs=streams(key))
+    return frozen.decode(arrays, drawn, key=key)
+
+  labels = jax.ShapeDtypeStruct((1,), jnp.int32)
+  x = jax.ShapeDtypeStruct((1, *stage.data.shape), jnp.float32)
+  jax.eval_shape(sample, program.state.ema, program.frozen, labels, x)
+
+
+def _check_disk(folder: Folder, programs: list[Program]) -> None:
+  needed = sum(STATES * a.size * a.dtype.itemsize for p in programs for a in jax.tree.leaves(p.state))
+  stage, frozen = folder.experiment.stage2, Frozen(folder.experiment.stage1.model)
+  if stage is not None and stage.cache:
+    x = jax.ShapeDtypeStruct((1, *stage.data.shape), jnp.float32)
+    stored = jax.eval_shape(frozen.store, programs[1].frozen, x)
+    needed += 2 * math.prod(stored.shape) * stored.dtype.itemsize * len(stage.data.records("train"))
+  there = next(p for p in (folder.path, *folder.path.absolute().parents) if p.exists())
+  free = shutil.disk_usage(there).free
+  if free < needed:
+    raise UserError(f"{there} has {free / 2**20:.0f} MiB free; this run needs {needed / 2**20:.0f} MiB")

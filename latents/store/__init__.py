@@ -1,0 +1,1 @@
+"""What lies on the disk: a run's folder, and the artefacts of finished stages in it."""

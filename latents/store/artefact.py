@@ -1,0 +1,131 @@
+"""What a finished stage leaves: weights as safetensors and a JSON of facts, readable on any topology.
+
+The fingerprint is the SHA-256 of the names, shapes and bytes of the weights together with the stage's
+address and its latent statistics. A stage 2 and a latent cache carry the fingerprint of the stage 1 they belong to.
+"""
+
+import dataclasses
+import hashlib
+import json
+import math
+import os
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from safetensors.numpy import load_file, save_file
+
+from latents.errors import UserError, first_line
+
+WEIGHTS, FACTS = "weights.safetensors", "artefact.json"
+
+
+@dataclasses.dataclass(frozen=True)
+class Artefact:
+  """weights: {"path/of/array": float32 numpy}. facts: JSON, with "address" and "fingerprint"."""
+
+  weights: dict[str, np.ndarray]
+  facts: dict[str, Any]
+
+  @property
+  def fingerprint(self) -> str:
+    """The identity of these weights."""
+    return self.facts["fingerprint"]
+
+  @property
+  def latents(self) -> str:
+    """The identity of the latents of a stage 1: of its encoder, bottleneck and statistics, whatever decodes them."""
+    made = {n: a for n, a in self.weights.items() if n.split("/")[1:2] in (["encoder"], ["bottleneck"])}
+    return fingerprint(made, {"statistics": self.facts.get("statistics")})
+
+
+def fingerprint(weights: dict[str, np.ndarray], facts: dict[str, Any]) -> str:
+  """SHA-256 over the address, the statistics and every array's name, shape, dtype and bytes."""
+  told = {key: facts.get(key) for key in ("address", "statistics")}
+  hasher = hashlib.sha256(json.dumps(told, sort_keys=True).encode())
+  for name in sorted(weights):
+    array = np.asarray(weights[name], order="C")  # ascontiguousarray would make a scalar a vector
+    hasher.update(f"{name}{array.shape}{array.dtype}".encode())
+    hasher.update(array.tobytes())
+  return hasher.hexdigest()
+
+
+def write(folder: Path, weights: dict[str, np.ndarray], facts: dict[str, Any]) -> Artefact:
+  """Write both files; the facts come last and by a rename, so an artefact is complete or absent."""
+  weights = {name: np.asarray(array, order="C") for name, array in weights.items()}
+  made = Artefact(weights, {**facts, "fingerprint": fingerprint(weights, facts)})
+  folder.mkdir(parents=True, exist_ok=True)
+  temporary = folder / (WEIGHTS + ".tmp")
+  save_file(weights, temporary)
+  temporary.chmod(0o644)  # safetensors makes files that only their owner may read
+  os.replace(temporary, folder / WEIGHTS)
+  write_json(folder / FACTS, made.facts)
+  return made
+
+
+def read(folder: Path) -> Artefact | None:
+  """The artefact in `folder`; None if the stage is not finished; UserError if it is damaged."""
+  if not (folder / FACTS).exists():
+    return None
+  facts = read_json(folder / FACTS)
+  _check_facts(facts, folder / FACTS)
+  try:
+    weights = load_file(folder / WEIGHTS)
+  except Exception as error:  # noqa: BLE001  (the file is untrusted, and its reader raises what it likes)
+    raise UserError(f"{folder / WEIGHTS} cannot be read: {first_line(error)}") from None
+  if fingerprint(weights, facts) != facts.get("fingerprint"):
+    raise UserError(f"{folder / WEIGHTS} is damaged or not this stage's: its fingerprint does not match {FACTS}")
+  return Artefact(weights, facts)
+
+
+def _check_facts(facts: Any, path: Path) -> None:
+  """The facts that are read later are there and of their types."""
+  if not isinstance(facts, dict) or not all(isinstance(facts.get(k), str) for k in ("address", "fingerprint")):
+    raise UserError(f"{path} does not hold the facts of a stage")
+  statistics = facts.get("statistics", {"mean": [], "std": []})
+  for key in ("mean", "std"):
+    values = statistics.get(key) if isinstance(statistics, dict) else None
+    if not isinstance(values, list) or not all(_number(v) and (v > 0 or key == "mean") for v in values):
+      raise UserError(f"{path}: its statistics have no {key} of numbers")
+  if not _number(facts.get("seconds", 0)):
+    raise UserError(f"{path}: its seconds are no number")
+
+
+def _number(x: Any) -> bool:
+  return isinstance(x, int | float) and not isinstance(x, bool) and -1e30 < x < 1e30
+
+
+def check_shapes(where: str, weights: dict[str, Any], wanted: dict[str, Any]) -> None:
+  """The same names and shapes, or a UserError that names the first difference."""
+  for word, names in (("lacks", set(wanted) - set(weights)), ("has the unknown", set(weights) - set(wanted))):
+    if names:
+      raise UserError(f"{where} {word} array {sorted(names)[0]} ({len(names)} in all)")
+  for name in sorted(wanted):
+    if tuple(weights[name].shape) != tuple(wanted[name].shape):
+      found, need = tuple(weights[name].shape), tuple(wanted[name].shape)
+      raise UserError(f"{where} has {name} of shape {found}, the experiment needs {need}")
+
+
+def write_json(path: Path, value: Any) -> None:
+  """Write JSON whole or not at all; numbers that JSON lacks (nan, inf) become null."""
+  temporary = path.with_name(path.name + ".tmp")
+  temporary.write_text(json.dumps(_finite(value), indent=1, allow_nan=False) + "\n")
+  os.replace(temporary, path)
+
+
+def _finite(value: Any) -> Any:
+  if isinstance(value, dict):
+    return {k: _finite(v) for k, v in value.items()}
+  if isinstance(value, list | tuple):
+    return [_finite(v) for v in value]
+  return None if isinstance(value, float) and not math.isfinite(value) else value
+
+
+def read_json(path: Path) -> Any:
+  """Read JSON; UserError naming the file if it is missing or broken."""
+  try:
+    return json.loads(path.read_text())
+  except FileNotFoundError:
+    raise UserError(f"{path} does not exist") from None
+  except (OSError, ValueError, RecursionError) as error:
+    raise UserError(f"{path} cannot be read: {first_line(error)}") from None

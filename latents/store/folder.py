@@ -1,0 +1,242 @@
+"""A run's folder: what lies where, whose it is, and that one process at a time writes in it.
+
+    runs/digits/
+      experiment.json                     the declaration
+      metrics.jsonl, tensorboard/         the log
+      stage1-<address>/, stage2-<address>/
+        checkpoints/                      Orbax, for resuming
+        weights.safetensors artefact.json when the stage is done: the weights to use, and facts
+      samples.png samples.npz reconstructions.png scores.json report.html
+
+A folder is complete in itself: a stage 1 that another run beside it has finished is copied in.
+"""
+
+import contextlib
+import dataclasses
+import fcntl
+import functools
+import os
+import shutil
+import socket
+from collections.abc import Iterator
+from pathlib import Path
+
+from latents.declare import Experiment, Stage1, addresses, differences, digest, dumps, former_addresses, loads, to_json
+from latents.errors import UserError
+from latents.machine import hosts
+from latents.machine.disk import disk_errors
+from latents.store import artefact
+from latents.train import log
+
+DECLARATION, LOCK, SCORES, DATA, REPORT = "experiment.json", ".lock", "scores.json", "data.json", "report.html"
+
+
+class Folder:
+  """The folder of one run; `experiment` is what it declares."""
+
+  def __init__(self, path: Path, experiment: Experiment):
+    self.path, self.experiment = path, experiment
+
+  def stage(self, number: int) -> Path:
+    """The folder of a stage, named by its address; by a former one where that is what is there."""
+    mine = self.path / f"stage{number}-{self._addresses[number - 1]}"
+    if not mine.exists():
+      for address in self._former(number):
+        if (there := self.path / f"stage{number}-{address}").exists():
+          return there
+    return mine
+
+  @functools.cached_property
+  def _addresses(self) -> tuple[str, str | None]:
+    return addresses(self.experiment)
+
+  @functools.cached_property
+  def _before(self) -> list[tuple[str, str | None]]:
+    """The addresses that an older version gave to this declaration, and to the one stored here if it is the same."""
+    known = [former_addresses(self.experiment)]
+    with contextlib.suppress(UserError):
+      stored = open_folder(self.path).experiment
+      if addresses(stored) == self._addresses:
+        known.append(former_addresses(stored))
+    return known
+
+  def _former(self, number: int) -> Iterator[str]:
+    for known in self._before:
+      if (address := known[number - 1]) and address != self._addresses[number - 1]:
+        yield address
+
+  def bases(self) -> list["Folder"]:
+    """This folder as that of the stages which stage 1 begins with: each is its own stage 1 there."""
+    starts = {addresses(made)[0]: made for s in self.experiment.stage1.start if (made := self._alone(s.stage))}
+    return [Folder(self.path, made) for made in starts.values()]
+
+  def _alone(self, stage: Stage1) -> Experiment:
+    return dataclasses.replace(self.experiment, stage1=stage, stage2=None)
+
+  def base(self, stage: Stage1) -> "Folder":
+    """This folder as that of one of them."""
+    return Folder(self.path, self._alone(stage))
+
+  def artefact(self, number: int) -> artefact.Artefact | None:
+    """The finished stage, or None."""
+    return artefact.read(self.stage(number))
+
+  @contextlib.contextmanager
+  def claimed(self) -> Iterator[None]:
+    """Inside, this run is the only one that writes here, by its first process; the system frees the claim
+    however we end."""
+    if not hosts.first():
+      yield
+      return
+    with disk_errors(self.path):
+      self.path.mkdir(parents=True, exist_ok=True)
+      lock = os.open(self.path / LOCK, os.O_RDWR | os.O_CREAT, 0o644)
+    try:
+      try:
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+      except OSError:
+        owner = os.pread(lock, 200, 0).decode(errors="replace").strip()
+        raise UserError(
+          f"{self.path} is in use by another run ({owner or 'an unknown process'}): it ends, or `kill` ends it; "
+          f"{LOCK} itself is never in the way, the system frees it with its process"
+        ) from None
+      os.truncate(lock, 0)
+      os.pwrite(lock, f"pid {os.getpid()} on {socket.gethostname()}".encode(), 0)
+      yield
+    finally:
+      os.close(lock)
+
+  def write_declaration(self) -> None:
+    """Store the experiment, whole or not at all; stages with former addresses get those of today first, since the
+    stored declaration may be what they were known by."""
+    temporary = self.path / (DECLARATION + ".tmp")
+    with disk_errors(self.path):
+      for number in (1, 2) if self.experiment.stage2 else (1,):
+        if (there := self.stage(number)).exists():
+          os.rename(there, self.path / f"stage{number}-{self._addresses[number - 1]}")
+      temporary.write_text(dumps(self.experiment))
+      os.replace(temporary, self.path / DECLARATION)
+
+  def declared(self) -> bool:
+    """The stored declaration is this one to the last field, also those that do not make another run."""
+    path = self.path / DECLARATION
+    return path.is_file() and path.read_text(errors="replace") == dumps(self.experiment)
+
+  def complete(self) -> bool:
+    """Both stages are finished, and scored and reported under this declaration to the last field."""
+    numbers = (1, 2) if self.experiment.stage2 else (1,)
+    files = [self.stage(n) / artefact.FACTS for n in numbers] + [self.path / SCORES, self.path / REPORT]
+    if not self.declared() or not all(file.is_file() for file in files):
+      return False
+    return artefact.read_json(self.path / SCORES).get("declaration") == self.declaration_digest()
+
+  def declaration_digest(self) -> str:
+    """Of the whole declaration, also the fields that do not make another run."""
+    return digest(to_json(self.experiment))
+
+  def check_data(self, number: int) -> str:
+    """The identity of a stage's data. UserError if the stage was begun or finished on other data.
+
+    The first process notes it in the stage's folder, so that a run that is resumed is compared too.
+    """
+    stage = self.experiment.stage1 if number == 1 else self.experiment.stage2
+    assert stage is not None
+    now, note = stage.data.identity(), self.stage(number) / DATA
+    before = artefact.read_json(note) if note.exists() else now
+    if before != now:
+      raise UserError(
+        f"the data of stage {number} are not those that {self.path} was begun with (files were added, removed "
+        "or changed): bring them back, or choose another --name"
+      )
+    if hosts.first() and not note.exists():
+      with disk_errors(self.path):
+        note.parent.mkdir(parents=True, exist_ok=True)
+        artefact.write_json(note, now)
+    return now
+
+  def borrow(self, number: int, nested: bool = False) -> Path | None:
+    """Copy a stage from a run beside this one that has finished the same, on the same data; its folder, or None.
+
+    nested: it is a stage that another one begins with, whose log is its own.
+    """
+    mine = self.stage(number)
+    stage = self.experiment.stage1 if number == 1 else self.experiment.stage2
+    if stage is None or (mine / artefact.FACTS).exists() or (mine / "checkpoints").exists():
+      return None
+    names = [mine.name, *(f"stage{number}-{address}" for address in self._former(number))]
+    for other in (p for name in names for p in sorted(self.path.parent.glob(f"*/{name}/{artefact.FACTS}"))):
+      source = other.parent
+      try:
+        found = artefact.read(source)
+        if found is None or found.facts.get("data") != stage.data.identity():
+          continue
+      except UserError:  # a neighbour's damaged file is not our trouble: train
+        continue
+      if not nested:
+        kept = [line for line in log.read(self.path / log.FILE) if line["stage"] < number]
+        lines = [line for line in log.read(source.parent / log.FILE) if line["stage"] == number]
+        log.rewrite(self.path / log.FILE, kept + lines)
+      with disk_errors(self.path):
+        mine.mkdir(parents=True, exist_ok=True)
+        for name in (artefact.WEIGHTS, artefact.FACTS):  # the facts last: they say that it is complete
+          shutil.copyfile(source / name, mine / (name + ".tmp"))
+          os.replace(mine / (name + ".tmp"), mine / name)
+      return source
+    return None
+
+
+def open_folder(path: Path) -> Folder:
+  """The folder of an existing run. UserError if it is none."""
+  if not path.is_dir():
+    raise UserError(f"{path} is not a folder")
+  if not (path / DECLARATION).is_file():
+    raise UserError(f"{path} is not a run's folder: it has no {DECLARATION}")
+  try:
+    text = (path / DECLARATION).read_text()
+  except (OSError, UnicodeDecodeError) as error:
+    raise UserError(f"{path / DECLARATION} cannot be read: {error}") from None
+  return Folder(path, loads(text, str(path / DECLARATION)))
+
+
+def identity(experiment: Experiment) -> str:
+  """What makes two runs the same run: the addresses of both stages."""
+  return digest(list(addresses(experiment)))
+
+
+def choose_folder(runs: Path, experiment: Experiment, name: str | None) -> Folder:
+  """Where a run of this experiment goes: `runs/NAME`, or `runs/NAME-<hash>` if another declaration of
+  the same experiment is there already.
+
+  UserError if `runs` is itself a run's folder, or if the place holds something else: another
+  experiment, or files that are no run's; or, with an explicit `name`, another declaration.
+  """
+  if (runs / DECLARATION).exists():
+    raise UserError(f"{runs} is a run's folder itself; --runs takes the folder that holds runs")
+  if runs.exists() and not runs.is_dir():
+    raise UserError(f"{runs} is not a folder")
+  path = runs / _safe(name or experiment.name)
+  if _free(path):
+    return Folder(path, experiment)
+  there = open_folder(path).experiment
+  if identity(there) == identity(experiment):
+    return Folder(path, experiment)
+  changed = differences(to_json(there, "address"), to_json(experiment, "address"))
+  if there.name != experiment.name:
+    raise UserError(f"{path} holds a run of another experiment, '{there.name}': choose another --name or --runs")
+  if name is not None:
+    raise UserError(f"{path} holds another run of {there.name} ({'; '.join(changed[:3])}): choose another --name")
+  path = runs / f"{path.name}-{identity(experiment)[:6]}"
+  if not _free(path) and identity(open_folder(path).experiment) != identity(experiment):
+    raise UserError(f"{path} holds another experiment: choose another --name or --runs")
+  return Folder(path, experiment)
+
+
+def _free(path: Path) -> bool:
+  """Nothing is there but what a run leaves that was killed before it had declared itself."""
+  return not path.exists() or all(p.name == LOCK or p.suffix == ".tmp" for p in path.iterdir())
+
+
+def _safe(name: str) -> str:
+  if not name or name.startswith((".", "-")) or any(c in name for c in "/\\\0\n"):
+    raise UserError(f"'{name}' cannot be the name of a run: one folder's name, please")
+  return name

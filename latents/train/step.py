@@ -1,0 +1,210 @@
+"""The step of both stages: one pass of a model, cut where the losses begin; the gradients meet there and go back."""
+
+import dataclasses
+import functools
+import zlib
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import optax
+from flax import traverse_util
+
+from latents.declare import Stage1, Stage2
+from latents.errors import UserError, nearest
+from latents.losses import Reconstruction, Rival
+from latents.train import objective, partition
+from latents.train.accumulate import accumulate
+from latents.train.state import State, average, descend, fresh, guard
+from latents.types import Array, Batch, Seen
+
+Tree = Any
+Frozen = dict[str, Any]  # {"losses": by the loss's name, "fixed": untrained variables, what the pass itself needs}
+
+
+@dataclasses.dataclass(frozen=True)
+class Passing:
+  """How a stage's model makes a pass.
+
+  group: its name among the trained networks. run(variables, frozen, batch, key, **options of linen's apply) -> (terms
+  of its own, {"x_hat", "z"} as far as gradients come back to them, the rest of `Seen`, logs, variables that changed).
+  first(key, frozen, batch) -> its first variables. last(where) -> path of a kernel for adaptive weights.
+  """
+
+  group: str
+  run: Callable[..., tuple[dict, dict, Seen, dict, dict]]
+  first: Callable[[Array, Frozen, Batch], dict[str, Tree]]
+  last: Callable[[str], tuple[str, ...]]
+
+
+def init(
+  passing: Passing, stage: Stage1 | Stage2, key: Array, frozen: Frozen, batch: Batch, start: Tree = None
+) -> State:
+  """State at step 0. The batch gives shapes alone; under jit its forward pass is never run.
+
+  start: variables that the model begins with in place of random ones.
+  """
+  made = partition.merge(passing.first(key, frozen, batch), start or {})
+  moving, fixed = partition.split(made, stage.trained)
+  params = {passing.group: moving.pop("params", {})}
+  opt = {passing.group: stage.optimizer.make(stage.steps).init(params[passing.group])}
+  states: dict[str, Tree] = {}
+  found = objective.measured(stage.losses)
+  if found:
+    whole = {**frozen, "fixed": fixed}
+    _, out, rest, _, _ = forward(
+      passing, stage, params[passing.group], moving, whole, batch, key, jnp.zeros((), jnp.int32)
+    )
+  for name, loss in found.items():
+    own = loss.init(jax.random.fold_in(key, 2), rest.replace(**out), aux=frozen.get("losses", {}).get(name))
+    if own:
+      group = objective.group(name, loss)
+      params[group] = own.pop("params", {})
+      opt[group] = (loss.optimizer_of or stage.optimizer).make(stage.steps).init(params[group])
+      states |= {name: own} if own else {}
+  state = fresh(params, opt, passing.group, moving)
+  return state.replace(extra={**state.extra, "losses": states})
+
+
+def step(
+  passing: Passing, stage: Stage1 | Stage2, seed: int, state: State, frozen: Frozen, batch: Batch
+) -> tuple[State, dict]:
+  """One update of the model and of the networks that its losses own; returns the new state and scalars by name.
+
+  A rival sees a stop_gradient of the pass; each side changes its own params only.
+  """
+  key = jax.random.fold_in(jax.random.key(seed), state.step)
+  find = functools.partial(gradients, passing, stage, state, frozen)
+  carried = {"model": state.extra["variables"], "losses": state.extra["losses"]}
+  (grads, logs), carried = accumulate(find, carried, batch, stage.microbatches, key)
+  norms = {name: optax.tree.norm(of) for name, of in grads.items()}
+  params, opt = _descend(passing, stage, state, grads)
+  ema = average(state.ema, params[passing.group], carried["model"], stage.ema, state.step)
+  extra = {**state.extra, "variables": carried["model"], "losses": carried["losses"]}
+  new = State(step=state.step + 1, params=params, opt=opt, ema=ema, extra=extra)
+  finite = jnp.isfinite(logs["total"]) & jnp.isfinite(sum(norms.values()))
+  return guard(finite, new, state), logs | {f"grad_{name}": norm for name, norm in norms.items()}
+
+
+def _descend(passing: Passing, stage: Stage1 | Stage2, state: State, grads: dict[str, Tree]) -> tuple[dict, dict]:
+  params, opt, me = dict(state.params), dict(state.opt), passing.group
+  params[me], opt[me] = descend(stage.optimizer.make(stage.steps), grads[me], opt[me], params[me])
+  for name, loss in objective.measured(stage.losses).items():
+    group = objective.group(name, loss)
+    if group in grads:
+      move = functools.partial(descend, (loss.optimizer_of or stage.optimizer).make(stage.steps))
+      gate = loss.learn_gate(state.step) if isinstance(loss, Rival) else loss.gate(state.step)
+      wait = lambda _, opt, params: (params, opt)  # noqa: E731
+      params[group], opt[group] = jax.lax.cond(gate > 0, move, wait, grads[group], opt[group], params[group])
+  return params, opt
+
+
+def forward(
+  passing: Passing, stage: Stage1 | Stage2, params: Tree, variables: dict, frozen: Frozen, batch: Batch, key: Array,
+  number: Array,
+) -> tuple[dict, dict, Seen, dict, dict]:  # fmt: skip
+  """One training pass: (own terms, what gradients come back to, the rest of `Seen`, logs, variables after it)."""
+  reads = objective.reads(stage.losses)
+  options: dict[str, Any] = {"mutable": [*variables, *(["intermediates"] if reads else [])]}
+  if reads:
+    options["capture_intermediates"] = lambda module, _: "/".join(module.path) in reads
+  everything = partition.merge({"params": params, **variables}, frozen.get("fixed", {}))
+  own, out, rest, logs, changed = passing.run(everything, frozen, batch, key, **options)
+  taps = _taps(changed.pop("intermediates", {}), reads)
+  kept = partition.select(changed, stage.trained)
+  return own, {**out, "taps": taps}, rest.replace(step=number), logs, {**variables, **kept}
+
+
+def _taps(tree: Tree, reads: frozenset[str]) -> dict[str, Array]:
+  """What was captured or sown, by the path of the part; of several calls the last."""
+  flat = {"/".join(path): value[-1] for path, value in traverse_util.flatten_dict(tree).items()}
+  found = {}
+  for path in sorted(reads):
+    there = [v for name, v in flat.items() if name == path or name.rpartition("/")[0] == path]
+    if not there:
+      raise UserError(f"a loss reads '{path}', which the model has not{nearest(path, flat)}")
+    found[path] = there[-1]
+  return found
+
+
+def gradients(
+  passing: Passing, stage: Stage1 | Stage2, state: State, frozen: Frozen, carried: dict, batch: Batch, key: Array
+) -> tuple[tuple[dict, dict], dict]:
+  """((gradients by trained network, scalars to log), the variables that are carried on)."""
+  objective.check_balance(stage.losses)
+
+  def run(params: Tree) -> tuple[tuple, tuple]:
+    own, out, *rest = forward(passing, stage, params, carried["model"], frozen, batch, key, state.step)
+    return (own, out), tuple(rest)
+
+  (own, out), linear, (rest, logs, changed) = jax.linearize(run, state.params[passing.group], has_aux=True)
+  pull = jax.linear_transpose(linear, state.params[passing.group])
+  losses = stage.weighed(own)
+  objective.check_names({**own, **objective.measured(losses)}, losses)
+  value, push_own = jax.value_and_grad(lambda own: objective.total(own, losses, state.step))(own)
+  terms, grads, states = dict(own), {}, dict(carried["losses"])
+  push = reference = jax.tree.map(jnp.zeros_like, out)
+
+  def kernel(where: str, push: dict) -> Array:
+    # The gradient at the last kernel of the encoder or decoder (Esser et al. 2020, eq. 7). All else that `pull` gives
+    # is dead code to the compiler: no second forward pass; for the decoder, a backward pass through one layer.
+    # What is measured at the encoder comes through z alone: no zeros are sent back through the decoder.
+    if where == "encoder" and push is not reference:
+      pull_z = jax.linear_transpose(lambda params: linear(params)[1]["z"], state.params[passing.group])
+      (found,) = pull_z(push["z"])
+    else:
+      (found,) = pull((jax.tree.map(jnp.zeros_like, own), push))
+    flat = traverse_util.flatten_dict(found)
+    if (path := passing.last(where)) not in flat:
+      raise UserError(f"an adaptive weight is measured at {'/'.join(path)}, which is not trained here")
+    return flat[path]
+
+  # Every network behind a loss is differentiated once, at the cut; the gradients meet there and go back together.
+  for name, loss in objective.measured(losses).items():
+    group, gate = objective.group(name, loss), loss.gate(state.step)
+    rival, params, held = isinstance(loss, Rival), state.params.get(group, {}), states.get(name, {})
+    told = {"aux": frozen.get("losses", {}).get(name), "key": jax.random.fold_in(key, zlib.crc32(name.encode()))}
+
+    def pushed(out: dict, params: Tree, loss=loss, held=held, told=told, rival=rival, reference=reference) -> tuple:
+      def one(out: dict, params: Tree) -> tuple[Array, Any]:
+        term = loss.measure(rest.replace(**out), {"params": params, **held}, **told)
+        return term.value, term
+
+      (value, term), found = jax.value_and_grad(one, (0,) if rival else (0, 1), has_aux=True)(out, params)
+      ratio = loss.adaptive_weight(kernel(loss.at, reference), kernel(loss.at, found[0])) if loss.at else jnp.ones(())
+      return value * ratio, jax.tree.map(lambda g: g * ratio, found), ratio, term
+
+    skip = rival or (loss.start > 0 and bool(loss.at))
+    terms[name], found, ratio, term = _when(gate, pushed, out, params) if skip else pushed(out, params)
+    strength = loss.weight * gate
+    value = value + strength * terms[name]
+    push = jax.tree.map(lambda a, g, s=strength: a + s * g, push, found[0])
+    reference = push if isinstance(loss, Reconstruction) else reference
+    logs = logs | dict(term.logs) | ({f"{name}_adaptive": ratio} if loss.at else {})
+    if isinstance(loss, Rival):
+      seen = rest.replace(**jax.lax.stop_gradient(out))
+      grads[group], term = _learn(loss, state.step, seen, params, held, told)
+      logs = logs | {f"{name}_gate": gate} | dict(term.logs)
+    elif params:
+      grads[group] = jax.tree.map(lambda g, s=strength: s * g, found[1])
+    states = states | ({name: term.state} if term.state else {})
+  (grads[passing.group],) = pull((push_own, push))
+  return (grads, {**logs, "total": value, **terms}), {"model": changed, "losses": states}
+
+
+def _learn(loss: Rival, number: Array, seen: Seen, params: Tree, held: Tree, told: dict) -> tuple[Tree, Any]:
+  """The gradient of a rival's own objective (zero before its start), and its term."""
+
+  def one(params: Tree) -> tuple[Array, Any]:
+    term = loss.learn(seen, {"params": params, **held}, **told)
+    return term.value, term
+
+  return _when(loss.learn_gate(number), jax.grad(one, has_aux=True), params)
+
+
+def _when(gate: Array, function: Callable, *args: Any) -> Any:
+  """function(*args) where gate > 0, else zeros of its shapes."""
+  shapes = jax.eval_shape(function, *args)
+  rest = lambda *_: jax.tree.map(lambda a: jnp.zeros(a.shape, a.dtype), shapes)  # noqa: E731
+  return jax.lax.cond(gate > 0, function, rest, *args)

@@ -1,0 +1,88 @@
+"""Encoding data once: the latents of a frozen stage 1 with their mirror images, for `latents encode` and stage 2."""
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, Literal
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from latents.data import CachedLatents, Source, evaluation_batches, write_cache
+from latents.declare import Experiment, Mesh
+from latents.errors import UserError
+from latents.frozen import Frozen
+from latents.machine import hosts
+from latents.machine.disk import disk_errors
+from latents.store.artefact import Artefact
+from latents.store.folder import open_folder
+from latents.train import sharding
+from latents.train.build_step import InMesh
+from latents.types import to_signal
+from latents.use.model import load_folder
+
+BATCH = 64
+
+
+def encode(run: Path, out: Path, split: Literal["train", "test"] = "train") -> str:
+  """Write the cache of one split of a run's stage-2 data, below a folder; a line that says what was written."""
+  folder = open_folder(run)
+  if (out / split).exists() or (out.exists() and not out.is_dir()):
+    raise UserError(f"--out {out} has a {split} split already: nothing was overwritten")
+  model, one = load_folder(folder, sharding.make_mesh(Mesh())), folder.artefact(1)
+  assert one is not None
+  data = (folder.experiment.stage2 or folder.experiment.stage1).data
+  with disk_errors(out.absolute().parent):
+    write(folder.experiment, model.mesh, model.arrays, one, data, out, split)
+  made = CachedLatents(str(out), one.latents)
+  count = len(made.records(split))
+  return f"{out}: {count} latents of {made.shape}, plain and mirrored, of stage 1 {one.latents[:12]}"
+
+
+def cached(experiment: Experiment, mesh: jax.sharding.Mesh, arrays: Any, one: Artefact, folder: Path) -> CachedLatents:
+  """The cache of stage 2's training data in `folder`, written now if it is not there."""
+  assert experiment.stage2 is not None
+  data = experiment.stage2.data
+  flip = getattr(data, "flip", False)
+  made = CachedLatents(str(folder), one.latents, flip)
+  missing = hosts.tell("latent cache", "" if (folder / "train" / "manifest.json").exists() else "missing")
+  if missing:
+    with disk_errors(folder.parent):
+      write(experiment, mesh, arrays, one, data, folder, "train")
+  return made
+
+
+def write(
+  experiment: Experiment, mesh: jax.sharding.Mesh, arrays: Any, one: Artefact, data: Source, folder: Path,
+  split: Literal["train", "test"],
+) -> None:  # fmt: skip
+  """Encode a split in order, without augmentation but for the mirror image, and write it whole or not at all."""
+  frozen = Frozen(experiment.stage1.model)
+  mirrored = data.kind == "image"  # sound played backwards is no sound of the set
+
+  def both(arrays: Any, x: Any) -> Any:
+    x = to_signal(x)
+    plain = frozen.store(arrays, x)
+    other = frozen.store(arrays, x[..., ::-1, :]) if mirrored else plain
+    return jnp.stack([plain, other], 1)
+
+  store = InMesh(mesh, jax.jit(both))
+  source = evaluation_batches(data, split=split, batch=BATCH)
+
+  def batches() -> Iterator[dict[str, np.ndarray]]:
+    for batch in source:
+      stored = hosts.gather(store(arrays, sharding.spread(batch["x"], mesh)))[: len(batch["x"])]
+      found = {"stored": stored, "mask": batch["mask"]}
+      yield found | ({"label": batch["label"]} if "label" in batch else {})
+
+  if not hosts.first():
+    for _ in batches():  # its share of the encoding; the first process writes
+      pass
+    hosts.meet("the latent cache is written")
+    return
+  count = len(data.records(split))
+  write_cache(
+    str(folder), batches(), split=split, count=count, fingerprint=one.latents,
+    statistics=one.facts["statistics"], names=data.names,
+  )  # fmt: skip
+  hosts.meet("the latent cache is written")

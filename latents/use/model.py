@@ -1,0 +1,132 @@
+"""`latents.load(run)`: a finished run as an object with encode, decode, reconstruct and sample."""
+
+import functools
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import jax
+import numpy as np
+
+from latents.declare import Experiment, Mesh
+from latents.errors import UserError
+from latents.frozen import Frozen
+from latents.machine import hosts
+from latents.nn.streams import streams
+from latents.store import artefact
+from latents.store.folder import Folder, open_folder
+from latents.train import build_step, sharding
+from latents.train.build_step import InMesh
+from latents.train.state import flatten, nest
+from latents.types import Latent
+from latents.use.sample import Sampler
+
+
+class Model:
+  """A run's autoencoder and prior on this machine's devices. Signals are [B,*S,C] float in [-1,1]."""
+
+  def __init__(
+    self, experiment: Experiment, mesh: jax.sharding.Mesh, arrays: dict[str, Any], prior: Any, fingerprint: str
+  ):
+    self.experiment, self.mesh, self.arrays, self.prior = experiment, mesh, arrays, prior
+    self.fingerprint = fingerprint
+    self.frozen = Frozen(experiment.stage1.model)
+    self._encode = InMesh(mesh, jax.jit(lambda a, x, k: self.frozen.encode(a, x, key=k, train=False)))
+    self._decode = InMesh(
+      mesh, jax.jit(lambda a, z, k, steps: self.frozen.decode(a, z, key=k, steps=steps), static_argnums=3)
+    )
+    self._decodings = InMesh(mesh, jax.jit(self._all_decodings))
+
+  def encode(self, x: Any) -> Latent:
+    """x [B,*S,C] in [-1,1] -> normalised Latent (the mode): what a prior models."""
+    x = np.asarray(x)
+    channels = self.experiment.stage1.data.shape[-1]
+    if x.ndim != len(self.experiment.stage1.data.shape) + 1 or x.shape[-1] != channels:
+      raise UserError(f"encode takes [B,*S,{channels}] in [-1,1], not an array of shape {x.shape}")
+    latent = self._encode(self.arrays, sharding.spread(x.astype(np.float32), self.mesh), jax.random.key(0))
+    return self._host(latent.replace(terms={}, logs={}), len(x))
+
+  def decode(self, latent: Latent, *, steps: int | None = None, seed: int = 0) -> np.ndarray:
+    """Normalised Latent -> x [B,*S,C] in [-1,1] (clipped). steps, seed: for generative decoders."""
+    x = self._decode(self.arrays, self._spread(latent), jax.random.key(seed), steps)
+    return np.clip(self._host(x, _rows(latent)), -1, 1)
+
+  def reconstruct(self, x: Any, *, steps: int | None = None, seed: int = 0) -> np.ndarray:
+    """decode(encode(x))."""
+    return self.decode(self.encode(x), steps=steps, seed=seed)
+
+  def decodings(self, x: Any, seed: int = 0) -> dict[str, np.ndarray]:
+    """Every way to decode that the model offers (numbers of steps, prefixes): name -> x [B,*S,C]."""
+    latent = self._encode(self.arrays, sharding.spread(np.asarray(x, np.float32), self.mesh), jax.random.key(0))
+    out = self._decodings(self.arrays, latent.replace(terms={}, logs={}), jax.random.key(seed))
+    return {name: np.clip(y, -1, 1) for name, y in self._host(out, len(x)).items()}
+
+  def sample(
+    self,
+    labels: Sequence[int] | None = None,
+    *,
+    number: int | None = None,
+    seed: int = 0,
+    guidance: float | None = None,
+  ) -> np.ndarray:
+    """Samples [N,*S,C] in [-1,1]: one a label, or `number` over the labels in turn."""
+    return self.sampler.signals(self.sampler.labels(labels, number), seed=seed, guidance=guidance)
+
+  @functools.cached_property
+  def sampler(self) -> Sampler:
+    """The sampler of stage 2; UserError if the run has none that is finished."""
+    if self.experiment.stage2 is not None and self.prior is None:
+      raise UserError("stage 2 of this run is not finished: the same `latents run` command goes on with it")
+    return Sampler(self.experiment, self.mesh, self.arrays, self.prior)
+
+  def _spread(self, latent: Latent) -> Latent:
+    return jax.tree.map(lambda a: sharding.spread(a, self.mesh), latent.replace(terms={}, logs={}))
+
+  def _host(self, tree: Any, rows: int) -> Any:
+    """Global arrays [B',...] -> numpy [rows,...], on every process."""
+    return jax.tree.map(lambda a: a[:rows], hosts.gather(tree))
+
+  def _all_decodings(self, arrays: Any, latent: Latent, key: Any) -> dict[str, Any]:
+    latent = self.frozen.restore_scale(arrays, latent)
+    model: Any = self.experiment.stage1.model
+    return model.apply(arrays["variables"], latent, method="decodings", rngs=streams(key))
+
+
+def _rows(latent: Latent) -> int:
+  return jax.tree.leaves(latent.replace(terms={}, logs={}))[0].shape[0]
+
+
+def stage1_arrays(experiment: Experiment, made: artefact.Artefact, where: str) -> dict[str, Any]:
+  """A stage-1 artefact -> the numpy tree `Frozen` takes, its names and shapes checked."""
+  wanted = build_step.abstract_autoencoder(experiment)
+  artefact.check_shapes(where, made.weights, flatten(wanted["variables"]))
+  variables = {"params": {}, **nest(made.weights)}
+  statistics = made.facts["statistics"]
+  scale = {k: np.asarray(statistics[k], np.float32) for k in ("mean", "std")}
+  if any(v.shape != wanted["mean"].shape for v in scale.values()):
+    raise UserError(f"{where} has statistics of {scale['mean'].shape}, the experiment needs {wanted['mean'].shape}")
+  return {"variables": variables, **scale}
+
+
+def load(run: str | Path) -> Model:
+  """The model of a finished run from its folder alone. UserError if the folder is not a run's."""
+  # the run's own mesh may be a pod's: here, what this machine has
+  return load_folder(open_folder(Path(run)), sharding.make_mesh(Mesh()))
+
+
+def load_folder(folder: Folder, mesh: jax.sharding.Mesh) -> Model:
+  """As `load`, of a folder that is open, with its arrays laid out on a mesh."""
+  experiment = folder.experiment
+  one = folder.artefact(1)
+  if one is None:
+    raise UserError(f"{folder.path} has no finished stage 1: the same `latents run` command goes on with it")
+  arrays = sharding.place(stage1_arrays(experiment, one, str(folder.stage(1))), mesh)
+  two = folder.artefact(2) if experiment.stage2 is not None else None
+  if two is None:
+    return Model(experiment, mesh, arrays, None, one.fingerprint)
+  if two.facts.get("stage1") not in (one.latents, one.fingerprint):  # the second: as it was written before
+    raise UserError(f"{folder.stage(2)} was trained on another stage 1 than {folder.stage(1)} holds")
+  wanted = build_step.abstract_prior(experiment)
+  artefact.check_shapes(str(folder.stage(2)), two.weights, flatten(wanted))
+  prior = sharding.place({"params": {}, **nest(two.weights)}, mesh)
+  return Model(experiment, mesh, arrays, prior, one.fingerprint)

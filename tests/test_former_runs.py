@@ -1,0 +1,105 @@
+"""Runs that an older version made are today's runs: they load, sample and resume. `fixtures` holds two of 61e35a8."""
+
+import dataclasses
+import json
+import os
+import platform
+import shutil
+import tarfile
+from pathlib import Path
+
+import jaxlib
+import numpy as np
+import pytest
+from safetensors.numpy import load_file
+
+import latents
+from latents.declare import addresses, former_addresses
+from latents.runs import run
+from latents.store.folder import Folder, open_folder
+from tests import micro
+
+FIXTURE = Path(__file__).parent / "fixtures" / "runs_of_61e35a8.tar.xz"
+MADE_BY = "0.10.2"  # jaxlib
+MADE_ON = ("AMD EPYC", "17", "1")  # model name, model, stepping
+
+
+@pytest.fixture(scope="module")
+def runs(tmp_path_factory):
+  assert FIXTURE.stat().st_size < 300_000
+  folder = tmp_path_factory.mktemp("former")
+  with tarfile.open(FIXTURE) as packed:
+    packed.extractall(folder, filter="data")
+  return folder
+
+
+def cpu() -> tuple[str, ...]:
+  lines = Path("/proc/cpuinfo").read_text().splitlines() if platform.system() == "Linux" else []
+  told = {key.strip(): value.strip() for key, _, value in (line.partition(":") for line in lines)}
+  return tuple(told.get(key, "") for key in ("model name", "model", "stepping"))
+
+
+def same(mine: np.ndarray, theirs: np.ndarray, name: str) -> None:
+  """To the bit on the machine and the compiler that made the fixture; elsewhere to rounding."""
+  if cpu() == MADE_ON and jaxlib.__version__ == MADE_BY:
+    np.testing.assert_array_equal(mine, theirs, err_msg=name)
+  else:
+    np.testing.assert_allclose(mine, theirs, rtol=1e-3, atol=2e-5, err_msg=name)
+
+
+def test_a_finished_run_loads_and_samples(runs):
+  assert open_folder(runs / "finished").experiment == micro.experiment()
+  model = latents.load(runs / "finished")
+  kept = np.load(runs / "finished" / "samples.npz")
+  drawn = model.sample(kept["label"].tolist(), seed=0)
+  assert np.abs(127.5 * drawn + 127.5 - kept["x"]).max() <= 1.5  # as the score card of that time drew them
+  x = np.random.default_rng(0).uniform(-1, 1, (2, 16, 16, 1)).astype(np.float32)
+  assert model.reconstruct(x).shape == x.shape
+
+
+def test_a_run_stopped_in_stage_2_goes_on_to_the_bit(runs, tmp_path):
+  shutil.copytree(runs / "stopped", tmp_path / "stopped")
+  before = os.path.getmtime(next((tmp_path / "stopped").glob("stage1-*/weights.safetensors")))
+  run.run(micro.experiment(), tmp_path, "stopped", "latents run micro")
+  (mine,) = (tmp_path / "stopped").glob("stage2-*/weights.safetensors")
+  (theirs,) = (runs / "finished").glob("stage2-*/weights.safetensors")
+  mine, theirs = load_file(mine), load_file(theirs)
+  assert mine.keys() == theirs.keys()
+  for name in mine:
+    same(mine[name], theirs[name], name)
+  (one,) = (tmp_path / "stopped").glob("stage1-*/weights.safetensors")
+  assert os.path.getmtime(one) == before  # nothing is trained over a finished stage
+  steps = [json.loads(line) for line in (tmp_path / "stopped" / "metrics.jsonl").read_text().splitlines()]
+  assert [(line["stage"], line["step"]) for line in steps] == [(s, n) for s in (1, 2) for n in range(1, 7)]
+
+
+def test_stages_of_moved_data_are_found_by_their_former_addresses(tmp_path):
+  """The path of a folder of pictures was a part of the address; the folder of such a stage is known, and renamed by
+  the first that writes there."""
+  from latents.data import Folder as Pictures
+  from tests.test_folder import finish_stage1, paint
+
+  pictures, elsewhere = paint(tmp_path / "a" / "pictures"), paint(tmp_path / "b" / "pictures")
+
+  def declared(place):
+    made = micro.experiment(gan=False)
+    data = Pictures(str(place), size=16, channels=1)
+    stages = {name: dataclasses.replace(getattr(made, name), data=data) for name in ("stage1", "stage2")}
+    return dataclasses.replace(made, **stages)
+
+  old, new = declared(pictures), declared(elsewhere)
+  assert addresses(old) == addresses(new) and former_addresses(old) != former_addresses(new)
+  folder = Folder(tmp_path / "runs" / "x", old)
+  finish_stage1(folder, data=old.stage1.data.identity())
+  folder.write_declaration()
+  today = folder.stage(1)
+  former = today.with_name(f"stage1-{former_addresses(old)[0]}")
+  today.rename(former)  # as 61e35a8 named it
+  there = Folder(tmp_path / "runs" / "x", new)
+  assert there.stage(1) == former and there.artefact(1) is not None
+  there.check_data(1)
+  beside = Folder(tmp_path / "runs" / "y", old)
+  beside.path.mkdir()
+  assert beside.borrow(1) == former
+  there.write_declaration()
+  assert not former.exists() and Folder(tmp_path / "runs" / "x", new).stage(1) == today
