@@ -1,13 +1,13 @@
 """VA-VAE: the latent is aligned with the features of a frozen network, by a weight balanced at the encoder.
 
 Yao, Yang and Wang 2025, arXiv:2501.01423: a linear map of z against DINOv2's grid, by cosine and by distance matrix
-with margins; the weight is the ratio of gradients at the encoder's last kernel times 0.1. f16c32 on ImageNet: rFID 0.28,
-LightningDiT-XL FID 2.11 after 64 epochs, 1.35 after 800.
+with margins; the weight is the ratio of gradients at the encoder's last kernel times 0.1. f16c32 on ImageNet: rFID
+0.28, LightningDiT-XL FID 2.11 after 64 epochs, 1.35 after 800.
 
     latents run experiments/shaping/va_vae.py
 
-tiny: the digits of `digits`; the teacher is another autoencoder of this project (f8c4, the same steps), trained first as a
-stage of its own: it shows the mechanism, it is no DINOv2. paper: f16c32 with the adaptive GAN; EfficientNet-Lite0's
+tiny: the digits of `digits`; the teacher is another autoencoder of this project (f8c4, the same steps), trained first
+as a stage of its own: it shows the mechanism, it is no DINOv2. paper: f16c32 with the adaptive GAN; EfficientNet-Lite0's
 features (extra `perceptual`) stand for DINOv2's, whose weights no package carries.
 """
 

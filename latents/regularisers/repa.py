@@ -1,4 +1,4 @@
-"""Alignment of a hidden layer of a denoiser with features of the clean signal: REPA (Yu et al. 2024, arXiv:2410.06940)."""
+"""Alignment of a denoiser's hidden layer with features of the clean signal: REPA (Yu et al. 2024, arXiv:2410.06940)."""
 
 import dataclasses
 import math
