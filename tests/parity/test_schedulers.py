@@ -6,7 +6,7 @@ import pytest
 import torch
 from diffusers import FlowMatchEulerDiscreteScheduler, FlowMatchHeunDiscreteScheduler
 
-from latents.diffusion import Euler, Heun, grid
+from latents.diffusion import Euler, Heun, Process, grid
 
 START = np.random.default_rng(0).normal(size=(4, 6)).astype(np.float32)
 
@@ -30,7 +30,7 @@ def test_euler(shift: float, steps: int):
   scheduler.set_timesteps(sigmas=np.linspace(1, 1 / steps, steps))
   times = grid(steps, shift)
   assert np.abs(scheduler.sigmas.numpy() - times).max() < 1e-6
-  assert np.abs(Euler()(field, jnp.asarray(START), times) - run(scheduler)).max() < 1e-5
+  assert np.abs(Euler()(Process().field(field), jnp.asarray(START), times) - run(scheduler)).max() < 1e-5
 
 
 @pytest.mark.parametrize("steps", [4, 25])
@@ -39,4 +39,4 @@ def test_heun(steps: int):
   scheduler = FlowMatchHeunDiscreteScheduler(shift=3.0)
   scheduler.set_timesteps(steps)
   times = np.concatenate([scheduler.sigmas.numpy()[:1], scheduler.sigmas.numpy()[1::2]])
-  assert np.abs(Heun()(field, jnp.asarray(START), times) - run(scheduler)).max() < 1e-5
+  assert np.abs(Heun()(Process().field(field), jnp.asarray(START), times) - run(scheduler)).max() < 1e-5

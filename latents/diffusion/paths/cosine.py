@@ -1,0 +1,35 @@
+"""The cosine path: iDDPM (Nichol & Dhariwal 2021, arXiv:2102.09672, eq. 17)."""
+
+import dataclasses
+import math
+
+from latents.diffusion.paths.base import library
+from latents.diffusion.paths.variance_preserving import VariancePreserving
+from latents.types import Array
+
+
+@dataclasses.dataclass(frozen=True)
+class Cosine(VariancePreserving):
+  """alpha = cos(u) / cos(u_0), u = (tau + offset) / (1 + offset) pi / 2, u_0 that of tau = 0; alpha(1) = 0."""
+
+  offset: float = 0.008
+
+  def _angles(self, tau: Array) -> tuple[Array, float]:
+    scale = math.pi / 2 / (1 + self.offset)
+    return (tau + self.offset) * scale, self.offset * scale
+
+  def alpha(self, tau: Array) -> Array:
+    """See `Path`."""
+    u, first = self._angles(tau)
+    return library(tau).maximum(library(tau).cos(u), 0) / math.cos(first)
+
+  def sigma(self, tau: Array) -> Array:
+    """See `Path`: sqrt(sin(u - u_0) sin(u + u_0)) / cos(u_0), which keeps its digits near tau = 0."""
+    xp, (u, first) = library(tau), self._angles(tau)
+    product = xp.sin(u - first) * xp.sin(u + first)
+    return xp.sqrt(xp.clip(product, 0, None)) / math.cos(first)
+
+  def alpha_slope(self, tau: Array) -> Array:
+    """See `Path`."""
+    u, first = self._angles(tau)
+    return -library(tau).sin(u) * (math.pi / 2 / (1 + self.offset)) / math.cos(first)
