@@ -11,8 +11,8 @@ import pytest
 from latents.diffusion import (
   Euler,
   Heun,
-  LogitNormal,
   Linear,
+  LogitNormal,
   Process,
   Uniform,
   dimension_shift,
@@ -154,7 +154,9 @@ def test_a_gaussian_field_ends_at_the_closed_form():
     return (tau - (1 - tau) * s**2) / var * (x - (1 - tau) * m) - m
 
   with jax.enable_x64(True):
-    error = lambda sampler, n: float(np.sqrt(np.mean((sampler(PLAIN(field), jnp.asarray(e), grid(n)) - (m + s * e)) ** 2)))
+    error = lambda sampler, n: float(
+      np.sqrt(np.mean((sampler(PLAIN(field), jnp.asarray(e), grid(n)) - (m + s * e)) ** 2))
+    )
     assert error(Euler(), 32) == pytest.approx(2.0e-2, rel=0.1)
     assert error(Euler(), 256) == pytest.approx(2.6e-3, rel=0.1)
     assert error(Heun(), 256) < 3e-5

@@ -1,7 +1,7 @@
 """The ancestral sampler: DDPM (Ho et al. 2020, arXiv:2006.11239, algorithm 2)."""
 
 import dataclasses
-from typing import Literal
+from typing import Any, Literal
 
 import jax.numpy as jnp
 import numpy as np
@@ -41,7 +41,7 @@ class DDPM:
     def step(field: Field, x: Array, given: tuple[Array, ...]) -> Array:
       number, now, of_x, of_data, small, large, noisy = given
       data, share = field.read("data", x, now)
-      fixed = {"small": 0.0, "large": 1.0}.get(self.variance, share)
+      fixed: Any = {"small": 0.0, "large": 1.0}.get(self.variance, share)
       deviation = jnp.exp((fixed * large + (1 - fixed) * small) / 2)
       return of_x * x + of_data * data + noisy * deviation * fresh_noise(keys, number, x)
 
