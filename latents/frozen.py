@@ -7,7 +7,7 @@ import chex
 import jax
 import jax.numpy as jnp
 
-from latents.autoencoders import Autoencoder
+from latents.autoencoders import Autoencoder, Stacked
 from latents.nn.streams import streams
 from latents.types import Array, Latent
 
@@ -21,7 +21,7 @@ class Frozen:
   artefact. A prior sees (z - mean) / std only.
   """
 
-  autoencoder: Autoencoder
+  autoencoder: Autoencoder | Stacked
 
   def encode(self, frozen: dict, x: Array, *, key: Array, train: bool) -> Latent:
     """x [B,*S,C] in [-1,1] -> normalised Latent without gradient."""

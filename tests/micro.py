@@ -13,10 +13,13 @@ from latents.declare import Evaluation, Experiment, Mesh, Stage1, Stage2
 from latents.decoders import ConvDecoder
 from latents.discriminators import PatchGAN
 from latents.encoders import ConvEncoder
+from latents.frozen import Frozen
 from latents.losses import L2, Adversarial, Weight
 from latents.optim import Adam
 from latents.priors import AutoregressivePrior, FlowPrior
-from latents.train import sharding
+from latents.train import sharding, stage1, stage2
+from latents.train import step as steps
+from latents.train.state import State
 
 BATCH = 8
 
@@ -52,3 +55,18 @@ def experiment(*, codes: bool = False, gan: bool = True, **changes: Any) -> Expe
 def one_device() -> jax.sharding.Mesh:
   """A mesh of the first device."""
   return sharding.make_mesh(Mesh(), jax.devices()[:1])
+
+
+def passing(stage: Stage1 | Stage2, model: Any = None) -> steps.Passing:
+  """How a stage makes a pass; model: stage 1's, for a stage 2."""
+  return stage1.passing(stage) if isinstance(stage, Stage1) else stage2.passing(stage, Frozen(model))
+
+
+def first_state(stage: Stage1 | Stage2, frozen: Any, batch: Any, model: Any = None) -> State:
+  """The state at step 0 under seed 0, without a program around it."""
+  return steps.init(passing(stage, model), stage, 0, frozen, batch)
+
+
+def update(stage: Stage1 | Stage2, state: State, frozen: Any, batch: Any, model: Any = None) -> tuple[State, dict]:
+  """One step under seed 0."""
+  return steps.step(passing(stage, model), stage, 0, state, frozen, batch)

@@ -124,7 +124,7 @@ def test_a_process_that_never_starts():
 
 def test_one_that_waits_in_a_collective_is_ended():
   lines = (
-    "import numpy as np\nfrom latents.experiment import Mesh\nfrom latents.train import sharding\n"
+    "import numpy as np\nfrom latents.declare import Mesh\nfrom latents.train import sharding\n"
     "mesh = sharding.make_mesh(Mesh())\n"
     'x = sharding.spread(np.arange(4.0), mesh)\nprint(hosts.gather({"x": x})["x"].tolist(), flush=True)\n'
     "if me == 1:\n  time.sleep(60)\nhosts.gather(x)"
@@ -145,7 +145,7 @@ def test_a_defect_of_a_single_process_is_no_echo():
 def test_one_that_cannot_write_a_checkpoint_ends_all_at_once(tmp_path):
   """Orbax alone would wait ten minutes: the others stand at a barrier for the one whose write failed."""
   lines = (
-    "import resource, pathlib\nfrom latents.experiment import Mesh\nfrom latents.train import sharding\n"
+    "import resource, pathlib\nfrom latents.declare import Mesh\nfrom latents.train import sharding\n"
     "from latents.train.checkpoint import Checkpoints\nfrom latents.train.state import fresh\n"
     "make = lambda: fresh({'ae': {'w': jax.random.normal(jax.random.key(0), (64, 4096))}}, {}, 'ae', {})\n"
     "mesh = sharding.make_mesh(Mesh(fsdp=2))\n"

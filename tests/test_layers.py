@@ -22,7 +22,7 @@ ORDER = (
   "losses",
   "regularisers evaluate",
   "declare",
-  "train",
+  "interop train",
   "report",
   "store",
   "use",

@@ -17,7 +17,7 @@ from latents.machine import environment
 from tests import micro
 
 ROOT = Path(__file__).parent.parent
-DIGITS = str(ROOT / "experiments" / "digits.py")
+DIGITS = str(ROOT / "experiments" / "images" / "digits.py")
 
 
 def call(capsys, *argv) -> tuple[int, str, str]:
@@ -121,7 +121,7 @@ def test_experiment_files(capsys, tmp_path, runs):
 
 
 def test_data_that_are_not_there(capsys, tmp_path, runs):
-  ldm = ROOT / "experiments" / "ldm_kl.py"
+  ldm = ROOT / "experiments" / "images" / "ldm_kl.py"
   (tmp_path / "empty").mkdir()
   flat = pictures(tmp_path / "flat", 20)
   assert "needs labels, but the data have no labels" in refused(

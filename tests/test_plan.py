@@ -19,9 +19,8 @@ from experiments.images import ldm_kl
 from latents import main, plan
 from latents.declare import Mesh
 from latents.errors import UserError
-from latents.frozen import Frozen
 from latents.plan import advice
-from latents.train import build_step, sharding, stage1, stage2
+from latents.train import build_step, sharding
 from tests import micro
 
 ROOT = Path(__file__).parent.parent
@@ -127,8 +126,8 @@ def states():
   """The states of LDM's stages at paper size, as shapes."""
   made = ldm_kl.experiment("paper")
   batch = {"x": jax.ShapeDtypeStruct((1, 256, 256, 3), jnp.uint8)}
-  one = jax.eval_shape(functools.partial(stage1.init, made.stage1, 0, {}), batch)
-  init = functools.partial(stage2.init, made.stage2, Frozen(made.stage1.model), 0)
+  one = jax.eval_shape(functools.partial(micro.first_state, made.stage1, {}), batch)
+  init = functools.partial(micro.first_state, made.stage2, model=made.stage1.model)
   batch["label"] = jax.ShapeDtypeStruct((1,), jnp.int32)
   return {1: one, 2: jax.eval_shape(init, build_step.abstract_autoencoder(made), batch)}
 

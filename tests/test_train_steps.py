@@ -8,13 +8,13 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
-from latents.nn.streams import streams
 
 from latents.data import batches
 from latents.errors import UserError
 from latents.frozen import Frozen
 from latents.losses import L1, L2, Adversarial, Weight
-from latents.train import objective, stage1, stage2
+from latents.nn.streams import streams
+from latents.train import objective, stage2
 from latents.train.build_step import abstract_autoencoder, build_step
 from latents.train.sharding import place, place_batch
 from tests import micro
@@ -81,7 +81,7 @@ def test_generator_gradient_does_not_reach_the_discriminator_nor_the_reverse(tra
     else:
       stage = dataclasses.replace(stage, losses={**stage.losses, "gan": dataclasses.replace(gan, optimizer=still)})
     batch = {k: jnp.asarray(v) for k, v in data(made, stage, 1, start=5)[0].items()}
-    after, _ = jax.jit(lambda s, b, stage=stage: stage1.step(stage, 0, s, {}, b))(states[5], batch)
+    after, _ = jax.jit(lambda s, b, stage=stage: micro.update(stage, s, {}, b))(states[5], batch)
     assert not leaves_differ(states[5].params[frozen], after.params[frozen])
     assert leaves_differ(states[5].params[moving], after.params[moving])
 
@@ -181,7 +181,7 @@ def test_nonfinite_update_is_skipped_and_counted(trained):
   bad = jax.device_get(state.replace(params=poisoned))
   batch = data(made, made.stage1, 1)[0]
   for count in (1, 2):
-    after, logs = jax.jit(lambda s, b: stage1.step(made.stage1, 0, s, {}, b))(
+    after, logs = jax.jit(lambda s, b: micro.update(made.stage1, s, {}, b))(
       bad, {k: jnp.asarray(v) for k, v in batch.items()}
     )
     assert not np.isfinite(logs["total"])
@@ -206,7 +206,7 @@ def test_stage1_gradients_in_stage2_are_exactly_zero(codes):
   made = micro.experiment(codes=codes)
   arrays = frozen_arrays(made)
   batch = {k: jnp.asarray(v) for k, v in data(made, made.stage2, 1)[0].items()}
-  state = jax.jit(lambda a, b: stage2.init(made.stage2, Frozen(made.stage1.model), 0, a, b))(arrays, batch)
+  state = jax.jit(lambda a, b: micro.first_state(made.stage2, a, b, made.stage1.model))(arrays, batch)
 
   def loss(arrays):
     latent = stage2.latents_of(Frozen(made.stage1.model), arrays, batch, jax.random.key(0))

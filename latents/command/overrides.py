@@ -25,11 +25,11 @@ def find_file(name: str) -> Path:
   path, every = Path(name), files()
   if path.is_file() and path.suffix == ".py":
     return path
-  if path.exists() and path.suffix:
-    raise UserError(f"{name} is not an experiment file (.py)")
   for file in every:
     if file.stem == name:
       return file
+  if path.exists():
+    raise UserError(f"{name} is not an experiment file (.py)")
   moved = next((f" (it is {file})" for file in every if file.stem == path.stem), None)
   raise UserError(f"there is no experiment file {name}{moved or nearest(path.stem, [f.stem for f in every])}")
 

@@ -29,7 +29,7 @@ from latents.data.photos import Photos
 from latents.data.pictures import grid, load_image, save_png, spectrogram
 from latents.data.prepare import prepare
 from latents.data.shapes import Shapes
-from latents.data.source import Broken, Example, Records, Source, Split
+from latents.data.source import Broken, Example, Records, Source, Split, place
 from latents.data.spec import source
 from latents.data.tfds import Tfds
 
@@ -52,6 +52,7 @@ __all__ = [
   "grid",
   "inspect",
   "load_image",
+  "place",
   "prepare",
   "save_png",
   "source",

@@ -1,6 +1,6 @@
 """The declaration of an experiment, its checks, its JSON and its addresses.
 
-    stages   Experiment, Stage1, Stage2, Start, Mesh, Evaluation: frozen trees of parts
+    stages   Experiment, Stage1, Stage2, Start, Released, Mesh, Evaluation: frozen trees of parts
     check    numbers that no run can have
     stored   JSON, untrusted on its way back
     address  what makes two stages the same
@@ -13,11 +13,22 @@ data lie is `data.source.place()`.
 """
 
 from latents.declare.address import addresses, digest, former_addresses, maker
-from latents.declare.check import check
-from latents.declare.stages import Evaluation, Experiment, Mesh, Stage1, Stage2, Start
+from latents.declare.check import check, every_stage
+from latents.declare.stages import (
+  Evaluation,
+  Experiment,
+  Mesh,
+  Released,
+  Stage1,
+  Stage2,
+  Start,
+  bases,
+  prolonged,
+)
 from latents.declare.stored import differences, dumps, from_json, loads, to_json
 
 __all__ = [
-  "Evaluation", "Experiment", "Mesh", "Stage1", "Stage2", "Start", "addresses", "check", "differences", "digest",
-  "dumps", "former_addresses", "from_json", "loads", "maker", "to_json",
+  "Evaluation", "Experiment", "Mesh", "Released", "Stage1", "Stage2", "Start", "addresses", "bases", "check",
+  "differences", "digest", "dumps", "every_stage", "former_addresses", "from_json", "loads", "maker", "prolonged",
+  "to_json",
 ]  # fmt: skip

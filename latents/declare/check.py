@@ -1,22 +1,62 @@
 """What no run can have is said before anything is begun."""
 
-from latents.declare.stages import Experiment
+from collections.abc import Iterator
+
+from latents.declare.stages import Experiment, Released, Stage1, Stage2, Start, bases
 from latents.errors import UserError
+
+LEAST = {"steps": 0, "batch": 1, "microbatches": 1, "log_every": 1, "save_every": 1, "workers": 0, "patience": 1}
 
 
 def check(experiment: Experiment) -> None:
-  """UserError naming the first number of a declaration that no run can have."""
-  least = {"steps": 0, "batch": 1, "microbatches": 1, "log_every": 1, "save_every": 1, "workers": 0, "patience": 1}
-  for place, stage in (("stage1", experiment.stage1), ("stage2", experiment.stage2)):
-    for name, low in least.items() if stage is not None else ():
-      if getattr(stage, name) < low:
-        raise UserError(f"{place}.{name} is {getattr(stage, name)}: it must be at least {low}")
-    if stage is not None and stage.batch % stage.microbatches:
-      raise UserError(f"{place}.batch is {stage.batch}: it does not divide into {stage.microbatches} microbatches")
-    if stage is not None and not 0 <= stage.ema < 1:
-      raise UserError(f"{place}.ema is {stage.ema}: it must be in [0, 1)")
+  """UserError naming the first number of a declaration that no run can have, or the first stage that cannot stand
+  where it stands."""
+  for place, stage in every_stage(experiment):
+    _numbers(place, stage)
+    _starts(place, stage)
   for name in ("images", "samples", "batch"):
     if getattr(experiment.evaluation, name) < 1:
       raise UserError(f"evaluation.{name} is {getattr(experiment.evaluation, name)}: it must be at least 1")
   if experiment.seed < 0:
     raise UserError(f"seed is {experiment.seed}: it must be at least 0")
+
+
+def every_stage(experiment: Experiment) -> Iterator[tuple[str, Stage1 | Stage2]]:
+  """(place, stage) of both stages and of all that must be finished before them; a stage comes after those.
+
+  UserError for a cycle: a declaration is a tree, unless somebody has changed a mapping in it afterwards.
+  """
+
+  def walk(place: str, stage: Stage1 | Stage2, above: tuple[int, ...]) -> Iterator[tuple[str, Stage1 | Stage2]]:
+    if id(stage) in above:
+      raise UserError(f"{place} is a stage that it stands in: stages that wait for each other are never trained")
+    for name, base in bases(stage).items():
+      yield from walk(f"{place}.{name}", base, (*above, id(stage)))
+    yield place, stage
+
+  yield from walk("stage1", experiment.stage1, ())
+  if experiment.stage2 is not None:
+    yield from walk("stage2", experiment.stage2, ())
+
+
+def _numbers(place: str, stage: Stage1 | Stage2) -> None:
+  for name, low in LEAST.items():
+    if getattr(stage, name) < low:
+      raise UserError(f"{place}.{name} is {getattr(stage, name)}: it must be at least {low}")
+  if stage.batch % stage.microbatches:
+    raise UserError(f"{place}.batch is {stage.batch}: it does not divide into {stage.microbatches} microbatches")
+  if not 0 <= stage.ema < 1:
+    raise UserError(f"{place}.ema is {stage.ema}: it must be in [0, 1)")
+  if stage.seed is not None and stage.seed < 0:
+    raise UserError(f"{place}.seed is {stage.seed}: it must be at least 0")
+
+
+def _starts(place: str, stage: Stage1 | Stage2) -> None:
+  for number, start in enumerate(stage.start):
+    where = f"{place}.start.{number}"
+    if not isinstance(start, Start) or not isinstance(start.stage, Stage1 | Stage2 | Released):
+      raise UserError(f"{where} is no Start with a stage 1, a stage 2 or released weights")
+    if isinstance(stage, Stage1) and isinstance(start.stage, Stage2):
+      raise UserError(f"{where}.stage is a stage 2: a stage 1 begins with weights of a stage 1, or released ones")
+    if isinstance(start.stage, Released) and len(start.stage.sha256) != 64:
+      raise UserError(f"{where}.stage.sha256 is not the 64 hex digits of a SHA-256 (`sha256sum FILE` prints them)")

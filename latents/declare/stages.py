@@ -5,9 +5,10 @@ Fields marked `types.aside` (where data lie, how often to log, how to sample) ma
 
 import dataclasses
 from collections.abc import Mapping
+from typing import Literal
 
-from latents.autoencoders import Autoencoder
-from latents.data import Source
+from latents.autoencoders import Autoencoder, Stacked
+from latents.data import Source, place
 from latents.losses import Loss, Weight
 from latents.optim import Adam
 from latents.priors import Prior
@@ -28,14 +29,33 @@ class Mesh:
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
+class Released:
+  """Weights that others trained, in a file that cannot execute code.
+
+  path: where it lies (no part of the address; what it holds is said by `sha256`, which is checked). layout: whose names
+  its arrays have; "latents": those of an artefact's weights. statistics: of its latents, (scale, shift) as a release
+  says them, z normalised = scale (z - shift); "measured": on the data of the stage that begins with them.
+  """
+
+  path: str = place()
+  sha256: str
+  layout: Literal["latents"] = "latents"
+  statistics: Literal["measured"] | tuple[float, float] = "measured"
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
 class Start:
   """Weights that a stage begins with: those at `source` of another stage, put at `into` of this one's model.
 
-  stage: the whole declaration of that stage; it is trained first, under the same seed, and shared by its address.
-  source, into: paths of parts ("" = the whole model, "decoder", "decoder/trunk").
+  stage: the whole declaration of that stage. It is trained first, under its own seed if it has one, else the
+  experiment's, and shared by its address; its data may be other than this stage's. A Stage2 is one that is trained on
+  the latents of the stage 1 beside which this one stands (a teacher, a guide); a Stage1 begins with no Stage2.
+  source, into: paths of parts ("" = the whole model, "decoder", "decoder/trunk"); "losses/NAME" is the network of a
+  loss. Every array at `source` must have its place at `into`, with the same shape. Codebooks come with the parameters,
+  and what normalises the latents of `stage` is put beside `into` for a model that asks for it (`Stacked`).
   """
 
-  stage: "Stage1"
+  stage: "Stage1 | Stage2 | Released"
   source: str = ""
   into: str = ""
 
@@ -52,11 +72,11 @@ class Stage1:
   and between checkpoints. workers: processes that load data (0 = threads). patience: updates in a row that may be
   skipped for being non-finite before the run stops.
   start: stages whose weights the model begins with. trained: paths of the parts that are trained; all others stay as
-  they begin, to the bit.
+  they begin, to the bit. seed: this stage's own (None: the experiment's). keep_checkpoints: also once it is finished.
   """
 
   data: Source
-  model: Autoencoder
+  model: Autoencoder | Stacked
   losses: Mapping[str, Loss]
   steps: int
   batch: int
@@ -69,6 +89,8 @@ class Stage1:
   save_every: int = aside(500)
   workers: int = aside(0)
   patience: int = aside(20)
+  seed: int | None = later(None)
+  keep_checkpoints: bool = later(False, address=False)
 
   def weighed(self, terms: Terms) -> Mapping[str, Loss]:
     """The losses by name."""
@@ -89,6 +111,7 @@ class Stage2:
   steps: int
   batch: int
   losses: Mapping[str, Loss] = later({})
+  start: tuple[Start, ...] = later(())
   trained: tuple[str, ...] = later(("",))
   microbatches: int = 1
   optimizer: Adam = Adam()
@@ -98,6 +121,8 @@ class Stage2:
   save_every: int = aside(500)
   workers: int = aside(0)
   patience: int = aside(20)
+  seed: int | None = later(None)
+  keep_checkpoints: bool = later(False, address=False)
 
   def weighed(self, terms: Terms) -> Mapping[str, Loss]:
     """The losses by name, with a weight of 1 for each of the prior's terms that has none."""
@@ -132,3 +157,27 @@ class Experiment:
   seed: int = 0
   mesh: Mesh = aside(Mesh())
   evaluation: Evaluation = aside(Evaluation())
+
+  def seed_of(self, stage: Stage1 | Stage2) -> int:
+    """The seed of a stage: its own, or the experiment's."""
+    return self.seed if stage.seed is None else stage.seed
+
+  def stage(self, number: int) -> Stage1 | Stage2:
+    """Stage 1 or 2. ValueError where there is none."""
+    found = self.stage1 if number == 1 else self.stage2
+    if found is None:
+      raise ValueError(f"{self.name} has no stage {number}")
+    return found
+
+
+def bases(stage: Stage1 | Stage2) -> dict[str, Stage1 | Stage2]:
+  """The stages that must be finished before this one: those that it begins with, and the teachers of its losses; by
+  their place in the declaration, as flags spell it."""
+  found = {f"start.{i}.stage": start.stage for i, start in enumerate(stage.start)}
+  found |= {f"losses.{name}.{at}": made for name, loss in stage.losses.items() for at, made in loss.stages.items()}
+  return {name: made for name, made in found.items() if isinstance(made, Stage1 | Stage2)}
+
+
+def prolonged(stage: Stage1, steps: int) -> Stage1:
+  """A stage that goes on where `stage` ended: from its averaged weights, with a fresh optimiser and schedule."""
+  return dataclasses.replace(stage, start=(Start(stage=stage),), steps=steps)

@@ -2,6 +2,7 @@
 
 import abc
 import dataclasses
+from collections.abc import Mapping
 from typing import Any, ClassVar, NamedTuple
 
 import jax
@@ -35,6 +36,7 @@ class Loss(abc.ABC):
   weight: float = 1.0
   start: int = 0
 
+  reference = False  # whether adaptive weights compare with it
   group: ClassVar[str] = ""  # the name of its network among the trained ones; "" = the loss's own name
   clamp = 1e4  # of the adaptive weight; not annotated: a ClassVar would give a subclass's field of that name its place
 
@@ -55,6 +57,17 @@ class Loss(abc.ABC):
   def at(self) -> str:
     """ "encoder" or "decoder": the weight is adaptive, measured at the last kernel there; "" = constant."""
     return ""
+
+  @property
+  def stages(self) -> Mapping[str, Any]:
+    """Stages 1 whose variables the loss is given as `aux` ({field: variables}), by the field that declares them; they
+    are trained first. A loss has these, or `load`."""
+    return {}
+
+  @property
+  def waits(self) -> bool:
+    """Whether the loss is not computed at all before its start (what it logs is 0 then)."""
+    return self.start > 0 and bool(self.at)
 
   @property
   def optimizer_of(self) -> Adam | None:
@@ -86,6 +99,8 @@ class Loss(abc.ABC):
 class Reconstruction(Loss):
   """A pure comparison of x_hat with its target; together they are what adaptive weights are measured against."""
 
+  reference = True
+
   @abc.abstractmethod
   def __call__(self, x: Array, x_hat: Array, *, aux: Tree = None) -> Array:
     """x, x_hat [B,*S,C] in [-1,1] -> [] float32, mean over batch and elements. aux: what `load` gave."""
@@ -106,6 +121,11 @@ class Rival(Loss):
   @abc.abstractmethod
   def learn(self, seen: Seen, own: Tree, *, aux: Tree, key: Array) -> Term:
     """The network's own objective."""
+
+  @property
+  def waits(self) -> bool:
+    """Always: a judge that has not begun is not asked."""
+    return True
 
   def learn_gate(self, step: Array) -> Array:
     """step [] int -> [] float32: 0 while the network waits."""

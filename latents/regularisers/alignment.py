@@ -66,7 +66,7 @@ class Alignment(Loss):
   def measure(self, seen: Seen, own: Tree, *, aux: Tree, key: Array) -> Term:
     """z [B,*s,D] against features of the signal."""
     f = jax.lax.stop_gradient(self.teacher.features(aux, seen.signal, seen.z.shape[1:-1]))
-    z = self._project(f.shape[-1]).apply(own, seen.z)
+    z: Array = self._project(f.shape[-1]).apply(own, seen.z)
     z, f = (unit(a.reshape(a.shape[0], -1, a.shape[-1])) for a in (z, f))
     cosine = jax.nn.relu(1 - self.cosine_margin - jnp.sum(z * f, -1)).mean()
     pairs = [jnp.einsum("bid,bjd->bij", a, a, precision="highest") for a in (z, f)]

@@ -2,7 +2,7 @@
 
 import math
 import shutil
-from typing import Any
+from typing import Any, Literal
 
 import jax
 import jax.numpy as jnp
@@ -12,7 +12,9 @@ from latents.declare import Experiment, Stage2
 from latents.errors import UserError
 from latents.frozen import Frozen
 from latents.nn.streams import streams
+from latents.runs import begin
 from latents.store.folder import Folder
+from latents.train import partition
 from latents.train.build_step import Program, build_step
 from latents.use import score
 
@@ -26,21 +28,37 @@ def rehearse(folder: Folder, mesh: jax.sharding.Mesh) -> Program | None:
   data alone are looked at. UserError for what would fail later.
   """
   experiment = folder.experiment
-  for data in {id(s.data): s.data for s in (experiment.stage1, experiment.stage2) if s is not None}.values():
+  stages: tuple[Literal[1, 2], ...] = (1, 2) if experiment.stage2 else (1,)
+  waiting = [found for number in stages for found in _waiting(folder, number)]
+  datas = [experiment.stage(n).data for n in stages] + [base.experiment.stage(n).data for base, n in waiting]
+  for data in {id(data): data for data in datas}.values():
     _open(data)
   score.load_metrics(experiment)
   if folder.declared():
     return None
-  stages = (1, 2) if experiment.stage2 else (1,)
-  programs = [build_step(experiment, number, mesh) for number in stages]
+  made = {base.stage(n): (base, n, build_step(base.experiment, n, mesh)) for base, n in waiting}
+  made |= {folder.stage(n): (folder, n, build_step(experiment, n, mesh)) for n in stages}
   if experiment.stage2:
     _check_labels(experiment.stage2)
-  for program in programs:
+  for base, number, program in made.values():
+    begin.check(base, number, program)
     program.step.shapes(program.state, program.frozen, program.batch)
+  programs = [made[folder.stage(n)][2] for n in stages]
   if experiment.stage2:
     _check_sampling(experiment, programs[1])
-  _check_disk(folder, programs)
+  _check_disk(folder, [program for _, _, program in made.values()])
   return programs[0]
+
+
+def _waiting(folder: Folder, number: int) -> list[tuple[Folder, Literal[1, 2]]]:
+  """The stages that must be trained before one that is not finished, innermost first."""
+  if folder.finished(number):
+    return []
+  found: list[tuple[Folder, Literal[1, 2]]] = []
+  for base, which in begin.needed(folder, number):
+    if not base.finished(which):
+      found += [*_waiting(base, which), (base, which)]
+  return found
 
 
 def _open(data: Source) -> None:
@@ -74,7 +92,8 @@ def _check_sampling(experiment: Experiment, program: Program) -> None:
 
   labels = jax.ShapeDtypeStruct((1,), jnp.int32)
   x = jax.ShapeDtypeStruct((1, *stage.data.shape), jnp.float32)
-  jax.eval_shape(sample, program.state.ema, program.frozen, labels, x)
+  variables = partition.merge(program.frozen["fixed"], program.state.ema)
+  jax.eval_shape(sample, variables, program.frozen, labels, x)
 
 
 def _check_disk(folder: Folder, programs: list[Program]) -> None:
@@ -82,7 +101,7 @@ def _check_disk(folder: Folder, programs: list[Program]) -> None:
   stage, frozen = folder.experiment.stage2, Frozen(folder.experiment.stage1.model)
   if stage is not None and stage.cache:
     x = jax.ShapeDtypeStruct((1, *stage.data.shape), jnp.float32)
-    stored = jax.eval_shape(frozen.store, programs[1].frozen, x)
+    stored = jax.eval_shape(frozen.store, programs[-1].frozen, x)
     needed += 2 * math.prod(stored.shape) * stored.dtype.itemsize * len(stage.data.records("train"))
   there = next(p for p in (folder.path, *folder.path.absolute().parents) if p.exists())
   free = shutil.disk_usage(there).free

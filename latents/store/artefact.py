@@ -17,7 +17,7 @@ from safetensors.numpy import load_file, save_file
 
 from latents.errors import UserError, first_line
 
-WEIGHTS, FACTS = "weights.safetensors", "artefact.json"
+WEIGHTS, LOSSES, FACTS = "weights.safetensors", "losses.safetensors", "artefact.json"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -34,8 +34,9 @@ class Artefact:
 
   @property
   def latents(self) -> str:
-    """The identity of the latents of a stage 1: of its encoder, bottleneck and statistics, whatever decodes them."""
-    made = {n: a for n, a in self.weights.items() if n.split("/")[1:2] in (["encoder"], ["bottleneck"])}
+    """The identity of the latents of a stage 1: of its statistics and all that is no decoder (of the model or of one of
+    its two models), whatever decodes them."""
+    made = {n: a for n, a in self.weights.items() if "decoder" not in n.split("/")[1:3]}
     return fingerprint(made, {"statistics": self.facts.get("statistics")})
 
 
@@ -50,32 +51,68 @@ def fingerprint(weights: dict[str, np.ndarray], facts: dict[str, Any]) -> str:
   return hasher.hexdigest()
 
 
-def write(folder: Path, weights: dict[str, np.ndarray], facts: dict[str, Any]) -> Artefact:
-  """Write both files; the facts come last and by a rename, so an artefact is complete or absent."""
+Arrays = dict[str, np.ndarray]
+
+
+def write(folder: Path, weights: Arrays, facts: dict[str, Any], losses: Arrays | None = None) -> Artefact:
+  """Write all files; the facts come last and by a rename, so an artefact is complete or absent.
+
+  losses: the networks that belong to the stage's losses ("NAME/params/..."), in a file of their own: a stage that goes
+  on from this one may begin with them, and nothing else needs them.
+  """
   weights = {name: np.asarray(array, order="C") for name, array in weights.items()}
-  made = Artefact(weights, {**facts, "fingerprint": fingerprint(weights, facts)})
+  facts = {**facts, "fingerprint": fingerprint(weights, facts)}
   folder.mkdir(parents=True, exist_ok=True)
-  temporary = folder / (WEIGHTS + ".tmp")
-  save_file(weights, temporary)
-  temporary.chmod(0o644)  # safetensors makes files that only their owner may read
-  os.replace(temporary, folder / WEIGHTS)
-  write_json(folder / FACTS, made.facts)
-  return made
+  _save(folder / WEIGHTS, weights)
+  if losses:
+    losses = {name: np.asarray(array, order="C") for name, array in losses.items()}
+    facts["losses"] = fingerprint(losses, {})
+    _save(folder / LOSSES, losses)
+  write_json(folder / FACTS, facts)
+  return Artefact(weights, facts)
 
 
 def read(folder: Path) -> Artefact | None:
   """The artefact in `folder`; None if the stage is not finished; UserError if it is damaged."""
   if not (folder / FACTS).exists():
     return None
-  facts = read_json(folder / FACTS)
-  _check_facts(facts, folder / FACTS)
-  try:
-    weights = load_file(folder / WEIGHTS)
-  except Exception as error:  # noqa: BLE001  (the file is untrusted, and its reader raises what it likes)
-    raise UserError(f"{folder / WEIGHTS} cannot be read: {first_line(error)}") from None
+  facts = facts_of(folder)
+  weights = _load(folder / WEIGHTS)
   if fingerprint(weights, facts) != facts.get("fingerprint"):
     raise UserError(f"{folder / WEIGHTS} is damaged or not this stage's: its fingerprint does not match {FACTS}")
   return Artefact(weights, facts)
+
+
+def facts_of(folder: Path) -> dict[str, Any]:
+  """The facts of a finished stage, without its weights."""
+  facts = read_json(folder / FACTS)
+  _check_facts(facts, folder / FACTS)
+  return facts
+
+
+def read_losses(folder: Path) -> Arrays:
+  """The networks of a finished stage's losses, "NAME/params/..."; {} where there are none."""
+  facts = facts_of(folder)
+  if "losses" not in facts:
+    return {}
+  found = _load(folder / LOSSES)
+  if fingerprint(found, {}) != facts["losses"]:
+    raise UserError(f"{folder / LOSSES} is damaged or not this stage's: its fingerprint does not match {FACTS}")
+  return found
+
+
+def _save(path: Path, arrays: Arrays) -> None:
+  temporary = path.with_name(path.name + ".tmp")
+  save_file(arrays, temporary)
+  temporary.chmod(0o644)  # safetensors makes files that only their owner may read
+  os.replace(temporary, path)
+
+
+def _load(path: Path) -> Arrays:
+  try:
+    return load_file(path)
+  except Exception as error:  # noqa: BLE001  (the file is untrusted, and its reader raises what it likes)
+    raise UserError(f"{path} cannot be read: {first_line(error)}") from None
 
 
 def _check_facts(facts: Any, path: Path) -> None:

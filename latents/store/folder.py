@@ -4,11 +4,11 @@
       experiment.json                     the declaration
       metrics.jsonl, tensorboard/         the log
       stage1-<address>/, stage2-<address>/
-        checkpoints/                      Orbax, for resuming
+        checkpoints/                      Orbax, for resuming; gone when the stage is done
         weights.safetensors artefact.json when the stage is done: the weights to use, and facts
       samples.png samples.npz reconstructions.png scores.json report.html
 
-A folder is complete in itself: a stage 1 that another run beside it has finished is copied in.
+A folder is complete in itself: stages that other runs have finished are linked in (`stages`).
 """
 
 import contextlib
@@ -20,22 +20,34 @@ import shutil
 import socket
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any, Literal
 
-from latents.declare import Experiment, Stage1, addresses, differences, digest, dumps, former_addresses, loads, to_json
+from latents.declare import (
+  Experiment,
+  Stage1,
+  Stage2,
+  addresses,
+  differences,
+  digest,
+  dumps,
+  former_addresses,
+  loads,
+  to_json,
+)
 from latents.errors import UserError
 from latents.machine import hosts
 from latents.machine.disk import disk_errors
-from latents.store import artefact
+from latents.store import artefact, stages
 from latents.train import log
 
 DECLARATION, LOCK, SCORES, DATA, REPORT = "experiment.json", ".lock", "scores.json", "data.json", "report.html"
 
 
 class Folder:
-  """The folder of one run; `experiment` is what it declares."""
+  """The folder of one run; `experiment` is what it declares. title: see `of`."""
 
-  def __init__(self, path: Path, experiment: Experiment):
-    self.path, self.experiment = path, experiment
+  def __init__(self, path: Path, experiment: Experiment, title: str = ""):
+    self.path, self.experiment, self.title = path, experiment, title
 
   def stage(self, number: int) -> Path:
     """The folder of a stage, named by its address; by a former one where that is what is there."""
@@ -65,17 +77,22 @@ class Folder:
       if (address := known[number - 1]) and address != self._addresses[number - 1]:
         yield address
 
-  def bases(self) -> list["Folder"]:
-    """This folder as that of the stages which stage 1 begins with: each is its own stage 1 there."""
-    starts = {addresses(made)[0]: made for s in self.experiment.stage1.start if (made := self._alone(s.stage))}
-    return [Folder(self.path, made) for made in starts.values()]
+  def of(self, stage: Stage1 | Stage2, title: str = "") -> tuple["Folder", Literal[1, 2]]:
+    """This folder as that of a stage which one of this experiment needs: (folder, the stage's number in it).
 
-  def _alone(self, stage: Stage1) -> Experiment:
-    return dataclasses.replace(self.experiment, stage1=stage, stage2=None)
+    title: its place in the declaration, for people.
+    """
+    if isinstance(stage, Stage2):
+      return Folder(self.path, dataclasses.replace(self.experiment, stage2=stage), title), 2
+    return Folder(self.path, dataclasses.replace(self.experiment, stage1=stage, stage2=None), title), 1
 
-  def base(self, stage: Stage1) -> "Folder":
-    """This folder as that of one of them."""
-    return Folder(self.path, self._alone(stage))
+  def called(self, number: int) -> str:
+    """A stage's name for people: its place in the declaration where another one needs it."""
+    return self.title or f"stage {number}"
+
+  def finished(self, number: int) -> bool:
+    """Whether a stage has its artefact; reads no weights."""
+    return (self.stage(number) / artefact.FACTS).is_file()
 
   def artefact(self, number: int) -> artefact.Artefact | None:
     """The finished stage, or None."""
@@ -139,13 +156,16 @@ class Folder:
 
     The first process notes it in the stage's folder, so that a run that is resumed is compared too.
     """
-    stage = self.experiment.stage1 if number == 1 else self.experiment.stage2
-    assert stage is not None
-    now, note = stage.data.identity(), self.stage(number) / DATA
-    before = artefact.read_json(note) if note.exists() else now
+    stage, place = self.experiment.stage(number), self.stage(number)
+    now, note = stage.data.identity(), place / DATA
+    before = now
+    if note.exists():
+      before = artefact.read_json(note)
+    elif self.finished(number):
+      before = artefact.facts_of(place).get("data", now)
     if before != now:
       raise UserError(
-        f"the data of stage {number} are not those that {self.path} was begun with (files were added, removed "
+        f"the data of {self.called(number)} are not those that {self.path} was begun with (files were added, removed "
         "or changed): bring them back, or choose another --name"
       )
     if hosts.first() and not note.exists():
@@ -154,35 +174,50 @@ class Folder:
         artefact.write_json(note, now)
     return now
 
-  def borrow(self, number: int, nested: bool = False) -> Path | None:
-    """Copy a stage from a run beside this one that has finished the same, on the same data; its folder, or None.
+  def keep(self, number: int) -> None:
+    """Put a stage that is finished now where other runs find it."""
+    place = self.stage(number)
+    stages.put(self.path.parent, place, artefact.facts_of(place), self._lines(self.log(number).parent, number))
 
-    nested: it is a stage that another one begins with, whose log is its own.
-    """
+  def log(self, number: int) -> Path:
+    """The log of a stage: the run's, or one of its own where another stage needs it."""
+    return (self.stage(number) if self.title else self.path) / log.FILE
+
+  def _lines(self, folder: Path, number: int) -> list[dict[str, Any]]:
+    return [line for line in log.read(folder / log.FILE) if line["stage"] == number]
+
+  def borrow(self, number: int) -> Path | None:
+    """Take a stage that was finished before, on the same data and latents: from the store, or from a run beside this
+    one. The folder where it was, or None."""
     mine = self.stage(number)
-    stage = self.experiment.stage1 if number == 1 else self.experiment.stage2
-    if stage is None or (mine / artefact.FACTS).exists() or (mine / "checkpoints").exists():
+    if self.finished(number) or (mine / "checkpoints").exists():
       return None
+    wanted = [{"data": self.experiment.stage(number).data.identity()}]
+    if number == 2:
+      one = self.artefact(1)
+      assert one is not None
+      wanted = [{**wanted[0], "stage1": made} for made in (one.latents, one.fingerprint)]  # the second: as of 61e35a8
+    kept = stages.place(self.path.parent, {"address": mine.name.split("-")[1], **wanted[0]})
     names = [mine.name, *(f"stage{number}-{address}" for address in self._former(number))]
-    for other in (p for name in names for p in sorted(self.path.parent.glob(f"*/{name}/{artefact.FACTS}"))):
-      source = other.parent
-      try:
-        found = artefact.read(source)
-        if found is None or found.facts.get("data") != stage.data.identity():
-          continue
-      except UserError:  # a neighbour's damaged file is not our trouble: train
+    beside = (p.parent for name in names for p in sorted(self.path.parent.glob(f"*/{name}/{artefact.FACTS}")))
+    for source in (kept, *beside):
+      if not any(stages.found(source, facts) for facts in wanted):
         continue
-      if not nested:
-        kept = [line for line in log.read(self.path / log.FILE) if line["stage"] < number]
-        lines = [line for line in log.read(source.parent / log.FILE) if line["stage"] == number]
-        log.rewrite(self.path / log.FILE, kept + lines)
-      with disk_errors(self.path):
+      lines = self._lines(source if (source / log.FILE).exists() else source.parent, number)
+      if self.title:
         mine.mkdir(parents=True, exist_ok=True)
-        for name in (artefact.WEIGHTS, artefact.FACTS):  # the facts last: they say that it is complete
-          shutil.copyfile(source / name, mine / (name + ".tmp"))
-          os.replace(mine / (name + ".tmp"), mine / name)
+        log.rewrite(mine / log.FILE, lines)
+      else:
+        before = [line for line in log.read(self.path / log.FILE) if line["stage"] < number]
+        log.rewrite(self.path / log.FILE, before + lines)
+      stages.copy(source, mine)
       return source
     return None
+
+  def drop_checkpoints(self, number: int) -> None:
+    """Delete the checkpoints of a finished stage: eight times its weights, and nothing reads them any more."""
+    for name in ("checkpoints", "seals"):
+      shutil.rmtree(self.stage(number) / name, ignore_errors=True)
 
 
 def open_folder(path: Path) -> Folder:

@@ -2,7 +2,6 @@
 
 import dataclasses
 import functools
-from collections.abc import Callable
 from typing import Any, Literal
 
 import jax
@@ -11,9 +10,10 @@ from jax.sharding import NamedSharding, PartitionSpec
 
 from latents.autoencoders import Autoencoder
 from latents.data import Source
-from latents.declare import Experiment, Stage2
+from latents.declare import Experiment, Stage1, Stage2
 from latents.frozen import Frozen
 from latents.train import objective, partition, sharding, stage1, stage2
+from latents.train import step as steps
 from latents.train.state import State
 from latents.types import Batch
 
@@ -45,13 +45,14 @@ class InMesh:
 class Program:
   """A stage ready to run or to compile on `mesh`.
 
-  init() -> State, or init(start) with variables that replace random ones; step(state, frozen, batch) -> (state,
-  scalars by name), state donated; both jitted.
+  init() -> State, or init(start) with variables that replace random ones (`step.init`); fixed() -> what is not trained,
+  at random; step(state, frozen, batch) -> (state, scalars by name), state donated; all jitted.
   state, frozen, batch: abstract trees with shardings attached.
   """
 
   mesh: jax.sharding.Mesh
   init: InMesh
+  fixed: InMesh
   step: InMesh
   state: State
   frozen: Any
@@ -83,36 +84,45 @@ def _autoencoder_shapes(model: Autoencoder, signal: tuple[int, ...]) -> dict[str
 
 
 def abstract_prior(experiment: Experiment) -> dict[str, Any]:
-  """Shapes of the prior's variables; the data need not be there."""
+  """Shapes of all of the prior's variables; the data need not be there."""
   stage = experiment.stage2
   assert stage is not None
-  arrays = abstract_autoencoder(experiment)
   batch = {"x": jax.ShapeDtypeStruct((1, *stage.data.shape), jnp.float32)}
-  init = functools.partial(stage2.init, stage, Frozen(experiment.stage1.model), experiment.seed)
-  return jax.eval_shape(init, arrays, batch).ema
+  first = stage2.passing(stage, Frozen(experiment.stage1.model)).first
+  return {"params": {}, **jax.eval_shape(first, jax.random.key(0), abstract_autoencoder(experiment), batch)}
+
+
+def abstract_variables(experiment: Experiment, number: Literal[1, 2]) -> dict[str, Any]:
+  """Shapes of all variables of a stage's model, trained or not."""
+  return abstract_autoencoder(experiment)["variables"] if number == 1 else abstract_prior(experiment)
+
+
+def _abstract_losses(experiment: Experiment, stage: Stage1 | Stage2) -> dict[str, Any]:
+  """Shapes of the frozen networks that the losses read: those of files, and of stages that were trained before."""
+  found: dict[str, Any] = dict(objective.abstract_frozen(stage.losses))
+  for name, loss in stage.losses.items():
+    if loss.stages:
+      alone = {at: dataclasses.replace(experiment, stage1=made, stage2=None) for at, made in loss.stages.items()}
+      found[name] = {at: abstract_autoencoder(made)["variables"] for at, made in alone.items()}
+  return found
 
 
 def build_step(experiment: Experiment, stage: Literal[1, 2], mesh: jax.sharding.Mesh, *, stored: Any = None) -> Program:
   """The program of a stage. stored: shape and dtype of one cached latent, if stage 2 reads a cache."""
-  declared = experiment.stage1 if stage == 1 else experiment.stage2
-  if declared is None:
-    raise ValueError(f"{experiment.name} has no stage {stage}")
+  declared = experiment.stage(stage)
   sharding.check_batch(declared.batch, mesh, declared.microbatches)
   batch = abstract_batch(declared.data, declared.batch, mesh)
   if stored is not None:
     shape = (declared.batch, *stored.shape)
     batch["stored"] = jax.ShapeDtypeStruct(shape, stored.dtype, sharding=batch.pop("x").sharding)
+  fixed = partition.split(abstract_variables(experiment, stage), declared.trained)[1]
+  frozen = {"losses": _abstract_losses(experiment, declared), "fixed": fixed}
   if isinstance(declared, Stage2):
-    model = Frozen(experiment.stage1.model)
-    frozen = abstract_autoencoder(experiment) | {"losses": objective.abstract_frozen(declared.losses)}
-    init = functools.partial(stage2.init, declared, model, experiment.seed)
-    step = functools.partial(stage2.step, declared, model, experiment.seed)
+    frozen |= abstract_autoencoder(experiment)
+    passing = stage2.passing(declared, Frozen(experiment.stage1.model))
   else:
-    fixed = partition.split(abstract_autoencoder(experiment)["variables"], declared.trained)[1]
-    frozen = {"losses": objective.abstract_frozen(declared.losses), "fixed": fixed}
-    init = functools.partial(stage1.init, declared, experiment.seed)
-    step = functools.partial(stage1.step, declared, experiment.seed)
-  return _program(mesh, init, step, frozen, batch)
+    passing = stage1.passing(declared)
+  return _program(mesh, passing, declared, experiment.seed_of(declared), frozen, batch)
 
 
 def once(mesh: jax.sharding.Mesh) -> dict[str, Any] | None:
@@ -122,19 +132,31 @@ def once(mesh: jax.sharding.Mesh) -> dict[str, Any] | None:
   return {"xla_backend_optimization_level": 0, "xla_llvm_disable_expensive_passes": True} if cpu else None
 
 
-def _program(mesh: jax.sharding.Mesh, init: Callable, step: Callable, frozen: Any, batch: Batch) -> Program:
+def _program(
+  mesh: jax.sharding.Mesh, passing: steps.Passing, stage: Stage1 | Stage2, seed: int, frozen: Any, batch: Batch
+) -> Program:
+  init = functools.partial(steps.init, passing, stage, seed)
   with jax.set_mesh(mesh):
     state = jax.eval_shape(init, frozen, batch)
   layout = sharding.shardings(state, mesh)
   state = sharding.abstract(state, layout)
   frozen = sharding.abstract(frozen, sharding.frozen_shardings(frozen, mesh))
 
+  def zeros(tree: Any) -> Any:
+    return jax.tree.map(lambda a: jnp.zeros(a.shape, a.dtype), tree)
+
   def start(*given: Any) -> State:
-    zeros = functools.partial(jax.tree.map, lambda a: jnp.zeros(a.shape, a.dtype))
     return init(zeros(frozen), zeros(batch), *given)
+
+  def untrained() -> Any:
+    first = passing.first(passing.key(seed), zeros(frozen), zeros(batch))
+    return partition.split(first, stage.trained)[1]
 
   replicated = NamedSharding(mesh, PartitionSpec())
   jitted_init = jax.jit(start, out_shardings=layout, compiler_options=once(mesh))
-  jitted_step = jax.jit(step, out_shardings=(layout, replicated), donate_argnums=0)
-
-  return Program(mesh, InMesh(mesh, jitted_init), InMesh(mesh, jitted_step), state, frozen, batch)
+  jitted_fixed = jax.jit(untrained, out_shardings=replicated, compiler_options=once(mesh))
+  jitted_step = jax.jit(
+    functools.partial(steps.step, passing, stage, seed), out_shardings=(layout, replicated), donate_argnums=0
+  )
+  start_it, at_random, take = (InMesh(mesh, f) for f in (jitted_init, jitted_fixed, jitted_step))
+  return Program(mesh, start_it, at_random, take, state, frozen, batch)

@@ -29,9 +29,10 @@ class Preempted(Exception):
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Plan:
-  """What the loop needs besides the program: lengths, rhythm and the number of the stage in the log."""
+  """What the loop needs besides the program: lengths, rhythm, and the stage's number in the log and name for people."""
 
   stage: int
+  name: str
   steps: int
   batch: int
   log_every: int
@@ -51,8 +52,8 @@ def train(
   """Run a stage to its last step and return its state.
 
   batches(start) iterates over this process's rows of the global batches from step `start` on. folder:
-  where the checkpoints lie. run: the run's folder for the log; None on processes that do not write. start: variables
-  that step 0 begins with in place of random ones.
+  where the checkpoints lie. run: the folder for the log; None on processes that do not write. start: variables that
+  step 0 begins with in place of random ones (`step.init`).
   Resumes from the newest readable checkpoint. UserError after `patience` skipped updates in a row;
   the last good checkpoint stays. Preempted after a SIGTERM, with the state saved.
   """
@@ -65,7 +66,7 @@ def train(
     state = first_state(program, start) if state is None else state
     step = int(state.step)
     if resumed and hosts.first():
-      print(f"latents: stage {plan.stage} goes on after step {step}", file=sys.stderr, flush=True)
+      print(f"latents: {plan.name} goes on after step {step}", file=sys.stderr, flush=True)
     checkpoints.discard_after(step)
     log = Log(run, plan.stage, step)
     data = batches(step)
@@ -111,13 +112,13 @@ def _loop(
       if stopping and step < plan.steps:
         checkpoints.save(step, state)
         checkpoints.finish()
-        raise Preempted(f"asked to stop: saved at step {step} of stage {plan.stage}; the same command resumes")
+        raise Preempted(f"asked to stop: saved at step {step} of {plan.name}; the same command resumes")
       if (step % plan.save_every == 0 or step == plan.steps) and not int(state.extra["skipped"]):
         checkpoints.save(step, state)
         environment.return_memory()
     checkpoints.finish()
     if stopping or stop.requested:
-      raise Preempted(f"asked to stop at the end of stage {plan.stage}: saved; the same command resumes")
+      raise Preempted(f"asked to stop at the end of {plan.name}: saved; the same command resumes")
   return state
 
 
@@ -126,7 +127,7 @@ def _check_patience(plan: Plan, state: State, step: int, index: np.ndarray, chec
   if skipped >= plan.patience:
     checkpoints.finish()
     raise UserError(
-      f"stage {plan.stage}: {skipped} updates in a row were not finite (last at step {step}, examples "
+      f"{plan.name}: {skipped} updates in a row were not finite (last at step {step}, examples "
       f"{', '.join(map(str, index[:8]))}, ...); stopped, the last good checkpoint is kept"
     )
 
@@ -142,7 +143,7 @@ def _bar(plan: Plan, start: int) -> tqdm:
   return tqdm(
     total=plan.steps,
     initial=start,
-    desc=f"stage {plan.stage}",
+    desc=plan.name,
     unit="step",
     mininterval=0.2 if terminal else 15.0,
     disable=not hosts.first(),

@@ -6,7 +6,7 @@ import jax
 import jax.numpy as jnp
 
 from latents.errors import UserError, nearest
-from latents.losses import Loss, Reconstruction, Weight
+from latents.losses import Loss, Weight
 from latents.types import Array, Terms
 
 
@@ -29,7 +29,7 @@ def total(terms: Terms, losses: Mapping[str, Loss], step: Array) -> Array:
 def measured(losses: Mapping[str, Loss]) -> dict[str, Loss]:
   """All losses but the weights of the model's own terms; those that adaptive weights compare with come first."""
   found = {n: loss for n, loss in losses.items() if not isinstance(loss, Weight)}
-  return dict(sorted(found.items(), key=lambda item: not isinstance(item[1], Reconstruction)))
+  return dict(sorted(found.items(), key=lambda item: not item[1].reference))
 
 
 def reads(losses: Mapping[str, Loss]) -> frozenset[str]:
@@ -48,7 +48,7 @@ def check_balance(losses: Mapping[str, Loss]) -> None:
   names = [group(n, loss) for n, loss in found.items() if loss.group]
   if len(set(names)) < len(names):
     raise UserError(f"one adversarial loss a stage, not {len(names)}: {', '.join(n for n in found if found[n].group)}")
-  if any(loss.at for loss in found.values()) and not any(isinstance(loss, Reconstruction) for loss in found.values()):
+  if any(loss.at for loss in found.values()) and not any(loss.reference for loss in found.values()):
     raise UserError("an adaptive weight needs a loss on the signal to compare with; set adaptive=False")
 
 

@@ -8,6 +8,7 @@ from flax import traverse_util
 from latents.errors import UserError, nearest
 
 Tree = Any  # nested dicts of arrays; the first level are collections ("params", "codebook", ...)
+GIVEN = ("statistics",)  # collections that say what was measured elsewhere; an average of constants is not constant
 
 
 def is_below(path: tuple[str, ...], prefixes: tuple[str, ...]) -> bool:
@@ -17,21 +18,24 @@ def is_below(path: tuple[str, ...], prefixes: tuple[str, ...]) -> bool:
 
 
 def select(variables: Mapping[str, Tree], prefixes: tuple[str, ...], below: bool = True) -> dict[str, Tree]:
-  """The variables at or below the prefixes (or, with below False, all others); collections without any are left out."""
-  if prefixes == ("",):
-    return dict(variables) if below else {}
+  """The variables at or below the prefixes (or, with below False, all others); collections without any are left out.
+
+  What lies in a collection of `GIVEN` is never trained, wherever it stands.
+  """
   out = {}
   for name, tree in variables.items():
-    flat = traverse_util.flatten_dict(dict(tree))
-    chosen = {path: leaf for path, leaf in flat.items() if is_below(path, prefixes) == below}
-    if chosen:
+    every = flat(tree)
+    chosen = {p: leaf for p, leaf in every.items() if (name not in GIVEN and is_below(p, prefixes)) == below}
+    if len(chosen) == len(every) and below:
+      out[name] = tree
+    elif chosen:
       out[name] = traverse_util.unflatten_dict(chosen)
   return out
 
 
 def check(variables: Mapping[str, Tree], prefixes: tuple[str, ...]) -> None:
   """UserError for a prefix that names nothing, with the nearest part that there is."""
-  every = [path for tree in variables.values() for path in traverse_util.flatten_dict(dict(tree))]
+  every = [path for tree in variables.values() for path in flat(tree)]
   for prefix in filter(None, prefixes):
     if not any(is_below(path, (prefix,)) for path in every):
       known = {"/".join(path[:n]) for path in every for n in range(1, len(path))}
@@ -51,19 +55,32 @@ def merge(one: Tree, other: Tree) -> Tree:
   return {**one, **{k: merge(one[k], v) if k in one else v for k, v in other.items()}}
 
 
-def place(tree: Tree, source: str, into: str) -> Tree:
-  """The part of a model's variables at `source` -> the same, standing at `into` (paths within each collection)."""
+def place(tree: Tree, source: str, into: str, where: str) -> Tree:
+  """The part of a model's variables at `source` -> the same, standing at `into` (paths within each collection).
+
+  UserError, naming the Start at `where`, for a source that names nothing.
+  """
   out: dict[str, Tree] = {}
   for name, collection in tree.items():
     found = collection
-    for word in source.split("/") if source else ():
+    for word in _words(source):
       found = found.get(word) if isinstance(found, Mapping) else None
       if found is None:
         break
     if found:
-      for word in reversed(into.split("/") if into else ()):
+      for word in reversed(_words(into)):
         found = {word: found}
       out[name] = found
   if not out:
-    raise UserError(f"start: the stage that it begins with has no part '{source}'")
+    known = {"/".join(path[:n]) for tree in tree.values() for path in flat(tree) for n in range(1, len(path))}
+    raise UserError(f"{where}.source: that stage has no part '{source}'{nearest(source, known)}")
   return out
+
+
+def flat(tree: Tree) -> dict[tuple[str, ...], Any]:
+  """A tree of nested dicts -> {path: leaf}."""
+  return traverse_util.flatten_dict(dict(tree))
+
+
+def _words(path: str) -> list[str]:
+  return path.split("/") if path else []

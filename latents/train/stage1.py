@@ -5,12 +5,11 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from latents.autoencoders import Autoencoder
+from latents.autoencoders import Autoencoder, Stacked
 from latents.declare import Stage1
 from latents.errors import UserError
 from latents.nn.streams import streams
 from latents.train import step as steps
-from latents.train.state import State
 from latents.types import Array, Batch, Seen, to_signal
 
 
@@ -30,21 +29,10 @@ def passing(stage: Stage1) -> steps.Passing:
   def first(key: Array, frozen: steps.Frozen, batch: Batch) -> dict[str, Any]:
     return first_variables(stage.model, key, to_signal(batch["x"]))
 
-  return steps.Passing("ae", run, first, stage.model.last)
+  return steps.Passing("ae", 2**31 - 1, run, first, stage.model.last)
 
 
-def first_variables(model: Autoencoder, key: Array, x: Array) -> dict[str, Any]:
+def first_variables(model: Autoencoder | Stacked, key: Array, x: Array) -> dict[str, Any]:
   """The autoencoder's first collections of variables; x [B,*S,C] gives shapes alone."""
   rngs = {"params": jax.random.fold_in(key, 0), **streams(jax.random.fold_in(key, 1))}
   return dict(model.init(rngs, x, train=True))
-
-
-def init(stage: Stage1, seed: int, frozen: steps.Frozen, batch: Batch, start: Any = None) -> State:
-  """State at step 0; see `step.init`."""
-  key = jax.random.fold_in(jax.random.key(seed), 2**31 - 1)  # apart from the key of every step
-  return steps.init(passing(stage), stage, key, frozen, batch, start)
-
-
-def step(stage: Stage1, seed: int, state: State, frozen: steps.Frozen, batch: Batch) -> tuple[State, dict]:
-  """One update; see `step.step`."""
-  return steps.step(passing(stage), stage, seed, state, frozen, batch)

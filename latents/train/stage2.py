@@ -8,7 +8,6 @@ from latents.declare import Stage2
 from latents.frozen import Frozen
 from latents.nn.streams import streams
 from latents.train import step as steps
-from latents.train.state import State
 from latents.types import Array, Batch, Latent, Seen, to_signal
 
 
@@ -35,17 +34,4 @@ def passing(stage: Stage2, model: Frozen) -> steps.Passing:
     rngs = {"params": jax.random.fold_in(key, 0), **streams(jax.random.fold_in(key, 1))}
     return dict(stage.prior.init(rngs, latent, batch.get("label"), train=True, method="loss"))
 
-  return steps.Passing("prior", run, first, lambda where: (where,))
-
-
-def init(stage: Stage2, frozen: Frozen, seed: int, arrays: dict[str, Any], batch: Batch, start: Any = None) -> State:
-  """State at step 0; see `step.init`."""
-  key = jax.random.fold_in(jax.random.key(seed), 2**31 - 2)  # apart from stage 1 and from every step
-  return steps.init(passing(stage, frozen), stage, key, arrays, batch, start)
-
-
-def step(
-  stage: Stage2, frozen: Frozen, seed: int, state: State, arrays: dict[str, Any], batch: Batch
-) -> tuple[State, dict]:
-  """One update; see `step.step`. `arrays` are stage 1's, with "losses" and "fixed" beside them."""
-  return steps.step(passing(stage, frozen), stage, seed, state, arrays, batch)
+  return steps.Passing("prior", 2**31 - 2, run, first, lambda where: (where,))

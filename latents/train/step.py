@@ -13,7 +13,7 @@ from flax import traverse_util
 
 from latents.declare import Stage1, Stage2
 from latents.errors import UserError, nearest
-from latents.losses import Reconstruction, Rival
+from latents.losses import Loss, Rival
 from latents.train import objective, partition
 from latents.train.accumulate import accumulate
 from latents.train.state import State, average, descend, fresh, guard
@@ -29,23 +29,30 @@ class Passing:
 
   group: its name among the trained networks. run(variables, frozen, batch, key, **options of linen's apply) -> (terms
   of its own, {"x_hat", "z"} as far as gradients come back to them, the rest of `Seen`, logs, variables that changed).
-  first(key, frozen, batch) -> its first variables. last(where) -> path of a kernel for adaptive weights.
+  first(key, frozen, batch) -> its first variables. last(where) -> path of a kernel for adaptive weights. apart: what is
+  drawn once is drawn from fold_in(key(seed), apart), apart from every step and from the other stage.
   """
 
   group: str
+  apart: int
   run: Callable[..., tuple[dict, dict, Seen, dict, dict]]
   first: Callable[[Array, Frozen, Batch], dict[str, Tree]]
   last: Callable[[str], tuple[str, ...]]
 
+  def key(self, seed: int) -> Array:
+    """Of what is drawn once, before the first step."""
+    return jax.random.fold_in(jax.random.key(seed), self.apart)
+
 
 def init(
-  passing: Passing, stage: Stage1 | Stage2, key: Array, frozen: Frozen, batch: Batch, start: Tree = None
+  passing: Passing, stage: Stage1 | Stage2, seed: int, frozen: Frozen, batch: Batch, start: Tree = None
 ) -> State:
   """State at step 0. The batch gives shapes alone; under jit its forward pass is never run.
 
-  start: variables that the model begins with in place of random ones.
+  start: {"model": variables that the model begins with in place of random ones, "losses": the same by loss}.
   """
-  made = partition.merge(passing.first(key, frozen, batch), start or {})
+  start, key = start or {}, passing.key(seed)
+  made = partition.merge(passing.first(key, frozen, batch), start.get("model", {}))
   moving, fixed = partition.split(made, stage.trained)
   params = {passing.group: moving.pop("params", {})}
   opt = {passing.group: stage.optimizer.make(stage.steps).init(params[passing.group])}
@@ -58,6 +65,7 @@ def init(
     )
   for name, loss in found.items():
     own = loss.init(jax.random.fold_in(key, 2), rest.replace(**out), aux=frozen.get("losses", {}).get(name))
+    own = partition.merge(own, start.get("losses", {}).get(name, {}))
     if own:
       group = objective.group(name, loss)
       params[group] = own.pop("params", {})
@@ -118,7 +126,8 @@ def forward(
 
 def _taps(tree: Tree, reads: frozenset[str]) -> dict[str, Array]:
   """What was captured or sown, by the path of the part; of several calls the last."""
-  flat = {"/".join(path): value[-1] for path, value in traverse_util.flatten_dict(tree).items()}
+  flat: dict[str, Any] = {"/".join(path): v for path, v in traverse_util.flatten_dict(tree).items()}
+  flat = {path: value[-1] for path, value in flat.items()}
   found = {}
   for path in sorted(reads):
     there = [v for name, v in flat.items() if name == path or name.rpartition("/")[0] == path]
@@ -128,69 +137,93 @@ def _taps(tree: Tree, reads: frozenset[str]) -> dict[str, Array]:
   return found
 
 
+class _Cut:
+  """A pass, cut where the losses begin. own: the model's terms; out: what gradients come back to; `back`: the way."""
+
+  def __init__(self, run: Callable[[Tree], tuple], params: Tree, last: Callable[[str], tuple[str, ...]]):
+    (self.own, self.out), self._linear, self.rest = jax.linearize(run, params, has_aux=True)
+    self._params, self._last = params, last
+    self._pull = jax.linear_transpose(self._linear, params)
+
+  def back(self, own: Tree, out: Tree) -> Tree:
+    """Cotangents of the model's terms and of the outputs -> the gradient of its parameters."""
+    return self._pull((own, out))[0]
+
+  def kernel(self, where: str, push: Tree, through_z: bool = False) -> Array:
+    """The gradient of a push at the last kernel of the encoder or decoder (Esser et al. 2020, eq. 7).
+
+    All else that is pulled back is dead code to the compiler: no second forward pass; for the decoder, a backward pass
+    through one layer. through_z: the push has z alone; no zeros are sent back through the decoder.
+    """
+    if through_z:
+      (found,) = jax.linear_transpose(lambda p: self._linear(p)[1]["z"], self._params)(push["z"])
+    else:
+      found = self.back(jax.tree.map(jnp.zeros_like, self.own), push)
+    flat: dict[tuple[str, ...], Array] = traverse_util.flatten_dict(found)
+    if (path := self._last(where)) not in flat:
+      raise UserError(f"an adaptive weight is measured at {'/'.join(path)}, which is not trained here")
+    return flat[path]
+
+
 def gradients(
   passing: Passing, stage: Stage1 | Stage2, state: State, frozen: Frozen, carried: dict, batch: Batch, key: Array
 ) -> tuple[tuple[dict, dict], dict]:
-  """((gradients by trained network, scalars to log), the variables that are carried on)."""
+  """((gradients by trained network, scalars to log), the variables that are carried on).
+
+  Every network behind a loss is differentiated once, at the cut; the gradients meet there and go back together.
+  """
   objective.check_balance(stage.losses)
 
   def run(params: Tree) -> tuple[tuple, tuple]:
     own, out, *rest = forward(passing, stage, params, carried["model"], frozen, batch, key, state.step)
     return (own, out), tuple(rest)
 
-  (own, out), linear, (rest, logs, changed) = jax.linearize(run, state.params[passing.group], has_aux=True)
-  pull = jax.linear_transpose(linear, state.params[passing.group])
-  losses = stage.weighed(own)
-  objective.check_names({**own, **objective.measured(losses)}, losses)
-  value, push_own = jax.value_and_grad(lambda own: objective.total(own, losses, state.step))(own)
-  terms, grads, states = dict(own), {}, dict(carried["losses"])
-  push = reference = jax.tree.map(jnp.zeros_like, out)
-
-  def kernel(where: str, push: dict) -> Array:
-    # The gradient at the last kernel of the encoder or decoder (Esser et al. 2020, eq. 7). All else that `pull` gives
-    # is dead code to the compiler: no second forward pass; for the decoder, a backward pass through one layer.
-    # What is measured at the encoder comes through z alone: no zeros are sent back through the decoder.
-    if where == "encoder" and push is not reference:
-      pull_z = jax.linear_transpose(lambda params: linear(params)[1]["z"], state.params[passing.group])
-      (found,) = pull_z(push["z"])
-    else:
-      (found,) = pull((jax.tree.map(jnp.zeros_like, own), push))
-    flat = traverse_util.flatten_dict(found)
-    if (path := passing.last(where)) not in flat:
-      raise UserError(f"an adaptive weight is measured at {'/'.join(path)}, which is not trained here")
-    return flat[path]
-
-  # Every network behind a loss is differentiated once, at the cut; the gradients meet there and go back together.
+  cut = _Cut(run, state.params[passing.group], passing.last)
+  seen, logs, changed = cut.rest
+  losses = stage.weighed(cut.own)
+  objective.check_names({**cut.own, **objective.measured(losses)}, losses)
+  value, push_own = jax.value_and_grad(lambda own: objective.total(own, losses, state.step))(cut.own)
+  terms, grads, states = dict(cut.own), {}, dict(carried["losses"])
+  push = reference = jax.tree.map(jnp.zeros_like, cut.out)
   for name, loss in objective.measured(losses).items():
     group, gate = objective.group(name, loss), loss.gate(state.step)
-    rival, params, held = isinstance(loss, Rival), state.params.get(group, {}), states.get(name, {})
+    params, held = state.params.get(group, {}), states.get(name, {})
     told = {"aux": frozen.get("losses", {}).get(name), "key": jax.random.fold_in(key, zlib.crc32(name.encode()))}
-
-    def pushed(out: dict, params: Tree, loss=loss, held=held, told=told, rival=rival, reference=reference) -> tuple:
-      def one(out: dict, params: Tree) -> tuple[Array, Any]:
-        term = loss.measure(rest.replace(**out), {"params": params, **held}, **told)
-        return term.value, term
-
-      (value, term), found = jax.value_and_grad(one, (0,) if rival else (0, 1), has_aux=True)(out, params)
-      ratio = loss.adaptive_weight(kernel(loss.at, reference), kernel(loss.at, found[0])) if loss.at else jnp.ones(())
-      return value * ratio, jax.tree.map(lambda g: g * ratio, found), ratio, term
-
-    skip = rival or (loss.start > 0 and bool(loss.at))
-    terms[name], found, ratio, term = _when(gate, pushed, out, params) if skip else pushed(out, params)
+    find = functools.partial(_push, cut, seen, loss, reference, held, told)
+    terms[name], found, ratio, term = _when(gate, find, cut.out, params) if loss.waits else find(cut.out, params)
     strength = loss.weight * gate
     value = value + strength * terms[name]
     push = jax.tree.map(lambda a, g, s=strength: a + s * g, push, found[0])
-    reference = push if isinstance(loss, Reconstruction) else reference
+    reference = push if loss.reference else reference
     logs = logs | dict(term.logs) | ({f"{name}_adaptive": ratio} if loss.at else {})
     if isinstance(loss, Rival):
-      seen = rest.replace(**jax.lax.stop_gradient(out))
-      grads[group], term = _learn(loss, state.step, seen, params, held, told)
+      grads[group], term = _learn(loss, state.step, seen.replace(**jax.lax.stop_gradient(cut.out)), params, held, told)
       logs = logs | {f"{name}_gate": gate} | dict(term.logs)
     elif params:
       grads[group] = jax.tree.map(lambda g, s=strength: s * g, found[1])
     states = states | ({name: term.state} if term.state else {})
-  (grads[passing.group],) = pull((push_own, push))
+  grads[passing.group] = cut.back(push_own, push)
   return (grads, {**logs, "total": value, **terms}), {"model": changed, "losses": states}
+
+
+def _push(
+  cut: _Cut, seen: Seen, loss: Loss, reference: Tree, held: Tree, told: dict, out: Tree, params: Tree
+) -> tuple[Array, tuple, Array, Any]:
+  """What a loss makes of a pass, times its adaptive weight: (its value, its gradients at the cut and, unless it is a
+  rival, at its own network, that weight, its term). reference: the push of the losses that weight compares with."""
+
+  def measure(out: Tree, params: Tree) -> tuple[Array, Any]:
+    term = loss.measure(seen.replace(**out), {"params": params, **held}, **told)
+    return term.value, term
+
+  rival = isinstance(loss, Rival)
+  (value, term), found = jax.value_and_grad(measure, (0,) if rival else (0, 1), has_aux=True)(out, params)
+  if not loss.at:
+    return value, found, jnp.ones(()), term
+  ratio = loss.adaptive_weight(
+    cut.kernel(loss.at, reference), cut.kernel(loss.at, found[0], through_z=loss.at == "encoder")
+  )
+  return value * ratio, jax.tree.map(lambda g: g * ratio, found), ratio, term
 
 
 def _learn(loss: Rival, number: Array, seen: Seen, params: Tree, held: Tree, told: dict) -> tuple[Tree, Any]:

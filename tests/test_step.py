@@ -1,4 +1,4 @@
-"""Prototype tests of contracts v2: targets, losses with networks, adaptive weights at the encoder, rivals, taps."""
+"""The step of both stages: targets, losses with networks, adaptive weights at the encoder, rivals, taps."""
 
 import dataclasses
 
@@ -73,11 +73,11 @@ def batch(seed=0):
 def ready(made):
   """(stage, state at step 0, the frozen argument)."""
   frozen = {"losses": objective.load_frozen(made.stage1.losses), "fixed": {}}
-  return made.stage1, jax.jit(lambda f, b: stage1.init(made.stage1, 0, f, b))(frozen, batch()), frozen
+  return made.stage1, jax.jit(lambda f, b: micro.first_state(made.stage1, f, b))(frozen, batch()), frozen
 
 
 def take(stage, state, frozen, data=None):
-  return jax.jit(lambda s, f, b: stage1.step(stage, 0, s, f, b))(state, frozen, data or batch())
+  return jax.jit(lambda s, f, b: micro.update(stage, s, f, b))(state, frozen, data or batch())
 
 
 def gradients(stage, state, frozen):
@@ -456,12 +456,8 @@ def test_repa_in_stage_2_by_the_same_step():
   two = dataclasses.replace(made.stage2, losses={"repa": Repa(weight=0.5, teacher=Toy())})
   made = dataclasses.replace(made, stage2=two)
   program = build_step(made, 2, micro.one_device())
-  assert set(program.state.params) == {"prior", "repa"} and set(program.frozen) == {
-    "variables",
-    "mean",
-    "std",
-    "losses",
-  }
+  assert set(program.state.params) == {"prior", "repa"}
+  assert set(program.frozen) == {"variables", "mean", "std", "losses", "fixed"}
   state = program.init()
   one = build_step(made, 1, micro.one_device()).init()
   arrays = {"variables": one.ema, "mean": jnp.zeros(4), "std": jnp.ones(4), "losses": objective.load_frozen(two.losses)}
