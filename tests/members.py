@@ -26,7 +26,7 @@ from latents.discriminators import PatchGAN
 from latents.encoders import ConvEncoder, IdentityEncoder, QueryEncoder, WaveEncoder
 from latents.evaluate import PSNR, SSIM, Energy, LPIPSMetric
 from latents.losses import L1, L2, LPIPSLoss, MultiScaleSTFT, Perceptual
-from latents.priors import AutoregressivePrior, FlowPrior
+from latents.priors import AutoregressivePrior, ConsistencyDistillation, FlowPrior
 from tests import sources
 
 # -- encoders: (name, make, signal shape [*S,C])
@@ -122,6 +122,14 @@ PRIORS = [
       sampler=DDPM(4, "learned"),
       process=Process(Betas(), "noise", variance="learned"),
       grid=Strided(),
+    ),
+    (4, 4, 3),
+    None,
+  ),
+  (
+    "consistency",
+    lambda: ConsistencyDistillation(
+      backbone=DiT(1, 16, 2, classes=3), teacher=FlowPrior(DiT(1, 16, 2, classes=3)), teacher_guidance=2.0, decay=0.0
     ),
     (4, 4, 3),
     None,

@@ -53,10 +53,7 @@ class FlowPrior(Prior):
 
     Other errors, and "vlb": as `Process.terms`, each with its weight in it.
     """
-    z = latent.z
-    if z is None:
-      raise UserError("a flow prior needs a continuous latent, but this bottleneck gives codes only")
-    z = z.astype(jnp.float32)
+    z = self._continuous(latent)
     eps = jax.random.normal(self.make_rng("prior"), z.shape)
     tau = shift_time(self.times(self.make_rng("prior"), z.shape[0]), self._shift(z.shape[1:]))
     if train and cond is not None and self.backbone.classes:
@@ -68,13 +65,21 @@ class FlowPrior(Prior):
       raise UserError(f"the backbone gives {out.shape} for latents of {z.shape}: set its `out` to {told}")
     terms = {}
     for name, (error, weight) in self.process.terms(out, z, eps, noisy, tau).items():
-      kept = error.mean(-1)
-      if latent.mask is None:
-        value = kept.mean()
-      else:
-        value = jnp.sum(kept * latent.mask) / jnp.maximum(latent.mask.sum(), 1)
+      value = self._mean(error.mean(-1), latent.mask)
       terms[name] = value if weight == 1.0 else weight * value
     return terms
+
+  def _continuous(self, latent: Latent) -> Array:
+    """z [B,*s,D] float32. UserError for a latent of codes alone."""
+    if latent.z is None:
+      raise UserError("a flow prior needs a continuous latent, but this bottleneck gives codes only")
+    return latent.z.astype(jnp.float32)
+
+  def _mean(self, error: Array, mask: Array) -> Array:
+    """[B,*s] -> []: over all tokens, or those that are kept."""
+    if mask is None:
+      return error.mean()
+    return jnp.sum(error * mask) / jnp.maximum(mask.sum(), 1)
 
   def sample(
     self, cond: Array | None, *, shape: tuple[int, ...], guidance: float | None = None, count: int = 1
