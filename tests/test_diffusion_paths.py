@@ -1,6 +1,7 @@
 """Paths, their conversions, and what a process makes of a network's output. In float64 but where it says so."""
 
 import itertools
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -11,7 +12,7 @@ from latents.diffusion import Betas, Cosine, Linear, MinSNR, Process, posterior
 from tests.members import PATHS
 
 BY_NAME = pytest.mark.parametrize("make", [m[1] for m in PATHS], ids=[m[0] for m in PATHS])
-KINDS = ("velocity", "data", "noise", "score")
+KINDS: Any = ("velocity", "data", "noise", "score")
 KEY = jax.random.key(0)
 
 

@@ -2,22 +2,22 @@
 
 The noise is predicted on DDPM's path (1,000 betas from 1e-4 to 0.02); beside it the variance of each reverse step is
 learned (iDDPM: Nichol & Dhariwal 2021, arXiv:2102.09672: L_simple + 0.001 L_vlb), so that 50 strided steps of the chain
-do. DDPM has FID 3.17 on CIFAR-10 with 1,000 steps; iDDPM 11.5 on ImageNet-64 with 4,000 and 250 of them; latent
-diffusion puts the same on latents (Rombach et al. 2022, arXiv:2112.10752: LDM-8 15.5, guided 7.8 on ImageNet-256).
+do. DDPM has FID 3.17 on CIFAR-10 with 1,000 steps; latent diffusion puts the same on latents (Rombach et al. 2022,
+arXiv:2112.10752: LDM-8 has 15.8 on ImageNet-256), and DiT (arXiv:2212.09748) trains with this very loss.
 
     latents run experiments/priors/ddpm.py
 
-tiny: a U-Net of 48 channels on the 8x8x4 latents of `images/digits.py`, whose stage 1 it shares; five minutes of one
-CPU core. paper: LDM-8's U-Net (256 channels, 1, 2, 4, attention at all levels) on the latents of `images/ldm_kl.py`;
-LDM's betas, batch and rate, but for its cross-attention to one token a class: here the class is added to the time.
-Compare with `images/digits.py`: the same latents by flow matching.
+tiny: the DiT of `images/digits.py` on its latents (one stage 1 for both): there flow matching, here DDPM; under four
+minutes of one CPU core. paper: LDM-8's U-Net (256 channels, 1, 2, 4, attention at all levels) and its betas on the
+latents of `images/ldm_kl.py`; the class is added to the time, LDM-8 attends to it; batch, rate and length are those of
+stage 2 there, not LDM's.
 """
 
 import dataclasses
 from typing import Literal
 
 from experiments.images import digits, ldm_kl
-from latents.backbones import UNet
+from latents.backbones import DiT, UNet
 from latents.declare import Experiment, Stage2
 from latents.diffusion import DDPM, Betas, Process, Steps, Strided
 from latents.optim import Adam
@@ -29,7 +29,7 @@ def experiment(scale: Literal["tiny", "paper"] = "tiny", data_dir: str | None = 
   base = digits.experiment("tiny") if tiny else ldm_kl.experiment("paper", data_dir=data_dir)
   data, dim = base.stage1.data, 4
   if tiny:
-    backbone, betas = UNet(ch=48, mult=(1, 2), blocks=1, attention=(1,), classes=data.classes, out=2 * dim), Betas()
+    backbone, betas = DiT(6, 128, 4, classes=data.classes, out=2 * dim), Betas()
   else:
     backbone = UNet(
       ch=256,
@@ -54,9 +54,9 @@ def experiment(scale: Literal["tiny", "paper"] = "tiny", data_dir: str | None = 
   stage2 = Stage2(
     data=data,
     prior=prior,
-    optimizer=Adam(lr=1e-3, warmup=50, schedule="cosine", clip=1.0) if tiny else Adam(lr=6.4e-5),
-    steps=1_200 if tiny else 2_900_000,
-    batch=32 if tiny else 64,
+    optimizer=Adam(lr=1e-3, betas=(0.9, 0.95), warmup=50, schedule="cosine", clip=1.0) if tiny else Adam(lr=1e-4),
+    steps=980 if tiny else 400_000,
+    batch=32 if tiny else 256,
     ema=0.995 if tiny else 0.9999,
     cache=True,
   )

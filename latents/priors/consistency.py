@@ -1,5 +1,7 @@
 """Consistency distillation: Song, Dhariwal, Chen, Sutskever 2023, arXiv:2303.01469, algorithm 2."""
 
+from typing import Any
+
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
@@ -52,17 +54,18 @@ class ConsistencyDistillation(FlowPrior, kw_only=True):
       self.teacher.backbone(x, now, cond, train=False)
     earlier = jax.lax.stop_gradient(self._teacher_step(x, now, then, cond))
     student, own = self.backbone.unbind()
+    params: Any = own.get("params", {})
     rngs = {"dropout": self.make_rng("dropout")} if train and self.has_rng("dropout") else {}  # one for both passes
 
     def estimate(params: dict, x: Array, tau: Array) -> Array:
-      out = student.apply({**own, "params": params}, x, tau, cond, train=train, rngs=rngs)
+      out: Any = student.apply({**own, "params": params}, x, tau, cond, train=train, rngs=rngs)
       if out.shape != x.shape:
         raise UserError(f"the student gives {out.shape} for latents of {x.shape}: set its `out` to None")
       return self.process.data(out, x, tau)
 
-    target = self._target(own["params"], train)
+    target = self._target(params, train)
     aim = jax.lax.stop_gradient(estimate(target, earlier, then))
-    error = jnp.square(estimate(own["params"], x, now) - aim).mean(-1)
+    error = jnp.square(estimate(params, x, now) - aim).mean(-1)
     return {"consistency": self._mean(error, latent.mask)}
 
   def _teacher_step(self, x: Array, now: Array, then: Array, cond: Array | None) -> Array:

@@ -15,21 +15,22 @@ class Cosine(VariancePreserving):
   offset: float = 0.008
 
   def _angles(self, tau: Array) -> tuple[Array, float]:
+    """u - u_0 and u_0."""
     scale = math.pi / 2 / (1 + self.offset)
-    return (tau + self.offset) * scale, self.offset * scale
+    return tau * scale, self.offset * scale
 
   def alpha(self, tau: Array) -> Array:
     """See `Path`."""
-    u, first = self._angles(tau)
-    return library(tau).maximum(library(tau).cos(u), 0) / math.cos(first)
+    turn, first = self._angles(tau)
+    return library(tau).maximum(library(tau).cos(first + turn), 0) / math.cos(first)
 
   def sigma(self, tau: Array) -> Array:
     """See `Path`: sqrt(sin(u - u_0) sin(u + u_0)) / cos(u_0), which keeps its digits near tau = 0."""
-    xp, (u, first) = library(tau), self._angles(tau)
-    product = xp.sin(u - first) * xp.sin(u + first)
+    xp, (turn, first) = library(tau), self._angles(tau)
+    product = xp.sin(turn) * xp.sin(turn + 2 * first)
     return xp.sqrt(xp.clip(product, 0, None)) / math.cos(first)
 
   def alpha_slope(self, tau: Array) -> Array:
     """See `Path`."""
-    u, first = self._angles(tau)
-    return -library(tau).sin(u) * (math.pi / 2 / (1 + self.offset)) / math.cos(first)
+    turn, first = self._angles(tau)
+    return -library(tau).sin(first + turn) * (math.pi / 2 / (1 + self.offset)) / math.cos(first)
