@@ -1,1 +1,1 @@
-"""Priors on one tokenizer."""
+"""Priors: what they are told, how they are trained."""
