@@ -8,12 +8,25 @@ from latents.backbones import DiT, Transformer, UNet
 from latents.bottlenecks import EMAVQ, FSQ, KL, LayerNormLatent, NestedDropout, NoBottleneck, ResidualFSQ
 from latents.data import Digits, Photos, Shapes
 from latents.decoders import ConvDecoder, Equivariant, FlowDecoder, IdentityDecoder, QueryDecoder, WaveDecoder
-from latents.diffusion import Euler, Heun, Uniform
+from latents.diffusion import (
+  DDPM,
+  Betas,
+  Consistency,
+  Cosine,
+  DPMSolver2M,
+  Euler,
+  Heun,
+  Linear,
+  Process,
+  Steps,
+  Strided,
+  Uniform,
+)
 from latents.discriminators import PatchGAN
 from latents.encoders import ConvEncoder, IdentityEncoder, QueryEncoder, WaveEncoder
 from latents.evaluate import PSNR, SSIM, Energy, LPIPSMetric
 from latents.losses import L1, L2, LPIPSLoss, MultiScaleSTFT, Perceptual
-from latents.priors import AutoregressivePrior, FlowPrior
+from latents.priors import AutoregressivePrior, ConsistencyDistillation, FlowPrior
 from tests import sources
 
 # -- encoders: (name, make, signal shape [*S,C])
@@ -79,10 +92,48 @@ BACKBONES = [
   ("unet-add", lambda: UNet(64, (1, 1), 1, film=False), (4, 4, 2)),
 ]
 
+# -- paths of diffusion: (name, make)
+PATHS = [
+  ("linear", Linear),
+  ("betas", Betas),
+  ("betas-root", lambda: Betas(0.0015, 0.0195, rise="root")),
+  ("cosine", Cosine),
+]
+
+# -- samplers: (name, make), of a few steps
+SAMPLERS = [
+  ("euler", lambda: Euler(6)),
+  ("heun", lambda: Heun(6)),
+  ("ddpm", lambda: DDPM(6)),
+  ("ddpm-large", lambda: DDPM(6, "large")),
+  ("dpm-solver-2m", lambda: DPMSolver2M(6)),
+  ("consistency", lambda: Consistency(6)),
+]
+
 # -- priors: (name, make, per-sample latent shape, vocab or None)
 PRIORS = [
   ("flow", lambda: FlowPrior(DiT(1, 16, 2, classes=3), sampler=Euler(4)), (4, 4, 3), None),
   ("flow-heun", lambda: FlowPrior(DiT(1, 16, 2, patch=1), Uniform(), shift=2.0, sampler=Heun(3)), (6, 3), None),
+  (
+    "flow-ddpm",
+    lambda: FlowPrior(
+      DiT(1, 16, 2, classes=3, out=6),
+      Steps(),
+      sampler=DDPM(4, "learned"),
+      process=Process(Betas(), "noise", variance="learned"),
+      grid=Strided(),
+    ),
+    (4, 4, 3),
+    None,
+  ),
+  (
+    "consistency",
+    lambda: ConsistencyDistillation(
+      backbone=DiT(1, 16, 2, classes=3), teacher=FlowPrior(DiT(1, 16, 2, classes=3)), teacher_guidance=2.0, decay=0.0
+    ),
+    (4, 4, 3),
+    None,
+  ),
   (
     "autoregressive",
     lambda: AutoregressivePrior(Transformer(11, 16, 1, 2, length=16, classes=3, multiple=8), top_k=5, top_p=0.9),

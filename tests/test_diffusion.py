@@ -11,18 +11,21 @@ import pytest
 from latents.diffusion import (
   Euler,
   Heun,
+  Linear,
   LogitNormal,
+  Process,
   Uniform,
   dimension_shift,
   grid,
   guide,
-  paths,
-  segments,
+  inside,
   shift,
-  solve,
 )
+from latents.diffusion.samplers.base import runs
 
 KEY = jax.random.key(0)
+LINEAR = Linear()
+PLAIN = Process().field  # a velocity -> the field that samplers walk along
 MEANS, STDS, WEIGHTS = np.array([-1.5, 0.2, 2.0]), np.array([0.3, 0.5, 0.4]), np.array([0.3, 0.5, 0.2])
 
 
@@ -43,14 +46,15 @@ def test_conversions_round_trip_in_float64():
   with jax.enable_x64(True):
     x0, eps = (jnp.asarray(np.random.default_rng(i).normal(size=(5, 3, 2))) for i in range(2))
     tau = jnp.linspace(0.1, 0.9, 5)
-    x, v = paths.mix(x0, eps, tau), paths.velocity(x0, eps)
+    x, v = LINEAR.mix(x0, eps, tau), eps - x0
     for got, expected in [
-      (paths.x0_from_velocity(x, v, tau), x0),
-      (paths.eps_from_velocity(x, v, tau), eps),
-      (paths.velocity_from_x0(x, x0, tau), v),
-      (paths.velocity_from_eps(x, eps, tau), v),
-      (paths.score_from_velocity(x, v, tau), -eps / tau[:, None, None]),
-      (paths.mix(x0, eps, 0.25), 0.75 * x0 + 0.25 * eps),
+      (LINEAR.velocity(x0, eps, tau), v),
+      (LINEAR.convert(v, "velocity", "data", x, tau), x0),
+      (LINEAR.convert(v, "velocity", "noise", x, tau), eps),
+      (LINEAR.convert(x0, "data", "velocity", x, tau), v),
+      (LINEAR.convert(eps, "noise", "velocity", x, tau), v),
+      (LINEAR.convert(v, "velocity", "score", x, tau), -eps / tau[:, None, None]),
+      (LINEAR.mix(x0, eps, 0.25), 0.75 * x0 + 0.25 * eps),
     ]:
       assert got.dtype == jnp.float64
       assert np.abs(got - expected).max() < 1e-10
@@ -61,12 +65,12 @@ def test_all_parametrisations_have_one_gradient_under_matching_weights():
   with jax.enable_x64(True):
     x0, eps, v_hat = (jnp.asarray(np.random.default_rng(i).normal(size=(6, 4))) for i in range(3))
     tau = jnp.linspace(0.1, 0.9, 6)
-    x = paths.mix(x0, eps, tau)
+    x = LINEAR.mix(x0, eps, tau)
     wide = tau[:, None]
     losses = [
-      lambda v: jnp.mean((v - paths.velocity(x0, eps)) ** 2),
-      lambda v: jnp.mean((paths.x0_from_velocity(x, v, tau) - x0) ** 2 / wide**2),
-      lambda v: jnp.mean((paths.eps_from_velocity(x, v, tau) - eps) ** 2 / (1 - wide) ** 2),
+      lambda v: jnp.mean((v - LINEAR.velocity(x0, eps, tau)) ** 2),
+      lambda v: jnp.mean((LINEAR.convert(v, "velocity", "data", x, tau) - x0) ** 2 / wide**2),
+      lambda v: jnp.mean((LINEAR.convert(v, "velocity", "noise", x, tau) - eps) ** 2 / (1 - wide) ** 2),
     ]
     first, *others = [jax.grad(loss)(v_hat) for loss in losses]
     for other in others:
@@ -78,7 +82,7 @@ def test_shifts_compose_and_move_the_log_snr():
     tau = jnp.linspace(0.01, 0.99, 50)
     assert np.abs(shift(shift(tau, 2.0), 3.0) - shift(tau, 6.0)).max() < 1e-12
     assert np.abs(shift(shift(tau, 2.5), 1 / 2.5) - tau).max() < 1e-12
-    assert np.abs(paths.log_snr(shift(tau, 3.0)) - (paths.log_snr(tau) - 2 * np.log(3.0))).max() < 1e-10
+    assert np.abs(LINEAR.log_snr(shift(tau, 3.0)) - (LINEAR.log_snr(tau) - 2 * np.log(3.0))).max() < 1e-10
   assert shift(0.0, 3.0) == 0.0
   assert shift(1.0, 3.0) == 1.0
   # LightningDiT's shift of 0.3 in data time t = 1 - tau is 1 / 0.3 in noise time
@@ -130,7 +134,7 @@ def errors(sampler, counts: list[int]) -> np.ndarray:
   start, end = reference()
   with jax.enable_x64(True):
     field = lambda x, tau: mixture_velocity(jnp, x, tau)
-    ends = [np.asarray(sampler(field, jnp.asarray(start), grid(n))) for n in counts]
+    ends = [np.asarray(sampler(PLAIN(field), jnp.asarray(start), grid(n))) for n in counts]
   return np.array([np.sqrt(np.mean((found - end) ** 2)) for found in ends])
 
 
@@ -150,7 +154,9 @@ def test_a_gaussian_field_ends_at_the_closed_form():
     return (tau - (1 - tau) * s**2) / var * (x - (1 - tau) * m) - m
 
   with jax.enable_x64(True):
-    error = lambda sampler, n: float(np.sqrt(np.mean((sampler(field, jnp.asarray(e), grid(n)) - (m + s * e)) ** 2)))
+    error = lambda sampler, n: float(
+      np.sqrt(np.mean((sampler(PLAIN(field), jnp.asarray(e), grid(n)) - (m + s * e)) ** 2))
+    )
     assert error(Euler(), 32) == pytest.approx(2.0e-2, rel=0.1)
     assert error(Euler(), 256) == pytest.approx(2.6e-3, rel=0.1)
     assert error(Heun(), 256) < 3e-5
@@ -163,27 +169,26 @@ def test_a_scan_is_the_python_loop():
   times = jnp.asarray(grid(7, 2.0), jnp.float32)
   for now, then in itertools.pairwise(times):
     looped = looped + (then - now) * field(looped, now)
-  assert np.abs(Euler()(field, jnp.asarray(x), grid(7, 2.0)) - looped).max() < 1e-6
+  assert np.abs(Euler()(PLAIN(field), jnp.asarray(x), grid(7, 2.0)) - looped).max() < 1e-6
 
 
 def test_guidance_is_linear_in_every_parametrisation():
   x, u, c = (jax.random.normal(jax.random.key(i), (4, 3)) for i in range(3))
   tau = jnp.array([0.2, 0.4, 0.6, 0.8])
   v = guide(u, c, 2.5)
-  for convert in (paths.x0_from_velocity, paths.eps_from_velocity):
-    assert np.abs(convert(x, v, tau) - guide(convert(x, u, tau), convert(x, c, tau), 2.5)).max() < 1e-5
+  for kind in ("data", "noise"):
+    read = lambda v, kind=kind: LINEAR.convert(v, "velocity", kind, x, tau)
+    assert np.abs(read(v) - guide(read(u), read(c), 2.5)).max() < 1e-5
   assert np.allclose(guide(u, c, 1.0), c, atol=1e-6)
   assert np.array_equal(guide(u, c, 0.0), u)
 
 
-def test_segments_cover_the_grid_once():
+def test_the_runs_of_guided_steps_cover_the_grid_once():
   times = grid(10)
-  parts = segments(times, (0.25, 0.65))
-  assert [guided for _, guided in parts] == [False, True, False]
-  assert np.array_equal(np.concatenate([parts[0][0], *(t[1:] for t, _ in parts[1:])]), times)
-  assert [len(t) - 1 for t, _ in parts] == [4, 4, 2]
-  assert [g for _, g in segments(times, (0.0, 1.0))] == [True]
-  assert [g for _, g in segments(times, (2.0, 3.0))] == [False]
+  guided = inside(times, (0.25, 0.65))
+  assert list(runs(guided)) == [(0, 4, False), (4, 8, True), (8, 10, False)]
+  assert list(runs(inside(times, (0.0, 1.0)))) == [(0, 10, True)]
+  assert list(runs(inside(times, (2.0, 3.0)))) == [(0, 10, False)]
 
 
 @pytest.mark.parametrize(("sampler", "single", "double"), [(Euler(), 6, 4), (Heun(), 11, 8)])
@@ -198,8 +203,9 @@ def test_outside_the_interval_only_the_conditional_half_runs(sampler, single: in
 
     return lambda x, tau: jax.pure_callback(count, jax.ShapeDtypeStruct((), jnp.float32), tau) * 0 + x
 
-  x = solve(sampler, field("conditional"), field("guided"), jnp.ones(3), grid(10), (0.25, 0.65))
+  both = Process().field(field("conditional"), field("guided"))
+  x = sampler(both, jnp.ones(3), grid(10), guided=inside(grid(10), (0.25, 0.65)))
   x.block_until_ready()
   assert calls == {"conditional": single, "guided": double}
-  plain = sampler(lambda x, tau: x, jnp.ones(3), grid(10))
+  plain = sampler(PLAIN(lambda x, tau: x), jnp.ones(3), grid(10))
   assert np.abs(x - plain).max() < 1e-6 or isinstance(sampler, Heun)

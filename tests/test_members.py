@@ -17,6 +17,7 @@ ROOMS: dict[str, tuple[list, set[str]]] = {
   "bottlenecks": (members.BOTTLENECKS, set()),
   "decoders": (members.DECODERS, set()),
   "backbones": (members.BACKBONES + members.PRIORS, set()),
+  "diffusion.paths": (members.PATHS, set()),
   "priors": (members.PRIORS, set()),
   "discriminators": (members.DISCRIMINATORS, set()),
   "losses": (members.LOSSES, {"Adversarial"}),

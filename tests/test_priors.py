@@ -8,7 +8,7 @@ import optax
 import pytest
 
 from latents.backbones import DiT, Transformer
-from latents.diffusion import Euler, Heun
+from latents.diffusion import DDPM, Betas, DPMSolver2M, Euler, Heun, Process, Steps
 from latents.errors import UserError
 from latents.priors import AutoregressivePrior, FlowPrior
 from latents.priors.autoregressive import keep_top_k, keep_top_p
@@ -268,3 +268,32 @@ def test_mistakes_are_one_clear_line():
     init(tokens, latent_of((2, 4), 5))
   with pytest.raises(UserError, match="models 8 tokens"):
     init(tokens, latent_of((3, 2), 5))
+
+
+class ExactNoise(nn.Module):
+  """E[eps | x_tau] for data N(0.5, 0.4^2) on DDPM's path, and the middle of the variances."""
+
+  classes: int = 0
+
+  @nn.compact
+  def __call__(self, x, t, cond, *, train: bool = False):
+    t = t.reshape(-1, *[1] * (x.ndim - 1))
+    a, s = Betas().alpha(t), Betas().sigma(t)
+    noise = s * (x - 0.5 * a) / (0.16 * a**2 + s**2)
+    return jnp.concatenate([noise, 0 * x], -1)
+
+
+def test_a_ddpm_prior_with_the_exact_noise_samples_the_data():
+  process = Process(Betas(), "noise", variance="learned")
+  for sampler in (DDPM(100, "learned"), DPMSolver2M(30), Heun(100)):
+    prior = FlowPrior(ExactNoise(), Steps(), 1.0, sampler=sampler, process=process)
+    z = draw(prior, {}, None, (64, 64), count=4).z
+    assert abs(z.mean() - 0.5) < 0.02 and abs(z.std() - 0.4) < 0.025
+  loss = prior.apply({}, Latent(z=0.5 + 0.4 * normal(2000, 64)), None, train=False, method="loss", rngs={"prior": KEY})
+  tau = np.arange(1, 1001) / 1000
+  a, s = Betas().alpha(tau), Betas().sigma(tau)
+  assert float(loss["flow"]) == pytest.approx(np.mean(0.16 * a**2 / (0.16 * a**2 + s**2)), rel=0.03)
+  assert set(loss) == {"flow", "vlb"} and abs(float(loss["vlb"])) < 0.02
+  single = prior.clone(backbone=Exact())
+  with pytest.raises(UserError, match="set its `out` to 128"):
+    single.apply({}, Latent(z=normal(2, 64)), None, train=False, method="loss", rngs={"prior": KEY})

@@ -10,6 +10,8 @@ MOVED = {
   "latents.experiment:Experiment": "latents.declare.stages:Experiment",
   "latents.autoencoder:Autoencoder": "latents.autoencoders.plain:Autoencoder",
   "latents.optim:Adam": "latents.optim.adam:Adam",
+  "latents.diffusion.samplers:Euler": "latents.diffusion.samplers.euler:Euler",
+  "latents.diffusion.samplers:Heun": "latents.diffusion.samplers.heun:Heun",
 }
 FIRST = {now: first for first, now in MOVED.items()}
 

@@ -8,11 +8,12 @@ import jax
 import jax.numpy as jnp
 
 from latents.decoders.base import Decoder, read_z
-from latents.diffusion.paths import mix, velocity, x0_from_velocity
-from latents.diffusion.samplers import Euler, Heun, grid
+from latents.diffusion.grids import grid
+from latents.diffusion.process import Process
+from latents.diffusion.samplers import Euler, Sampler
 from latents.errors import UserError
 from latents.nn.conv import nearest
-from latents.types import Array, Decoded, Latent, aside
+from latents.types import Array, Decoded, Latent, aside, later
 
 
 class FlowDecoder(Decoder):
@@ -23,7 +24,8 @@ class FlowDecoder(Decoder):
     {"flow"}: mean |v(x_tau, tau, z) - (eps - x)|^2,  x_tau = (1 - tau) x + tau eps.
   Its gradient reaches the encoder through z. Decoded.x is the one-step estimate x_tau - tau v, whose error in
   x is blur where tau is large. Random numbers: rng "decoder", in training and in sampling.
-  sampler: its `steps` are the default of `sample`. DiTo itself takes 50 Euler steps.
+  sampler: its `steps` are the default of `sample`. DiTo itself takes 50 Euler steps. process: path, and what the
+  backbone predicts on it; with a learned variance out = 2 channels, and a second term {"vlb"} with its weight in it.
   `last` is that of a `UNet` backbone.
   """
 
@@ -33,7 +35,8 @@ class FlowDecoder(Decoder):
   backbone: nn.Module
   stride: int = 8
   channels: int = 3
-  sampler: Euler | Heun = aside(Euler(20))
+  sampler: Sampler = aside(Euler(20))
+  process: Process = later(Process())
 
   def __call__(self, latent: Latent, x: Array, *, train: bool) -> Decoded:
     """Latent, x [B,*S,channels] -> Decoded(one-step estimate of x, {"flow"}); random also where train is False."""
@@ -44,10 +47,12 @@ class FlowDecoder(Decoder):
     key_tau, key_eps = jax.random.split(self.make_rng("decoder"))
     tau = jax.random.uniform(key_tau, x.shape[:1])
     eps = jax.random.normal(key_eps, x.shape)
-    noisy = mix(x, eps, tau)
-    v = self._velocity(self.backbone, noisy, tau, nearest(read_z(latent), self.stride), train)
-    flow = jnp.square(v - velocity(x, eps)).mean()
-    return Decoded(x=x0_from_velocity(noisy, v, tau), terms={"flow": flow})
+    noisy = self.process.path.mix(x, eps, tau)
+    out = self._network(self.backbone, noisy, tau, nearest(read_z(latent), self.stride), train)
+    terms = {}
+    for name, (error, weight) in self.process.terms(out, x, eps, noisy, tau).items():
+      terms[name] = error.mean() if weight == 1.0 else weight * error.mean()
+    return Decoded(x=self.process.data(out, noisy, tau), terms=terms)
 
   def sample(self, latent: Latent, *, steps: int | None = None) -> Array:
     """Latent -> x: `steps` steps from noise; sample i has the key fold_in(rng "decoder", i), whatever the batch."""
@@ -59,20 +64,20 @@ class FlowDecoder(Decoder):
     wide = nearest(z, self.stride)
     backbone, variables = self.backbone.unbind()  # a bound module must not be called inside the sampler's scan
 
-    def field(x: Array, tau: Array) -> Array:
+    def network(x: Array, tau: Array) -> Array:
       def call(bound: nn.Module) -> Array:
-        return self._velocity(bound, x, jnp.full(x.shape[:1], tau), wide, False)
+        return self._network(bound, x, jnp.full(x.shape[:1], tau), wide, False)
 
       return nn.apply(call, backbone)(variables)
 
     sampler = self.sampler if steps is None else dataclasses.replace(self.sampler, steps=steps)
-    return sampler(field, noise, grid(sampler.steps))
+    return sampler(self.process.field(network), noise, grid(sampler.steps), keys=keys)
 
   def _signal_shape(self, z: Array) -> tuple[int, ...]:
     return (z.shape[0], *(n * self.stride for n in z.shape[1:-1]), self.channels)
 
-  def _velocity(self, backbone: nn.Module, x: Array, tau: Array, wide: Array, train: bool) -> Array:
-    v = backbone(jnp.concatenate([x, wide], -1), tau, None, train=train)
-    if v.shape != x.shape:
-      raise UserError(f"the backbone of a FlowDecoder gives {v.shape[-1]} channels, set its out={self.channels}")
-    return v.astype(jnp.float32)
+  def _network(self, backbone: nn.Module, x: Array, tau: Array, wide: Array, train: bool) -> Array:
+    out = backbone(jnp.concatenate([x, wide], -1), tau, None, train=train)
+    if out.shape != (*x.shape[:-1], wanted := self.process.width(self.channels)):
+      raise UserError(f"the backbone of a FlowDecoder gives {out.shape[-1]} channels, set its out={wanted}")
+    return out.astype(jnp.float32)

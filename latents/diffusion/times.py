@@ -29,6 +29,17 @@ class LogitNormal:
     return jax.nn.sigmoid(self.mean + self.std * jax.random.normal(key, (batch,)))
 
 
+@dataclasses.dataclass(frozen=True)
+class Steps:
+  """tau = t / count, t uniform over 1..count: the times of a chain of that many steps (DDPM, algorithm 1)."""
+
+  count: int = 1000
+
+  def __call__(self, key: Array, batch: int) -> Array:
+    """[batch] times in (0,1]."""
+    return jax.random.randint(key, (batch,), 1, self.count + 1) / self.count
+
+
 def shift(tau: Array, s: float) -> Array:
   """s tau / (1 + (s - 1) tau): log-SNR falls by 2 ln s (Esser et al. 2024, eq. 23). Shifts s1, s2 make s1 s2."""
   return s * tau / (1 + (s - 1) * tau)

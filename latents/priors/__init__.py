@@ -7,6 +7,7 @@ deviation 1 per channel, or latent.codes (class attribute `discrete`). Labels ar
 
 from latents.priors.autoregressive import AutoregressivePrior
 from latents.priors.base import Prior
+from latents.priors.consistency import ConsistencyDistillation
 from latents.priors.flow import FlowPrior
 
-__all__ = ["AutoregressivePrior", "FlowPrior", "Prior"]
+__all__ = ["AutoregressivePrior", "ConsistencyDistillation", "FlowPrior", "Prior"]

@@ -12,54 +12,74 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
-from latents.diffusion import paths
-from latents.diffusion.guidance import guide, solve
-from latents.diffusion.samplers import Euler, Heun, grid
-from latents.diffusion.times import LogitNormal, Uniform, dimension_shift
+from latents.diffusion.grids import Even, Strided
+from latents.diffusion.guidance import inside
+from latents.diffusion.process import Process
+from latents.diffusion.samplers import Euler, Sampler
+from latents.diffusion.times import LogitNormal, Steps, Uniform, dimension_shift
 from latents.diffusion.times import shift as shift_time
 from latents.errors import UserError
 from latents.priors.base import Prior, check_guidance, drop_labels, null_labels, sample_keys
-from latents.types import Array, Latent, Terms, aside
+from latents.types import Array, Latent, Terms, aside, later
 
 Denoiser = Callable[[Array, Array, Array | None], Array]
 
 
 class FlowPrior(Prior):
-  """Reads latent.z [B,*s,D]; the backbone estimates the velocity eps - z at z_tau = (1 - tau) z + tau eps.
+  """Reads latent.z [B,*s,D]; by default the backbone estimates the velocity eps - z at z_tau = (1 - tau) z + tau eps.
 
   times: distribution of tau in training. shift: of times in training and sampling (`times.shift`); None =
   max(1, sqrt(numbers in one latent / 4096)). label_drop: share of labels that become null in training.
   sampler: solver and its steps. guidance: scale, 1 = conditional; interval: times [lo,hi] that are guided.
+  process: path, and what the backbone predicts on it; with a learned variance it must have out = 2 D. grid: the times
+  of sampling.
   """
 
   backbone: nn.Module
-  times: LogitNormal | Uniform = LogitNormal()
+  times: LogitNormal | Uniform | Steps = LogitNormal()
   shift: float | None = None
   label_drop: float = 0.1
-  sampler: Euler | Heun = aside(Euler(50))
+  sampler: Sampler = aside(Euler(50))
   guidance: float = aside(1.0)
   interval: tuple[float, float] = aside((0.0, 1.0))
+  process: Process = later(Process())
+  grid: Even | Strided = later(Even(), address=False)
 
   def _shift(self, shape: tuple[int, ...]) -> float:
     return dimension_shift(math.prod(shape)) if self.shift is None else self.shift
 
   def loss(self, latent: Latent, cond: Array | None, *, train: bool) -> Terms:
-    """{"flow": mean over batch and elements (mask: over kept tokens) of |v_hat - v|^2}; random times and noise."""
-    z = latent.z
-    if z is None:
-      raise UserError("a flow prior needs a continuous latent, but this bottleneck gives codes only")
-    z = z.astype(jnp.float32)
+    """{"flow": mean over batch and elements (mask: over kept tokens) of |v_hat - v|^2}; random times and noise.
+
+    Other errors, and "vlb": as `Process.terms`, each with its weight in it.
+    """
+    z = self._continuous(latent)
     eps = jax.random.normal(self.make_rng("prior"), z.shape)
     tau = shift_time(self.times(self.make_rng("prior"), z.shape[0]), self._shift(z.shape[1:]))
     if train and cond is not None and self.backbone.classes:
       cond = drop_labels(self.make_rng("prior"), cond, self.label_drop, self.backbone.classes)
-    v = self.backbone(paths.mix(z, eps, tau), tau, cond, train=train)
-    if v.shape != z.shape:
-      raise UserError(f"the backbone gives {v.shape} for latents of {z.shape}: set its `out` to None")
-    error = jnp.square(v - paths.velocity(z, eps)).mean(-1)
-    if latent.mask is None:
-      return {"flow": error.mean()}
-    return {"flow": jnp.sum(error * latent.mask) / jnp.maximum(latent.mask.sum(), 1)}
+    noisy = self.process.path.mix(z, eps, tau)
+    out = self.backbone(noisy, tau, cond, train=train)
+    if out.shape != (*z.shape[:-1], wanted := self.process.width(z.shape[-1])):
+      told = "None" if wanted == z.shape[-1] else wanted
+      raise UserError(f"the backbone gives {out.shape} for latents of {z.shape}: set its `out` to {told}")
+    terms = {}
+    for name, (error, weight) in self.process.terms(out, z, eps, noisy, tau).items():
+      value = self._mean(error.mean(-1), latent.mask)
+      terms[name] = value if weight == 1.0 else weight * value
+    return terms
+
+  def _continuous(self, latent: Latent) -> Array:
+    """z [B,*s,D] float32. UserError for a latent of codes alone."""
+    if latent.z is None:
+      raise UserError("a flow prior needs a continuous latent, but this bottleneck gives codes only")
+    return latent.z.astype(jnp.float32)
+
+  def _mean(self, error: Array, mask: Array) -> Array:
+    """[B,*s] -> []: over all tokens, or those that are kept."""
+    if mask is None:
+      return error.mean()
+    return jnp.sum(error * mask) / jnp.maximum(mask.sum(), 1)
 
   def sample(
     self, cond: Array | None, *, shape: tuple[int, ...], guidance: float | None = None, count: int = 1
@@ -68,7 +88,8 @@ class FlowPrior(Prior):
     scale, classes = self.guidance if guidance is None else guidance, self.backbone.classes
     check_guidance(scale, classes)
     batch = count if cond is None else cond.shape[0]
-    noise = jax.vmap(lambda key: jax.random.normal(key, shape))(sample_keys(self.make_rng("prior"), batch))
+    keys = sample_keys(self.make_rng("prior"), batch)
+    noise = jax.vmap(lambda key: jax.random.normal(key, shape))(keys)
     null = null_labels(classes, batch)
     labels = null if cond is None or not classes else cond
     backbone, variables = self.backbone.unbind()
@@ -84,7 +105,8 @@ class FlowPrior(Prior):
         return network(x, tau, labels if scale else null)
       both = network(jnp.concatenate([x, x]), tau, jnp.concatenate([null, labels]))
       u, c = jnp.split(both, 2)
-      return guide(u, c, scale)
+      return self.process.guide(u, c, scale)
 
-    times = grid(self.sampler.steps, self._shift(shape))
-    return Latent(z=solve(self.sampler, conditional, guided, noise, times, self.interval))
+    times = self.grid(self.sampler.steps, self._shift(shape))
+    field = self.process.field(conditional, guided)
+    return Latent(z=self.sampler(field, noise, times, guided=inside(times, self.interval), keys=keys))

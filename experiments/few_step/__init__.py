@@ -1,0 +1,1 @@
+"""Sampling in one to four steps."""
