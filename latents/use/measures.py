@@ -50,8 +50,10 @@ def chosen(experiment: Experiment, layout: Layout) -> dict[str, list[Any]]:
       what = f"{data.kind}s of shape {data.shape}" if metric.judges != "latents" else f"latents of {layout.shape}"
       raise UserError(f"evaluation.metrics: {type(metric).__name__} is not defined for {what} or their labels")
   replaced = {type(metric) for metric in named}
-  usual = [m for m in _usual(experiment.evaluation, data) if type(m) not in replaced and m.fits(*told[m.judges])]
-  found = {judged: [m for m in (*usual, *named) if m.judges == judged] for judged in told}
+  usual: list[Any] = [
+    m for m in _usual(experiment.evaluation, data) if type(m) not in replaced and m.fits(*told[m.judges])
+  ]
+  found: dict[str, list[Any]] = {judged: [m for m in (*usual, *named) if m.judges == judged] for judged in told}
   _apart([name for m in found["reconstructions"] for name in m.result(m.init())])
   _apart([name for m in found["latents"] for name in m.result(m.init(layout), layout)])
   _apart([(type(m).__name__, m.features.name) for m in found["samples"]])
