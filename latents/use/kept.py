@@ -25,6 +25,11 @@ def save_signals(folder: Path, name: str, arrays: dict[str, np.ndarray], data: S
   save_png(picture(stored, data.rate), folder / f"{name}.png")
 
 
+def as_kept(x: np.ndarray, data: Source) -> np.ndarray:
+  """[N,*S,C] in [-1,1] -> what files hold of it, and what is therefore measured: images as uint8."""
+  return np.asarray(to_uint8(x)) if data.kind == "image" else x
+
+
 def write_npz(path: Path, arrays: dict[str, np.ndarray]) -> None:
   """Write a compressed npz whole or not at all."""
   temporary = path.with_name(path.name + ".tmp")

@@ -4,7 +4,8 @@ import dataclasses
 
 import jax.numpy as jnp
 
-from latents.evaluate.base import MeanMetric, Tree
+from latents.evaluate.paired.base import MeanMetric
+from latents.evaluate.sums import Tree
 from latents.types import Array
 
 

@@ -8,7 +8,8 @@ import jax.numpy as jnp
 import numpy as np
 
 from latents.errors import UserError
-from latents.evaluate.base import MeanMetric, Tree
+from latents.evaluate.paired.base import MeanMetric
+from latents.evaluate.sums import Tree
 from latents.types import Array
 
 _RADIUS = 5
@@ -27,6 +28,10 @@ class SSIM(MeanMetric):
   """
 
   kinds: ClassVar[tuple[str, ...]] = ("image", "video")
+
+  def fits(self, kind: str, shape: tuple[int, ...]) -> bool:
+    """See `Metric`: not smaller than the window either."""
+    return kind in self.kinds and min(shape[-3:-1]) >= len(_WINDOW)
 
   @property
   def name(self) -> str:

@@ -1,15 +1,13 @@
-"""The contract of a paired metric, and sums that do not lose small values among many."""
+"""The contract of a paired metric, and the mean over examples that most of them are."""
 
 import abc
 import dataclasses
-from typing import Any, ClassVar
+from typing import ClassVar
 
 import jax.numpy as jnp
-import numpy as np
 
+from latents.evaluate.sums import Tree, add, sum_kept, total, zeros
 from latents.types import Array
-
-Tree = Any
 
 
 @dataclasses.dataclass(frozen=True)
@@ -20,7 +18,12 @@ class Metric(abc.ABC):
   the metric is defined for.
   """
 
+  judges: ClassVar[str] = "reconstructions"
   kinds: ClassVar[tuple[str, ...]] = ("image", "video", "audio")
+
+  def fits(self, kind: str, shape: tuple[int, ...]) -> bool:
+    """Whether it is defined for signals of this kind and shape [*S,C]."""
+    return kind in self.kinds
 
   @abc.abstractmethod
   def init(self) -> Tree:
@@ -37,31 +40,6 @@ class Metric(abc.ABC):
   def load(self) -> Tree:
     """Parameters of a frozen network, an argument of `update`; None for most."""
     return None
-
-
-def zeros(*shape: int) -> dict[str, Array]:
-  """A compensated sum of [*shape]: "high" + "low" is the value."""
-  return {"high": jnp.zeros(shape, jnp.float32), "low": jnp.zeros(shape, jnp.float32)}
-
-
-def add(acc: dict[str, Array], value: Array) -> dict[str, Array]:
-  """acc + value with the rounding error kept in "low" (Neumaier), as 50,000 float32 adds need."""
-  high, low = acc["high"], acc["low"]
-  total = high + value
-  first = jnp.abs(high) >= jnp.abs(value)
-  lost = (jnp.where(first, high, value) - total) + jnp.where(first, value, high)
-  return {"high": total, "low": low + lost}
-
-
-def total(acc: dict[str, Array]) -> np.ndarray:
-  """The value of a compensated sum in float64."""
-  return np.asarray(acc["high"], np.float64) + np.asarray(acc["low"], np.float64)
-
-
-def sum_kept(values: Array, mask: Array) -> Array:
-  """values [B,...], mask [B] bool -> [...]: the sum over the batch without padding (which may be nan)."""
-  keep = mask.reshape(mask.shape + (1,) * (values.ndim - 1))
-  return jnp.where(keep, values.astype(jnp.float32), 0.0).sum(0)
 
 
 @dataclasses.dataclass(frozen=True)

@@ -1,8 +1,12 @@
 """Precision and recall of generated samples (Kynkaanniemi et al. 2019, arXiv:1904.06991)."""
 
+import dataclasses
+
 import numpy as np
 
 from latents.errors import UserError
+from latents.evaluate.samples.base import Examples, Features, Measured, SampleMetric
+from latents.evaluate.samples.features import EfficientNetFeatures
 
 _ROWS = 2048  # distances are computed in blocks of so many rows, to bound the memory
 
@@ -37,3 +41,17 @@ def _distances(a: np.ndarray, b: np.ndarray) -> np.ndarray:
   """Squared distances [M,N]. A point lies 1e-13 from itself rather than 0, which changes no rank."""
   square = (a**2).sum(1)[:, None] + (b**2).sum(1) - 2 * a @ b.T
   return np.maximum(square, 0.0)
+
+
+@dataclasses.dataclass(frozen=True)
+class PrecisionRecall(SampleMetric):
+  """{"precision_NAME", "recall_NAME"}: `precision_recall` on the features, with the k-th neighbour."""
+
+  features: Features = EfficientNetFeatures()
+  k: int = 3
+
+  def compare(self, real: Examples, fake: Examples, train: Examples | None) -> dict[str, Measured]:
+    """See `SampleMetric`; features [N,...] are flattened."""
+    precision, recall = precision_recall(*(side.x.reshape(len(side.x), -1) for side in (real, fake)), k=self.k)
+    note, key = self.features.against(real, fake), self.features.key
+    return {key("precision"): Measured(precision, note), key("recall"): Measured(recall, note)}

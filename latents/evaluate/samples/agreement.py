@@ -1,8 +1,12 @@
 """Whether samples are of the class that was asked for, judged by a classifier that never saw the model."""
 
+import dataclasses
+from typing import ClassVar
+
 import numpy as np
 
-from latents.evaluate.distribution import Measured
+from latents.evaluate.samples.base import Examples, Features, Measured, SampleMetric
+from latents.evaluate.samples.features import Signals
 
 
 def agreement(
@@ -29,3 +33,22 @@ def agreement(
     "class_agreement": Measured(float(judge.score(flat(samples[0]), samples[1])), f"{note}, n={len(samples[0])}"),
     "classifier_accuracy": Measured(float(judge.score(flat(test[0]), test[1])), note),
   }
+
+
+@dataclasses.dataclass(frozen=True)
+class ClassAgreement(SampleMetric):
+  """{"class_agreement", "classifier_accuracy"}: `agreement` on the features. For data with labels."""
+
+  features: Features = Signals()
+  training: ClassVar[int] = 5000
+
+  def fits(self, kind: str, shape: tuple[int, ...], classes: int) -> bool:
+    """See `SampleMetric`: with at least two labels."""
+    return classes > 1 and kind in self.features.kinds
+
+  def compare(self, real: Examples, fake: Examples, train: Examples | None) -> dict[str, Measured]:
+    """See `SampleMetric`."""
+    assert train is not None
+    sides = [(side.x, np.asarray(side.label)) for side in (train, real, fake)]
+    found = agreement(*sides, on=self.features.note)
+    return {self.features.key(name): value for name, value in found.items()}

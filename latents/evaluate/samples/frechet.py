@@ -5,6 +5,8 @@ import dataclasses
 import numpy as np
 
 from latents.errors import UserError
+from latents.evaluate.samples.base import Examples, Features, Measured, SampleMetric
+from latents.evaluate.samples.features import EfficientNetFeatures
 
 
 @dataclasses.dataclass(frozen=True)
@@ -50,3 +52,15 @@ def frechet(a: Moments, b: Moments) -> float:
   cross = np.sqrt(np.clip(np.linalg.eigvalsh(root @ cov_b @ root), 0, None)).sum()
   gap = a.mean - b.mean
   return float(max(gap @ gap + np.trace(cov_a) + np.trace(cov_b) - 2 * cross, 0.0))
+
+
+@dataclasses.dataclass(frozen=True)
+class Frechet(SampleMetric):
+  """{"frechet_NAME"}: `frechet` of the features, named after them. Not FID, which the Inception network defines."""
+
+  features: Features = EfficientNetFeatures()
+
+  def compare(self, real: Examples, fake: Examples, train: Examples | None) -> dict[str, Measured]:
+    """See `SampleMetric`; features [N,...] are flattened."""
+    a, b = (Moments.of(side.x.reshape(len(side.x), -1)) for side in (real, fake))
+    return {self.features.key("frechet"): Measured(frechet(a, b), self.features.against(real, fake))}

@@ -1,8 +1,12 @@
 """Kernel distance: unbiased squared MMD with a cubic kernel (Binkowski et al. 2018, arXiv:1801.01401)."""
 
+import dataclasses
+
 import numpy as np
 
 from latents.errors import UserError
+from latents.evaluate.samples.base import Examples, Features, Measured, SampleMetric
+from latents.evaluate.samples.features import EfficientNetFeatures
 
 
 def mmd2(x: np.ndarray, y: np.ndarray) -> float:
@@ -38,3 +42,20 @@ def kernel_distance(
 
 def _kernel(a: np.ndarray, b: np.ndarray) -> np.ndarray:
   return (a @ b.T / a.shape[1] + 1.0) ** 3
+
+
+@dataclasses.dataclass(frozen=True)
+class KernelDistance(SampleMetric):
+  """{"kernel_NAME", "kernel_std_NAME"}: `kernel_distance` on the features, and its deviation over subsets. Not KID,
+  which is defined by the Inception network."""
+
+  features: Features = EfficientNetFeatures()
+  subsets: int = 100
+  size: int = 1000
+
+  def compare(self, real: Examples, fake: Examples, train: Examples | None) -> dict[str, Measured]:
+    """See `SampleMetric`; features [N,...] are flattened."""
+    a, b = (side.x.reshape(len(side.x), -1) for side in (real, fake))
+    mean, deviation = kernel_distance(a, b, subsets=self.subsets, size=self.size)
+    note, key = self.features.against(real, fake), self.features.key
+    return {key("kernel"): Measured(mean, note), key("kernel_std"): Measured(deviation, note)}

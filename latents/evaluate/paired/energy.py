@@ -4,7 +4,8 @@ import dataclasses
 
 import jax.numpy as jnp
 
-from latents.evaluate.base import Metric, Tree, add, sum_kept, total, zeros
+from latents.evaluate.paired.base import Metric
+from latents.evaluate.sums import Tree, add, sum_kept, total, zeros
 from latents.types import Array
 
 

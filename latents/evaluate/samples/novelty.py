@@ -1,8 +1,12 @@
 """Whether samples are copies: distances to the nearest training example and to each other."""
 
+import dataclasses
+from typing import ClassVar
+
 import numpy as np
 
-from latents.evaluate.distribution import Measured
+from latents.evaluate.samples.base import Examples, Features, Measured, SampleMetric
+from latents.evaluate.samples.features import Signals
 
 
 def nearest_distances(a: np.ndarray, b: np.ndarray | None = None) -> np.ndarray:
@@ -36,3 +40,17 @@ def novelty(train: np.ndarray, test: np.ndarray, samples: np.ndarray, on: str) -
     "heldout_to_heldout": nearest_distances(test),
   }
   return {name: Measured(float(np.median(value)), note) for name, value in values.items()}
+
+
+@dataclasses.dataclass(frozen=True)
+class Novelty(SampleMetric):
+  """{"sample_to_train", "heldout_to_train", "sample_to_sample", "heldout_to_heldout"}: `novelty` on the features."""
+
+  features: Features = Signals()
+  training: ClassVar[int] = 5000
+
+  def compare(self, real: Examples, fake: Examples, train: Examples | None) -> dict[str, Measured]:
+    """See `SampleMetric`."""
+    assert train is not None
+    found = novelty(train.x, real.x, fake.x, on=self.features.note)
+    return {self.features.key(name): value for name, value in found.items()}

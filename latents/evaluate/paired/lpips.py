@@ -5,7 +5,8 @@ from typing import ClassVar
 
 import jax
 
-from latents.evaluate.base import MeanMetric, Tree
+from latents.evaluate.paired.base import MeanMetric
+from latents.evaluate.sums import Tree
 from latents.pretrained import LPIPS
 from latents.pretrained.lpips import Net
 from latents.types import Array
