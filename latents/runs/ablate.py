@@ -68,6 +68,10 @@ class Sweep:
     place = ["--scale", self.scale, "--runs", str(self.runs), "--name", self.name]
     return ["ablate", str(self.file), *place, "--only", member.variant, "--seed", str(member.seed)]
 
+  def process(self, member: Member) -> list[str]:
+    """What is started for a member; it ends with its standard input."""
+    return [sys.executable, "-m", "latents.main", *self.words(member), "--attached"]
+
   def all(self, seeds: int, jobs: int = 1) -> dict[str, Any]:
     """Bring every member to its end, `jobs` at a time; {"table", "verdict"}, which are also written.
 
@@ -183,7 +187,7 @@ class _Pool:
     _say(f"{member.name} begins")
     with disk_errors(self.sweep.folder), self._log(member).open("w") as log:
       process = subprocess.Popen(
-        [sys.executable, "-m", "latents.main", *self.sweep.words(member), "--attached"],
+        self.sweep.process(member),
         stdin=subprocess.PIPE, stdout=log, stderr=subprocess.STDOUT, env=environment, close_fds=False,
       )  # fmt: skip
     self.running[member.name] = member, process, time.monotonic()
