@@ -15,6 +15,7 @@ import dataclasses
 import fcntl
 import json
 import os
+import resource
 import subprocess
 import sys
 import time
@@ -25,7 +26,7 @@ from typing import Any
 from latents.ablations import Ablation, Member, judge
 from latents.ablations.ablation import at, numbers
 from latents.ablations.base import read_table
-from latents.declare import Experiment, Stage1, addresses, to_json
+from latents.declare import Experiment, Stage1, addresses, every_stage, to_json
 from latents.errors import UserError, nearest
 from latents.machine.disk import disk_errors
 from latents.report.ablation import strip
@@ -197,8 +198,10 @@ class _Pool:
 
   def _ended(self) -> None:
     for name, (member, process, since) in list(self.running.items()):
+      before = _worked()
       if (code := process.poll()) is None:
         continue
+      work = _worked() - before  # its own: the system adds it when it is asked for its exit code
       del self.running[name]
       process.stdin.close()  # type: ignore[union-attr]
       took = time.monotonic() - since
@@ -207,18 +210,24 @@ class _Pool:
         self.failed[name] = f"exit code {code}: {(lines or ['it said nothing'])[-1].removeprefix('latents: ')[:200]}"
         _say(f"{name} failed after {took:.0f} s: {self.failed[name]}")
         continue
-      late = " (a run of a tiny sweep is to take at most 240 s of one core)" * (
-        self.sweep.scale == "tiny" and took > TINY
-      )
-      _say(f"{name} done in {took:.0f} s{late}")
+      late = f"; a run of a tiny sweep is to take at most {TINY:.0f} s of one core" * (work > TINY)
+      _say(f"{name} done in {took:.0f} s, {work:.0f} s of one core{late if self.sweep.scale == 'tiny' else ''}")
+
+
+def _worked() -> float:
+  """Seconds that the processors worked for children that have ended."""
+  used = resource.getrusage(resource.RUSAGE_CHILDREN)
+  return used.ru_utime + used.ru_stime
 
 
 def stages_of(experiment: Experiment) -> list[str]:
-  """The addresses of all stages that a run of it needs."""
-  found = [a for a in addresses(experiment) if a]
-  for start in experiment.stage1.start:
-    if isinstance(start.stage, Stage1):
-      found += stages_of(dataclasses.replace(experiment, stage1=start.stage, stage2=None))
+  """The addresses of all stages that a run of it needs, with those that they begin with."""
+  found = []
+  for _, stage in every_stage(experiment):
+    if isinstance(stage, Stage1):
+      found.append(addresses(dataclasses.replace(experiment, stage1=stage, stage2=None))[0])
+    else:
+      found.append(str(addresses(dataclasses.replace(experiment, stage2=stage))[1]))
   return found
 
 
