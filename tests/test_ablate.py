@@ -162,6 +162,20 @@ def test_a_column_that_nothing_measures_is_named(tmp_path):
     Stubs(declared, Path("f.py"), "doc", "tiny", tmp_path, "n").all(1)
 
 
+def test_a_child_ends_with_the_standard_input_that_its_parent_holds():
+  lines = "import sys, time\nfrom latents.machine import endings\nendings.follow(sys.stdin)\n"
+  end = "def wait():\n  print('up', flush=True)\n  time.sleep(60)\nsys.exit(endings.guarded(wait))"
+  child = subprocess.Popen(
+    [sys.executable, "-c", lines + end], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+  )
+  assert child.stdout.readline() == "up\n" and child.poll() is None
+  child.stdin.close()
+  assert child.wait(20) == 75
+  done = [sys.executable, "-c", lines]
+  with subprocess.Popen(done, stdin=subprocess.PIPE) as child:  # one that is done does not wait for it
+    assert child.wait(20) == 0
+
+
 @pytest.mark.slow
 def test_a_sweep_shares_names_its_failures_and_is_done_once(tmp_path, capsys):
   command = ["ablate", str(sweep(tmp_path, broken=True)), "--seeds", "1", "--jobs", "2", "--runs", str(tmp_path / "r")]

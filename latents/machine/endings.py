@@ -22,8 +22,9 @@ def follow(stream: TextIO) -> None:
   however the parent ends."""
 
   def wait() -> None:
-    with contextlib.suppress(OSError, ValueError):
-      stream.read()
+    with contextlib.suppress(OSError):
+      while os.read(stream.fileno(), 4096):  # not stream.read(): its lock would be held when the interpreter ends
+        pass
     os.kill(os.getpid(), signal.SIGTERM)
 
   threading.Thread(target=wait, daemon=True, name="parent").start()
