@@ -14,9 +14,13 @@ import pytest
 from safetensors.numpy import load_file
 
 import latents
+from latents.data import write_cache
 from latents.declare import addresses, former_addresses
+from latents.errors import UserError
 from latents.runs import run
+from latents.store import artefact
 from latents.store.folder import Folder, open_folder
+from latents.use import cache
 from tests import micro
 
 FIXTURE = Path(__file__).parent / "fixtures" / "runs_of_61e35a8.tar.xz"
@@ -71,6 +75,23 @@ def test_a_run_stopped_in_stage_2_goes_on_to_the_bit(runs, tmp_path):
   assert os.path.getmtime(one) == before  # nothing is trained over a finished stage
   steps = [json.loads(line) for line in (tmp_path / "stopped" / "metrics.jsonl").read_text().splitlines()]
   assert [(line["stage"], line["step"]) for line in steps] == [(s, n) for s in (1, 2) for n in range(1, 7)]
+
+
+def test_a_cache_that_names_the_whole_stage_is_read(tmp_path):
+  """What a stage 2 with a cache had begun before a cache was tied to the latents alone."""
+  one = artefact.write(tmp_path / "one", {"params/encoder/w": np.ones(2, np.float32)}, {"address": "a"})
+  assert one.latents != one.fingerprint
+  stored = np.zeros((3, 2, 4, 4, 8), np.float32)
+  for name, fingerprint in (("old", one.fingerprint), ("new", one.latents), ("other", "other")):
+    write_cache(
+      str(tmp_path / name), [{"stored": stored}], split="train", count=3, fingerprint=fingerprint, statistics={}
+    )
+    made = cache.cached(micro.experiment(), micro.one_device(), None, one, tmp_path / name)
+    if name == "other":
+      with pytest.raises(UserError, match="another first stage"):
+        made.records("train")
+    else:
+      assert len(made.records("train")) == 3
 
 
 def test_stages_of_moved_data_are_found_by_their_former_addresses(tmp_path):

@@ -397,7 +397,7 @@ def test_a_finished_stage_outlives_its_run_and_drops_its_checkpoints(tmp_path, c
   assert addresses(held) == addresses(dataclasses.replace(held, stage1=dataclasses.replace(base.stage1, steps=1)))
 
 
-def test_a_stage_has_its_own_seed(tmp_path, capfd):
+def test_a_stage_has_its_own_seed():
   base = short()
   others = [dataclasses.replace(base, stage2=dataclasses.replace(base.stage2, seed=seed)) for seed in (None, 0, 1)]
   (one, two), (_, zero), (same, other) = (addresses(made) for made in others)
@@ -406,7 +406,6 @@ def test_a_stage_has_its_own_seed(tmp_path, capfd):
   held = dataclasses.replace(base, seed=1, stage1=dataclasses.replace(base.stage1, seed=0))
   assert addresses(held) == (one, addresses(others[2])[1])
   a, b = (build_step(made, 2, micro.one_device()).init().params["prior"] for made in others[1:])
-  assert not np.array_equal(a["backbone"]["out"]["kernel"], 1) and a.keys() == b.keys()
   flat_a, flat_b = flatten(a), flatten(b)
   assert any(not np.array_equal(flat_a[n], flat_b[n]) for n in flat_a)
 

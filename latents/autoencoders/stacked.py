@@ -28,7 +28,7 @@ class Stacked(nn.Module):
   these, not the signal. Methods, random streams and collections are those of `Autoencoder`.
   """
 
-  inner: Autoencoder
+  inner: "Autoencoder | Stacked"
   outer: Autoencoder
 
   def setup(self) -> None:

@@ -5,7 +5,7 @@ Fields marked `types.aside` (where data lie, how often to log, how to sample) ma
 
 import dataclasses
 from collections.abc import Mapping
-from typing import Literal
+from typing import Any, Literal
 
 from latents.autoencoders import Autoencoder, Stacked
 from latents.data import Source, place
@@ -174,8 +174,21 @@ def bases(stage: Stage1 | Stage2) -> dict[str, Stage1 | Stage2]:
   """The stages that must be finished before this one: those that it begins with, and the teachers of its losses; by
   their place in the declaration, as flags spell it."""
   found = {f"start.{i}.stage": start.stage for i, start in enumerate(stage.start)}
-  found |= {f"losses.{name}.{at}": made for name, loss in stage.losses.items() for at, made in loss.stages.items()}
+  for name, loss in stage.losses.items():
+    if loss.stage is not None:
+      found[f"losses.{name}{_path_to(loss, loss.stage)}"] = loss.stage
   return {name: made for name, made in found.items() if isinstance(made, Stage1 | Stage2)}
+
+
+def _path_to(tree: Any, part: Any) -> str:
+  """ ".teacher.stage": where a part stands in a tree of dataclasses; "" where it does not."""
+  for field in dataclasses.fields(tree) if dataclasses.is_dataclass(tree) else ():
+    value = getattr(tree, field.name)
+    if value is part:
+      return f".{field.name}"
+    if dataclasses.is_dataclass(value) and (inner := _path_to(value, part)):
+      return f".{field.name}{inner}"
+  return ""
 
 
 def prolonged(stage: Stage1, steps: int) -> Stage1:

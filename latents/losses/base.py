@@ -2,7 +2,6 @@
 
 import abc
 import dataclasses
-from collections.abc import Mapping
 from typing import Any, ClassVar, NamedTuple
 
 import jax
@@ -59,10 +58,9 @@ class Loss(abc.ABC):
     return ""
 
   @property
-  def stages(self) -> Mapping[str, Any]:
-    """Stages 1 whose variables the loss is given as `aux` ({field: variables}), by the field that declares them; they
-    are trained first. A loss has these, or `load`."""
-    return {}
+  def stage(self) -> Any:
+    """A stage 1 that is trained first, whose variables the loss is given as `aux` in place of `load`'s; or None."""
+    return None
 
   @property
   def waits(self) -> bool:

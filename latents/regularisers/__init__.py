@@ -1,6 +1,11 @@
-"""Regularisers: losses that shape the latent. The contract is that of a loss (`losses.base.Loss`)."""
+"""Regularisers: losses that shape the latent, or a hidden layer. The contract is that of a loss (`losses.base.Loss`).
 
-from latents.regularisers.alignment import Alignment, Teacher
+A `Teacher` is a frozen network of features: of a file (`load`), or of another stage that is trained first (`of`).
+"""
+
+from latents.regularisers.alignment import Alignment
 from latents.regularisers.next_token import NextToken
+from latents.regularisers.repa import REPA
+from latents.regularisers.teachers import EfficientNetTeacher, StageTeacher, Teacher
 
-__all__ = ["Alignment", "NextToken", "Teacher"]
+__all__ = ["REPA", "Alignment", "EfficientNetTeacher", "NextToken", "StageTeacher", "Teacher"]

@@ -1,30 +1,14 @@
 """Alignment of the latent with the features of a frozen network: VA-VAE (Yao, Yang, Wang 2025, arXiv:2501.01423)."""
 
 import dataclasses
-from typing import Protocol
 
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
 from latents.losses.base import Loss, Term, Tree
+from latents.regularisers.teachers import Teacher
 from latents.types import Array, Seen
-
-
-class Teacher(Protocol):
-  """A frozen network of features, declared by a frozen dataclass."""
-
-  def load(self) -> Tree:
-    """Its parameters; UserError where they are missing."""
-    ...
-
-  def abstract(self) -> Tree:
-    """Their shapes; needs no file."""
-    ...
-
-  def features(self, params: Tree, x: Array, grid: tuple[int, ...]) -> Array:
-    """x [B,*S,C] in [-1,1] -> [B,*grid,E] float32."""
-    ...
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -49,6 +33,11 @@ class Alignment(Loss):
   def at(self) -> str:
     """The encoder's last kernel."""
     return "encoder" if self.adaptive else ""
+
+  @property
+  def stage(self) -> object:
+    """The teacher's, if it has one."""
+    return self.teacher.of
 
   def load(self) -> Tree:
     """The teacher's parameters."""

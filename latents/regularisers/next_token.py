@@ -42,13 +42,15 @@ class NextToken(Loss):
   against: "codes" = cross-entropy of the codes, logits = prediction . codebook (LARP): the gradient reaches the encoder
   through the prior's INPUTS alone, none the codebook; needs a bottleneck that shows its codebook. "vectors" = mean
   squared error (CRT): a z that shrinks by a shrinks the loss by a^2, so the scale must be held by something else.
-  ramp: steps over which the weight grows from `start`. optimizer: the prior's.
+  ramp: steps over which the weight grows from `start`. optimizer: the prior's. tap: the path of the part whose output
+  [B,*s,D] is foretold in place of z (what stands before a quantiser).
   """
 
   network: NextVector = dataclasses.field(default_factory=NextVector)
   against: Literal["codes", "vectors"] = "vectors"
   ramp: int = 0
   optimizer: Adam = dataclasses.field(default_factory=Adam)
+  tap: str = ""
 
   @property
   def optimizer_of(self) -> Adam:
@@ -57,8 +59,8 @@ class NextToken(Loss):
 
   @property
   def reads(self) -> tuple[str, ...]:
-    """The codebook [V,D]."""
-    return ("bottleneck/codebook",) if self.against == "codes" else ()
+    """The codebook [V,D], and the tap."""
+    return (*(("bottleneck/codebook",) if self.against == "codes" else ()), *((self.tap,) if self.tap else ()))
 
   def gate(self, step: Array) -> Array:
     """step [] int -> [] in [0,1]: 0 before `start`, then linear over `ramp` steps."""
@@ -66,17 +68,20 @@ class NextToken(Loss):
 
   def init(self, key: Array, seen: Seen, *, aux: Tree) -> Tree:
     """The prior's variables."""
-    return dict(self.network.init(key, rows(seen.z)))
+    return dict(self.network.init(key, self._vectors(seen)))
 
   def measure(self, seen: Seen, own: Tree, *, aux: Tree, key: Array) -> Term:
-    """z [B,*s,D], in raster order."""
-    z = rows(seen.z)
+    """z or the tap [B,*s,D], in raster order."""
+    z = self._vectors(seen)
     guess = self.network.apply(own, z)
     if self.against == "vectors":
       return Term(jnp.square(guess - z).mean())
     codebook = jax.lax.stop_gradient(seen.taps["bottleneck/codebook"])
     chances = jax.nn.log_softmax(jnp.einsum("bnd,vd->bnv", guess, codebook))
     return Term(-jnp.take_along_axis(chances, rows(seen.codes[..., None]), -1).mean())
+
+  def _vectors(self, seen: Seen) -> Array:
+    return rows(seen.taps[self.tap] if self.tap else seen.z)
 
 
 def rows(a: Array) -> Array:

@@ -61,8 +61,8 @@ def teachers(folder: Folder, number: int) -> dict[str, Tree]:
   losses = folder.experiment.stage(number).losses
   found: dict[str, Tree] = dict(objective.load_frozen(losses))
   for name, loss in losses.items():
-    if loss.stages:
-      found[name] = {at: nest(_finished(*folder.of(made)).weights) for at, made in loss.stages.items()}
+    if loss.stage is not None:
+      found[name] = nest(_finished(*folder.of(loss.stage)).weights)
   return found
 
 

@@ -101,9 +101,9 @@ def _abstract_losses(experiment: Experiment, stage: Stage1 | Stage2) -> dict[str
   """Shapes of the frozen networks that the losses read: those of files, and of stages that were trained before."""
   found: dict[str, Any] = dict(objective.abstract_frozen(stage.losses))
   for name, loss in stage.losses.items():
-    if loss.stages:
-      alone = {at: dataclasses.replace(experiment, stage1=made, stage2=None) for at, made in loss.stages.items()}
-      found[name] = {at: abstract_autoencoder(made)["variables"] for at, made in alone.items()}
+    if loss.stage is not None:
+      alone = dataclasses.replace(experiment, stage1=loss.stage, stage2=None)
+      found[name] = abstract_autoencoder(alone)["variables"]
   return found
 
 

@@ -1,5 +1,6 @@
 """Encoding data once: the latents of a frozen stage 1 with their mirror images, for `latents encode` and stage 2."""
 
+import dataclasses
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Literal
@@ -45,6 +46,8 @@ def cached(experiment: Experiment, mesh: jax.sharding.Mesh, arrays: Any, one: Ar
   data = experiment.stage2.data
   flip = getattr(data, "flip", False)
   made = CachedLatents(str(folder), one.latents, flip)
+  if (folder / "train").exists() and CachedLatents(str(folder)).manifest["fingerprint"] == one.fingerprint:
+    made = dataclasses.replace(made, fingerprint=one.fingerprint)  # as versions before 2026-12 wrote it
   missing = hosts.tell("latent cache", "" if (folder / "train" / "manifest.json").exists() else "missing")
   if missing:
     with disk_errors(folder.parent):

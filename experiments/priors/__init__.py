@@ -1,0 +1,1 @@
+"""Priors: what they are told, how they are trained."""

@@ -1,0 +1,1 @@
+"""Shaping the latent: equivariance, alignment, priors in the loop."""
