@@ -1,6 +1,7 @@
 """`latents ablate`: its flags, and what it calls; it imports the rest when it is called, as `main` does."""
 
 import argparse
+import os
 from pathlib import Path
 
 PUBLISHED = Path("experiments/results/ablations")
@@ -25,6 +26,7 @@ def add(to: argparse.ArgumentParser) -> None:
 def ablate(arguments: argparse.Namespace) -> None:
   """Run a sweep, or one of its members, or only write its page. UserError, one line."""
   from latents.command import overrides
+  from latents.machine import cluster
   from latents.report import ablation as pages
   from latents.runs.ablate import Sweep
 
@@ -33,6 +35,7 @@ def ablate(arguments: argparse.Namespace) -> None:
   if arguments.page:
     print(pages.rewrite(arguments.page, name))
     return
+  cluster.check_alone(os.environ)
   made, document = overrides.build_sweep(file, arguments.scale)
   sweep = Sweep(made, file, document, arguments.scale, arguments.runs, name)
   if arguments.only is not None:

@@ -184,7 +184,7 @@ class _Pool:
     return any(not list(self.sweep.folder.glob(f"*/stage?-{a}/{artefact.FACTS}")) for a in mine & busy)
 
   def _start(self, member: Member) -> None:
-    environment = {**os.environ, "PYTHONPATH": os.pathsep.join([str(ROOT), os.environ.get("PYTHONPATH", "")])}
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, [str(ROOT), os.environ.get("PYTHONPATH")]))}
     _say(f"{member.name} begins")
     with disk_errors(self.sweep.folder), self._log(member).open("w") as log:
       process = subprocess.Popen(
