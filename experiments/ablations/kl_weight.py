@@ -8,8 +8,9 @@ What is easier to model is the third side of the trade: here how often a classif
     latents ablate experiments/ablations/kl_weight.py
 
 tiny: digits of 16 pixels, f4 (4x4x4 latents), 100 + 400 steps, DiT 2x64; four weights of the KL term (its mean over
-latent numbers, beside an L2 in [-1,1]); about a minute of one core a run. paper: the same weights at the paper scale of
-digits; no paper has it.
+latent numbers, beside an L2 in [-1,1]); about a minute of one core a run. So short a prior does not learn the labels
+(agreement at chance, 0.1): rate and distortion are what this scale can judge, the claim on modelability needs longer
+runs. paper: the same weights at the paper scale of digits; no paper has it.
 The smallest differences that count: 0.5 dB, 5 % of agreement, 20 bits.
 """
 
