@@ -1,4 +1,4 @@
-"""The command line: `latents run|plan|sample|reconstruct|encode|evaluate|report|list|data|doctor`.
+"""The command line: `latents run|ablate|plan|sample|reconstruct|encode|evaluate|report|list|data|doctor`.
 
 It reads arguments and calls the floor below; `endings` says with which exit codes it ends.
 """
@@ -10,6 +10,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NoReturn
 
+from latents.command import sweeps
 from latents.errors import UserError, nearest
 from latents.machine import endings, environment
 
@@ -49,6 +50,9 @@ def _add_training(sub: Any) -> None:
   run.add_argument("--runs", type=Path, default=Path("runs"), help="the folder that holds runs")
   run.add_argument("--distributed", action="store_true", help="one of several processes: TPU pod, Slurm, MPI, ...")
   run.add_argument("--name", help="the run's folder within it (default: the experiment's name)")
+
+  ablate = _command(sub, "ablate", _ablate, "run the variants of an ablation under several seeds, and judge its claims")
+  sweeps.add(ablate)
 
   evaluate = _command(sub, "evaluate", _evaluate, "measure a finished run again and renew its report")
   evaluate.add_argument("run", type=Path)
@@ -167,6 +171,13 @@ def _run(arguments: argparse.Namespace) -> None:
   if experiment is not None:
     paper = catalogue.first_line(file)
     run.run(experiment, arguments.runs, arguments.name, arguments.command, paper)
+
+
+def _ablate(arguments: argparse.Namespace) -> None:
+  if arguments.attached:
+    endings.follow(sys.stdin)
+  environment.prepare()
+  sweeps.ablate(arguments)
 
 
 def _plan(arguments: argparse.Namespace) -> None:

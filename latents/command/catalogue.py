@@ -62,6 +62,8 @@ def first_line(file: Path) -> str:
 def _state(runs: Path, name: str) -> str:
   """'-', or how far the run of this name in `runs` is."""
   folder = runs / name
+  if (folder / "verdict.json").is_file():
+    return "judged"
   if not (folder / "experiment.json").is_file():
     return "-"
   if (folder / "report.html").is_file():
