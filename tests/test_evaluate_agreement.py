@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from latents.evaluate import agreement, log_mel, nearest_distances, novelty
-from latents.evaluate.log_mel import FLOOR, mel_bands
+from latents.media.log_mel import FLOOR, mel_bands
 
 
 def clouds(seed: int, n: int, classes: int = 3) -> tuple[np.ndarray, np.ndarray]:

@@ -15,13 +15,14 @@ from latents.evaluate.energy import Energy
 from latents.evaluate.features import EfficientNetFeatures, Protocol, collect
 from latents.evaluate.frechet import Moments, frechet
 from latents.evaluate.kernel import kernel_distance, mmd2
-from latents.evaluate.log_mel import log_mel
 from latents.evaluate.lpips import LPIPSMetric
 from latents.evaluate.novelty import nearest_distances, novelty
 from latents.evaluate.pca import pca_picture
 from latents.evaluate.precision_recall import precision_recall
 from latents.evaluate.psnr import PSNR
 from latents.evaluate.ssim import SSIM
+from latents.evaluate.tokens import TokenAccuracy
+from latents.media.log_mel import log_mel
 
 __all__ = [
   "PSNR",

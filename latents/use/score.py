@@ -12,6 +12,7 @@ import jax
 import numpy as np
 from jax.sharding import NamedSharding, PartitionSpec
 
+from latents import media
 from latents.data import Source, Split, evaluation_batches
 from latents.declare import Evaluation, Experiment
 from latents.evaluate import (
@@ -23,10 +24,10 @@ from latents.evaluate import (
   GaussianCapacity,
   LPIPSMetric,
   Metric,
+  TokenAccuracy,
   agreement,
   collect,
   compare,
-  log_mel,
   novelty,
   pca_picture,
   tsr,
@@ -36,7 +37,7 @@ from latents.store import artefact
 from latents.store.folder import SCORES, Folder
 from latents.train import sharding
 from latents.train.build_step import InMesh, once
-from latents.types import to_signal, to_uint8
+from latents.types import to_signal
 from latents.use.kept import save_signals
 from latents.use.model import Model, load_folder
 
@@ -160,7 +161,7 @@ def _spread(model: Model) -> list[float]:
 
 def _metrics(experiment: Experiment) -> list[Metric]:
   data, lpips = experiment.stage1.data, experiment.evaluation.lpips
-  metrics: list[Metric] = [PSNR(), SSIM(), Energy()]
+  metrics: list[Metric] = [PSNR(), SSIM(), Energy(), TokenAccuracy()]
   if lpips:
     metrics.append(LPIPSMetric(net="squeeze", path=lpips))
   small = data.kind == "image" and min(data.shape[:2]) < 11
@@ -237,7 +238,7 @@ def _samples(model: Model, folder: Path) -> tuple[dict[str, Any], dict[str, str]
 
   def drawn() -> Iterator[tuple[np.ndarray, np.ndarray]]:
     for x in model.sampler.chunks(asked, seed=experiment.seed):
-      x = np.asarray(to_uint8(x)) if data.kind == "image" else x
+      x = media.kind(data.kind).stored(x)
       if judged or sum(map(len, kept)) < KEPT:
         kept.append(x)
       yield x, np.ones(len(x), bool)
@@ -254,7 +255,7 @@ def _samples(model: Model, folder: Path) -> tuple[dict[str, Any], dict[str, str]
   if judged:
     train, held_out = _whole(experiment, "train", 5000), _whole(experiment, "test", evaluation.images)
     sets = [(_judged(x, data), label) for x, label in (train, held_out, (np.asarray(to_signal(x)), asked))]
-    on = "log mel energies" if data.kind == "audio" else "pixels"
+    on = media.kind(data.kind).on
     measured |= agreement(*sets, on=on) | novelty(*(x for x, _ in sets), on=on)
   values = {"number": len(asked), "guidance": experiment.stage2.prior.guidance}
   values |= {name: m.value for name, m in measured.items()}
@@ -263,13 +264,13 @@ def _samples(model: Model, folder: Path) -> tuple[dict[str, Any], dict[str, str]
 
 def _judged(x: np.ndarray, data: Source) -> np.ndarray:
   """Signals as the classifier gets them: not as waves, whose phase says nothing of what is heard."""
-  return log_mel(x, data.rate) if data.kind == "audio" and data.rate else x
+  return media.kind(data.kind).judge(x, data.rate)
 
 
 def has_features(evaluation: Evaluation, data: Source) -> bool:
   """Whether distances on features are measured: as asked, or where the network's weights are installed."""
   if evaluation.features is None:
-    return data.kind == "image" and environment.version(WEIGHTS) is not None
+    return media.kind(data.kind).distances and environment.version(WEIGHTS) is not None
   return evaluation.features
 
 
