@@ -1,8 +1,5 @@
 """A decoder of tokens: another decoder's channels are the logits of a categorical distribution."""
 
-from typing import Any, ClassVar
-
-import flax.linen as nn
 import jax.numpy as jnp
 
 from latents.decoders.base import Decoder
@@ -16,9 +13,12 @@ class Categorical(Decoder):
   latent, as the likelihood of an autoencoder on text without autoregression.
   """
 
-  last: ClassVar[tuple[str, ...]] = ("decoder",)
+  decoder: Decoder
 
-  decoder: nn.Module
+  @property
+  def last(self) -> tuple[str, ...]:  # pyright: ignore[reportIncompatibleVariableOverride]
+    """The inner decoder's."""
+    return ("decoder", *self.decoder.last)
 
   def __call__(self, latent: Latent, x: Array, *, train: bool) -> Decoded:
     """Latent -> Decoded(x [B,*S,V] float32)."""
@@ -30,5 +30,4 @@ class Categorical(Decoder):
 
   def logits(self, latent: Latent, *, train: bool) -> Array:
     """Latent -> [B,*S,V] float32."""
-    decoder: Any = self.decoder
-    return decoder.reconstruct(latent, train=train).astype(jnp.float32)
+    return self.decoder.reconstruct(latent, train=train).astype(jnp.float32)

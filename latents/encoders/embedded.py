@@ -1,6 +1,6 @@
 """An encoder of signals for tokens: bytes or other numbers, looked up in a table first."""
 
-from typing import Any, ClassVar
+from typing import Any
 
 import flax.linen as nn
 import jax.numpy as jnp
@@ -14,11 +14,15 @@ class Embedded(nn.Module):
   vocab: of tokens; 256 of bytes. The vectors begin N(0,1).
   """
 
-  last: ClassVar[tuple[str, ...]] = ("encoder",)
-
   encoder: nn.Module
   vocab: int = 256
   width: int = 64
+
+  @property
+  def last(self) -> tuple[str, ...]:
+    """The encoder's."""
+    encoder: Any = self.encoder
+    return ("encoder", *encoder.last)
 
   @property
   def stride(self) -> Any:

@@ -37,6 +37,7 @@ __all__ = [
   "Metric",
   "Moments",
   "Protocol",
+  "TokenAccuracy",
   "agreement",
   "collect",
   "compare",

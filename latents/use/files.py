@@ -1,4 +1,4 @@
-"""Signals in and out of files: samples as pictures, arrays, sound, animations or text, and a user's own files decoded."""
+"""Signals in and out of files: samples as a picture, arrays, sound, animation or text, and a user's own files."""
 
 from collections.abc import Callable, Iterator
 from pathlib import Path
