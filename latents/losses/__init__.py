@@ -18,6 +18,6 @@ from latents.losses.regression import L1, L2
 from latents.losses.spectral import MultiScaleSTFT
 
 __all__ = [
-  "L1", "L2", "Adversarial", "CrossEntropy", "LPIPSLoss", "Loss", "MultiScaleSTFT", "Perceptual", "Reconstruction", "Rival",
-  "Term", "Weight",
+  "L1", "L2", "Adversarial", "CrossEntropy", "LPIPSLoss", "Loss", "MultiScaleSTFT", "Perceptual", "Reconstruction",
+  "Rival", "Term", "Weight",
 ]  # fmt: skip

@@ -40,17 +40,15 @@ class Text(Kind):
     """One picture a text, its lines of `WIDTH` characters below each other."""
     from PIL import Image, ImageDraw, ImageFont
 
-    font = ImageFont.load_default()
-    if not isinstance(font, ImageFont.ImageFont):
-      font = ImageFont.load_default(size=12)
+    font = ImageFont.load_default_imagefont()  # all letters are 6 pixels wide
     width, rows = min(WIDTH, x.shape[1]), -(-x.shape[1] // WIDTH)
     out = []
     for row in x[:LINES]:
       line = printed(row)
-      image = Image.new("L", (8 * width + 8, 14 * rows + 4), 255)
+      image = Image.new("L", (6 * width + 8, 14 * rows + 4), 255)
       for i in range(rows):
         for j, letter in enumerate(line[i * width : (i + 1) * width]):
-          ImageDraw.Draw(image).text((4 + 8 * j, 1 + 14 * i), letter, font=font, fill=0)
+          ImageDraw.Draw(image).text((4 + 6 * j, 1 + 14 * i), letter, font=font, fill=0)
       out.append(np.asarray(image)[..., None])
     return np.stack(out)
 
