@@ -7,11 +7,10 @@ import jax
 import jax.numpy as jnp
 
 from latents.autoencoders import Autoencoder, Stacked
+from latents.data.cache import SIDE
 from latents.errors import UserError
 from latents.nn.streams import streams
 from latents.types import Array, Batch, Encoded, Latent, Stored
-
-SIDE = "side/"  # what the keys of a batch of stored latents begin with beside "stored"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -61,13 +60,12 @@ class Frozen:
 
 def check_units(units: tuple[int, ...], z: tuple[int, ...]) -> None:
   """Raises UserError where statistics of shape `units` are not those of z [*s,D]."""
-  if units == z[len(z) - len(units) :]:
-    return
-  if len(units) > 1:
+  if len(units) > 1 and units != z:
     raise UserError(
       f"the latents are normalised element by element on {units}, so {z} has no statistics: keep the size"
     )
-  raise UserError(f"the statistics are of {units[-1]} channels, but the latents have {z[-1]}")
+  if len(units) == 1 and units[0] != z[-1]:
+    raise UserError(f"the statistics are of {units[0]} channels, but the latents have {z[-1]}")
 
 
 def to_batch(stored: Stored) -> Batch:

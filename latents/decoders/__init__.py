@@ -5,15 +5,25 @@ The contract (class `Decoder`):
   sample(latent, *, steps=None) -> x [B,*S,C]; feed-forward decoders ignore steps.
   last: path of the last kernel within the decoder's parameters (the adaptive GAN weight's).
   variants: (name, steps) pairs for evaluations; "" is the plain one.
-Decoders read latent.z and latent.mask alone. Random numbers come from the stream "decoder".
+Decoders read latent.z and latent.mask, and of latent.side what they say. Random numbers come from the stream "decoder".
 """
 
 from latents.decoders.base import Decoder
 from latents.decoders.conv import ConvDecoder
 from latents.decoders.equivariant import Equivariant
 from latents.decoders.flow import FlowDecoder
+from latents.decoders.gained import Gained
 from latents.decoders.identity import IdentityDecoder
 from latents.decoders.query import QueryDecoder
 from latents.decoders.wave import WaveDecoder
 
-__all__ = ["ConvDecoder", "Decoder", "Equivariant", "FlowDecoder", "IdentityDecoder", "QueryDecoder", "WaveDecoder"]
+__all__ = [
+  "ConvDecoder",
+  "Decoder",
+  "Equivariant",
+  "FlowDecoder",
+  "Gained",
+  "IdentityDecoder",
+  "QueryDecoder",
+  "WaveDecoder",
+]

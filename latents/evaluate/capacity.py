@@ -63,14 +63,21 @@ class CodeCapacity:
   """Usage and rate of discrete codes over a whole set.
 
   vocab: V, codes 0..V-1. groups: G where codes are [B,*s,G] with a table per group or level; 0 = [B,*s].
+  sizes: tokens of each grid where codes are [B,N] of several grids (a bottleneck's `layout`); vocab may be one a grid.
   """
 
-  vocab: int
+  vocab: int | tuple[int, ...]
   groups: int = 0
+  sizes: tuple[int, ...] = ()
+
+  @property
+  def vocabs(self) -> tuple[int, ...]:
+    """V of every group, or grid."""
+    return self.vocab if isinstance(self.vocab, tuple) else (self.vocab,) * max(self.groups, len(self.sizes), 1)
 
   def init(self) -> Tree:
     """Counts of every code; those of shards add up leaf by leaf."""
-    return {"counts": zeros(max(self.groups, 1), self.vocab), "samples": zeros()}
+    return {"counts": zeros(len(self.vocabs), max(self.vocabs)), "samples": zeros()}
 
   def update(self, acc: Tree, codes: Array, mask: Array, keep: Array | None = None) -> Tree:
     """codes [B,*s(,G)] int32; mask [B] bool; keep [B,*s] bool: tokens in use (None = all). Jit-able."""
@@ -79,9 +86,10 @@ class CodeCapacity:
     weight = jnp.broadcast_to(mask[:, None], codes.shape[:2])
     if keep is not None:
       weight = weight & keep.reshape(len(codes), -1)
-    rows = jnp.broadcast_to(jnp.arange(groups), codes.shape)
+    grids = np.repeat(np.arange(len(self.sizes)), self.sizes)[:, None]
+    rows = jnp.broadcast_to(jnp.asarray(grids) if len(self.sizes) > 1 else jnp.arange(groups), codes.shape)
     ones = jnp.broadcast_to(weight[..., None], codes.shape).astype(jnp.float32)
-    counts = jnp.zeros((groups, self.vocab), jnp.float32).at[rows, codes].add(ones)
+    counts = jnp.zeros((len(self.vocabs), max(self.vocabs)), jnp.float32).at[rows, codes].add(ones)
     return {
       "counts": add(acc["counts"], counts),
       "samples": add(acc["samples"], mask.astype(jnp.float32).sum()),
@@ -91,7 +99,8 @@ class CodeCapacity:
     """usage: share of codes that occur; perplexity: exp(entropy), a mean over groups like usage;
 
     entropy_bits: a token's, summed over its groups; rate_bits: a sample's tokens * log2 V;
-    entropy_rate_bits: a sample's tokens * entropy. Usage needs many more tokens than codes.
+    entropy_rate_bits: a sample's tokens * entropy. Usage needs many more tokens than codes. Of several grids both rates
+    are sums over them, and "grid0_rate_bits", ... and "grid0_usage", ... are those of each.
     """
     counts, samples = total(acc["counts"]), total(acc["samples"])
     names = ("usage", "perplexity", "entropy_bits", "rate_bits", "entropy_rate_bits")
@@ -99,10 +108,12 @@ class CodeCapacity:
       return dict.fromkeys(names, float("nan"))
     share = counts / counts.sum(1, keepdims=True)
     entropy = -(share * np.log(np.where(share > 0, share, 1.0))).sum(1)  # nats, per group
-    tokens = counts.sum(1)[0] / samples
-    bits = entropy.sum() / math.log(2)
-    values = (
-      (counts > 0).mean(), np.exp(entropy).mean(), bits,
-      tokens * len(counts) * math.log2(self.vocab), tokens * bits,
-    )  # fmt: skip
-    return {name: float(value) for name, value in zip(names, values, strict=True)}
+    tokens = counts.sum(1) / samples  # equal for groups, but not for grids
+    bits = entropy / math.log(2)
+    usage = (counts > 0).sum(1) / np.asarray(self.vocabs)
+    rates = tokens * np.log2(self.vocabs)
+    values = (usage.mean(), np.exp(entropy).mean(), bits.sum(), rates.sum(), (tokens * bits).sum())
+    found = {name: float(value) for name, value in zip(names, values, strict=True)}
+    for i in range(len(self.sizes) if len(self.sizes) > 1 else 0):
+      found |= {f"grid{i}_rate_bits": float(rates[i]), f"grid{i}_usage": float(usage[i])}
+    return found

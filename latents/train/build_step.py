@@ -114,7 +114,7 @@ def _abstract_losses(experiment: Experiment, stage: Stage1 | Stage2) -> dict[str
 
 
 def build_step(experiment: Experiment, stage: Literal[1, 2], mesh: jax.sharding.Mesh, *, stored: Any = None) -> Program:
-  """The program of a stage. stored: shapes and dtypes of one cached latent (with what stands beside it), if stage 2 reads a cache."""
+  """The program of a stage. stored: one cached latent's shapes and dtypes, if stage 2 reads a cache."""
   declared = experiment.stage(stage)
   sharding.check_batch(declared.batch, mesh, declared.microbatches)
   batch = abstract_batch(declared.data, declared.batch, mesh)

@@ -1,4 +1,4 @@
-"""The mean and standard deviation of the latents by channel, by element or of all numbers, measured once when stage 1 is done."""
+"""Mean and standard deviation of the latents by channel, element or of all, measured once when stage 1 is done."""
 
 from collections.abc import Iterator
 from typing import Any, Literal

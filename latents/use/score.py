@@ -4,6 +4,7 @@ Writes scores.json, and the arrays and pictures that the report shows: reconstru
 samples.npz/.png.
 """
 
+import math
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -31,6 +32,7 @@ from latents.evaluate import (
   pca_picture,
   tsr,
 )
+from latents.frozen import to_batch
 from latents.machine import environment, hosts
 from latents.store import artefact
 from latents.store.folder import SCORES, Folder
@@ -126,18 +128,19 @@ def _latent(model: Model) -> dict[str, Any]:
   shape = abstract.codes.shape if abstract.codes is not None else abstract.z.shape
   out: dict[str, Any] = {"shape": list(shape), "kind": "continuous" if abstract.codes is None else "discrete"}
   out["tsr"] = tsr(signal, shape)
-  stored = jax.ShapeDtypeStruct(_stored(model, signal), np.float32)
+  stored = _stored(model, signal)
   posterior = jax.eval_shape(bottleneck.posterior, stored)
   if abstract.codes is not None:
     spatial = abstract.z.shape[:-1] if abstract.z is not None else shape
-    meter: Any = CodeCapacity(bottleneck.vocab, groups=shape[-1] if len(shape) > len(spatial) else 0)
+    groups, grids = shape[-1] if len(shape) > len(spatial) else 0, bottleneck.layout(spatial)
+    meter: Any = CodeCapacity(bottleneck.vocab, groups, tuple(map(math.prod, grids)) if len(grids) > 1 else ())
   elif posterior:
     meter = GaussianCapacity(shape)
   else:
     return out | {"numbers": int(np.prod(shape)), "std_spread": _spread(model)}
 
   def add(arrays: Any, acc: Any, x: Any, mask: Any) -> Any:
-    stored = model.frozen.store(arrays, x)
+    stored = to_batch(model.frozen.store(arrays, x))["stored"]
     return meter.update(acc, *(bottleneck.posterior(stored) if posterior else (stored,)), mask)
 
   update, acc = _accumulator(model.mesh, add), _copied(meter.init(), model.mesh)
@@ -148,9 +151,10 @@ def _latent(model: Model) -> dict[str, Any]:
   return out | found
 
 
-def _stored(model: Model, signal: tuple[int, ...]) -> tuple[int, ...]:
+def _stored(model: Model, signal: tuple[int, ...]) -> jax.ShapeDtypeStruct:
   x = jax.ShapeDtypeStruct((1, *signal), np.float32)
-  return jax.eval_shape(model.frozen.store, model.arrays, x).shape
+  found = to_batch(jax.eval_shape(model.frozen.store, model.arrays, x))["stored"]
+  return jax.ShapeDtypeStruct(found.shape, np.float32)
 
 
 def _spread(model: Model) -> list[float]:
