@@ -101,7 +101,7 @@ BACKBONES = [
   ("unet-add", lambda: UNet(64, (1, 1), 1, film=False), (4, 4, 2)),
 ]
 
-# -- priors: (name, make, per-sample latent shape, vocab or None)
+# -- priors: (name, make, per-sample latent shape, vocab, or one a token, or None)
 PRIORS = [
   ("flow", lambda: FlowPrior(DiT(1, 16, 2, classes=3), sampler=Euler(4)), (4, 4, 3), None),
   ("flow-heun", lambda: FlowPrior(DiT(1, 16, 2, patch=1), Uniform(), shift=2.0, sampler=Heun(3)), (6, 3), None),
@@ -123,7 +123,7 @@ PRIORS = [
       Transformer((5, 9), 16, 1, 2, length=20, classes=3, multiple=8, layout=((2, 2), (4, 4))), top_p=0.9
     ),
     (20,),
-    (5, 9),
+    (5,) * 4 + (9,) * 16,
   ),
 ]
 
