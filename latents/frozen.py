@@ -3,22 +3,23 @@
 import dataclasses
 from typing import Any
 
-import chex
 import jax
 import jax.numpy as jnp
 
 from latents.autoencoders import Autoencoder, Stacked
+from latents.data.cache import SIDE
+from latents.errors import UserError
 from latents.nn.streams import streams
-from latents.types import Array, Latent
+from latents.types import Array, Batch, Encoded, Latent, Stored
 
 
 @dataclasses.dataclass(frozen=True)
 class Frozen:
   """A trained autoencoder; its arrays come as an argument, so that they can be sharded.
 
-  The argument `frozen` is {"variables": the module's collections, "mean": [D], "std": [D]}: the
-  per-channel statistics of z over the training set, measured once and stored in the stage-1
-  artefact. A prior sees (z - mean) / std only.
+  The argument `frozen` is {"variables": the module's collections, "mean", "std": [D], [*s,D] or []}: the
+  statistics of z over the training set (`Stage1.normalise`), measured once and stored in the stage-1
+  artefact. A prior sees (z - mean) / std only. UserError for z on another grid than statistics of elements.
   """
 
   autoencoder: Autoencoder | Stacked
@@ -27,14 +28,14 @@ class Frozen:
     """x [B,*S,C] in [-1,1] -> normalised Latent without gradient."""
     return self.recall(frozen, self.store(frozen, x), key=key, train=train)
 
-  def store(self, frozen: dict, x: Array) -> Array:
-    """x [B,*S,C] -> the array a latent cache keeps."""
+  def store(self, frozen: dict, x: Array) -> Stored:
+    """x [B,*S,C] -> what a latent cache keeps."""
     return jax.lax.stop_gradient(self.autoencoder.apply(frozen["variables"], x, method="store"))
 
-  def recall(self, frozen: dict, stored: Array, *, key: Array, train: bool) -> Latent:
-    """A stored array -> normalised Latent; `train` draws from the posterior."""
+  def recall(self, frozen: dict, stored: Stored, *, key: Array, train: bool) -> Latent:
+    """What `store` gave -> normalised Latent; `train` draws from the posterior."""
     latent: Any = self.autoencoder.apply(frozen["variables"], stored, train=train, method="recall", rngs=streams(key))
-    chex.assert_axis_dimension(latent.z, -1, frozen["mean"].shape[0])
+    check_units(frozen["mean"].shape, latent.z.shape[1:])
     latent = latent.replace(z=(latent.z - frozen["mean"]) / frozen["std"])
     return jax.lax.stop_gradient(latent)
 
@@ -42,6 +43,7 @@ class Frozen:
     """Normalised Latent -> the decoder's own units."""
     if latent.z is None:
       return latent
+    check_units(frozen["mean"].shape, latent.z.shape[1:])
     return latent.replace(z=latent.z * frozen["std"] + frozen["mean"])
 
   def decode(self, frozen: dict, latent: Latent, *, key: Array, steps: int | None = None) -> Array:
@@ -54,3 +56,26 @@ class Frozen:
     x = jax.ShapeDtypeStruct((1, *signal), jnp.float32)
     latent = jax.eval_shape(lambda f, x: self.encode(f, x, key=jax.random.key(0), train=False), frozen, x)
     return jax.tree.map(lambda a: jax.ShapeDtypeStruct(a.shape[1:], a.dtype), latent)
+
+
+def check_units(units: tuple[int, ...], z: tuple[int, ...]) -> None:
+  """Raises UserError where statistics of shape `units` are not those of z [*s,D]."""
+  if len(units) > 1 and units != z:
+    raise UserError(
+      f"the latents are normalised element by element on {units}, so {z} has no statistics: keep the size"
+    )
+  if len(units) == 1 and units[0] != z[-1]:
+    raise UserError(f"the statistics are of {units[0]} channels, but the latents have {z[-1]}")
+
+
+def to_batch(stored: Stored) -> Batch:
+  """What `store` gave -> the arrays of a batch: "stored", and "side/NAME" for each that stands beside it."""
+  if not isinstance(stored, Encoded):
+    return {"stored": stored}
+  return {"stored": stored.h, **{f"{SIDE}{name}": array for name, array in stored.side.items()}}
+
+
+def from_batch(batch: Batch) -> Stored:
+  """The inverse of `to_batch`; other keys are not read."""
+  side = {name.removeprefix(SIDE): array for name, array in batch.items() if name.startswith(SIDE)}
+  return Encoded(h=batch["stored"], side=side) if side else batch["stored"]

@@ -29,6 +29,8 @@ class Latent(struct.PyTreeNode):
   mask: [B,*s] bool, the tokens that are kept (variable-length latents); None = all.
   terms: the bottleneck's losses; each must have a weight of the same name in the experiment.
   logs: diagnostics (usage, perplexity, ...): logged, never part of the objective.
+  side: name -> [B,..], what the encoder itself measures beside z and the decoder is told (a gain). A cache keeps it.
+  Codes of several grids (a bottleneck's `layout`) are one sequence [B,N], grid after grid, each in raster order.
   """
 
   z: Array = None
@@ -36,6 +38,17 @@ class Latent(struct.PyTreeNode):
   mask: Array = None
   terms: Terms = struct.field(default_factory=dict)
   logs: Terms = struct.field(default_factory=dict)
+  side: Mapping[str, Array] = struct.field(default_factory=dict)
+
+
+class Encoded(struct.PyTreeNode):
+  """What an encoder gives that measures something beside its features. h [B,*s,E]; side: see `Latent`."""
+
+  h: Array
+  side: Mapping[str, Array] = struct.field(default_factory=dict)
+
+
+Stored = Any  # what a cache keeps: an array [B,*s,..], or Encoded(that array, side) where the encoder measures a side
 
 
 class Decoded(struct.PyTreeNode):

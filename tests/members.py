@@ -5,9 +5,19 @@ A new part is tested the moment it has a line here.
 """
 
 from latents.backbones import DiT, Transformer, UNet
-from latents.bottlenecks import EMAVQ, FSQ, KL, LayerNormLatent, NestedDropout, NoBottleneck, ResidualFSQ
+from latents.bottlenecks import (
+  EMAVQ,
+  FSQ,
+  KL,
+  Hierarchy,
+  LayerNormLatent,
+  NestedDropout,
+  NoBottleneck,
+  ResidualFSQ,
+  VQReg,
+)
 from latents.data import Digits, Photos, Shapes
-from latents.decoders import ConvDecoder, Equivariant, FlowDecoder, IdentityDecoder, QueryDecoder, WaveDecoder
+from latents.decoders import ConvDecoder, Equivariant, FlowDecoder, Gained, IdentityDecoder, QueryDecoder, WaveDecoder
 from latents.diffusion import (
   DDPM,
   Betas,
@@ -23,7 +33,7 @@ from latents.diffusion import (
   Uniform,
 )
 from latents.discriminators import PatchGAN
-from latents.encoders import ConvEncoder, IdentityEncoder, QueryEncoder, WaveEncoder
+from latents.encoders import ConvEncoder, Gain, IdentityEncoder, QueryEncoder, WaveEncoder
 from latents.evaluate import (
   PSNR,
   SSIM,
@@ -60,7 +70,16 @@ ENCODERS = [
   ("query remat", lambda: QueryEncoder(width=16, depth=2, heads=2, patch=4, tokens=6, out=5, remat=True), (16, 1)),
   ("wave", lambda: WaveEncoder(ch=4, strides=(2, 3, 4), out=6), (48, 2)),
   ("wave elu", lambda: WaveEncoder(ch=4, strides=(2, 4), out=6, activation="elu"), (64, 1)),
+  ("gain", lambda: Gain(WaveEncoder(ch=4, strides=(2, 4), out=6)), (64, 2)),
 ]
+
+
+def hierarchy() -> Hierarchy:
+  """Two grids with vocabularies of their own, the top half as wide."""
+  down = ConvEncoder(ch=8, mult=(1, 1), blocks=1, out=5, mid_attention=False)
+  back = ConvDecoder(ch=8, mult=(1, 1), blocks=1, channels=4, mid_attention=False)
+  return Hierarchy(down, EMAVQ(vocab=16, dim=3), back, FSQ(levels=(5, 3)), grid=(4, 4))
+
 
 # -- bottlenecks: (name, make, encoder output shape [*s,E])
 BOTTLENECKS = [
@@ -75,6 +94,8 @@ BOTTLENECKS = [
   ("fsq unprojected", lambda: FSQ(levels=(8, 6, 5), project=False), (8, 3)),
   ("residual fsq", lambda: ResidualFSQ(levels=(5, 4, 3), quantizers=3), (4, 4, 6)),
   ("residual fsq binary", lambda: ResidualFSQ(levels=(2, 2), quantizers=5, project=False), (4, 2)),
+  ("vq reg", lambda: VQReg(EMAVQ(vocab=16, dim=3)), (4, 4, 6)),
+  ("hierarchy", hierarchy, (4, 4, 6)),
   ("nested kl", lambda: NestedDropout(KL(dim=3)), (8, 6)),
   ("nested fsq", lambda: NestedDropout(FSQ(levels=(5, 4, 3)), minimum=2), (4, 4, 6)),
   ("nested residual fsq", lambda: NestedDropout(ResidualFSQ(levels=(5, 4, 3), quantizers=2)), (8, 6)),
@@ -100,6 +121,7 @@ DECODERS = [
     (4, 4, 2),
     (8, 8, 3),
   ),
+  ("gained", lambda: Gained(WaveDecoder(ch=4, strides=(2, 4))), (8, 6), (64, 1)),
   ("flow", lambda: FlowDecoder(UNet(8, mult=(1, 2), blocks=1, out=1), stride=4, channels=1), (2, 4, 3), (8, 16, 1)),
 ]
 
@@ -130,7 +152,7 @@ SAMPLERS = [
   ("consistency", lambda: Consistency(6)),
 ]
 
-# -- priors: (name, make, per-sample latent shape, vocab or None)
+# -- priors: (name, make, per-sample latent shape, vocab, or one a token, or None)
 PRIORS = [
   ("flow", lambda: FlowPrior(DiT(1, 16, 2, classes=3), sampler=Euler(4)), (4, 4, 3), None),
   ("flow-heun", lambda: FlowPrior(DiT(1, 16, 2, patch=1), Uniform(), shift=2.0, sampler=Heun(3)), (6, 3), None),
@@ -165,6 +187,14 @@ PRIORS = [
     lambda: AutoregressivePrior(Transformer(7, 16, 1, 2, length=12, groups=3, position="sincos", multiple=8)),
     (2, 2, 3),
     7,
+  ),
+  (
+    "autoregressive-grids",
+    lambda: AutoregressivePrior(
+      Transformer((5, 9), 16, 1, 2, length=20, classes=3, multiple=8, layout=((2, 2), (4, 4))), top_p=0.9
+    ),
+    (20,),
+    (5,) * 4 + (9,) * 16,
   ),
 ]
 

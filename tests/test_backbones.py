@@ -106,12 +106,14 @@ TRANSFORMERS = {
   "levels": Transformer(7, 16, 2, 2, length=8, groups=2, classes=3, multiple=8),
   "sincos": Transformer(7, 16, 2, 2, length=6, position="sincos", multiple=8),
   "remat": Transformer(7, 16, 2, 2, length=6, remat="block", multiple=8),
+  "grids": Transformer(7, 16, 2, 2, length=8, classes=3, multiple=8, layout=((2, 2), (4,))),
+  "one grid": Transformer((7,), 16, 2, 2, length=6, position="sincos", multiple=8, layout=((2, 3),)),
 }
 OF_TOKENS = pytest.mark.parametrize("model", TRANSFORMERS.values(), ids=TRANSFORMERS.keys())
 
 
 def tokens_of(model: Transformer, batch: int = 2) -> jax.Array:
-  return jnp.asarray(np.random.default_rng(0).integers(0, model.vocab, (batch, model.length)), jnp.int32)
+  return jnp.asarray(np.random.default_rng(0).integers(0, model.vocabs[0], (batch, model.length)), jnp.int32)
 
 
 @OF_TOKENS
@@ -142,7 +144,7 @@ def test_a_token_is_predicted_from_the_tokens_before_it_alone(model: Transformer
   run = jax.jit(lambda tokens: model.apply(params, tokens, None))
   base = run(tokens)
   for i in range(model.length):
-    moved = run(tokens.at[:, i].add(1) % model.vocab)
+    moved = run(tokens.at[:, i].add(1) % model.vocabs[0])
     changed = np.abs(moved - base).max((0, 2)) > 1e-6
     assert not changed[: i + 1].any()
     assert i + 1 == model.length or changed[i + 1]

@@ -81,8 +81,15 @@ def test_contract(name, make, shape):
       module.apply(variables, jnp.zeros((1, 2), jnp.int32), method="embed")
   else:
     assert latent.codes.dtype == jnp.int32
-    assert latent.codes.shape[: h.ndim - 1] == h.shape[:-1] and latent.codes.ndim in (h.ndim - 1, h.ndim)
-    assert int(latent.codes.min()) >= 0 and int(latent.codes.max()) < module.vocab
+    grids = module.layout(h.shape[1:-1])
+    assert grids[-1] == h.shape[1:-1]
+    if len(grids) == 1:
+      assert latent.codes.shape[: h.ndim - 1] == h.shape[:-1] and latent.codes.ndim in (h.ndim - 1, h.ndim)
+      below = module.vocab
+    else:
+      below = np.repeat(module.vocab, [np.prod(grid) for grid in grids])
+      assert latent.codes.shape == (len(h), len(below))
+    assert int(latent.codes.min()) >= 0 and (np.asarray(latent.codes) < below).all()
     np.testing.assert_array_equal(recalled.codes, latent.codes)
     np.testing.assert_allclose(module.apply(variables, latent.codes, method="embed"), latent.z, atol=1e-6)
 

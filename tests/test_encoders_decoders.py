@@ -12,7 +12,7 @@ from latents.bottlenecks import KL, NestedDropout, NoBottleneck
 from latents.decoders import ConvDecoder, FlowDecoder, IdentityDecoder, QueryDecoder, WaveDecoder
 from latents.encoders import ConvEncoder, IdentityEncoder, QueryEncoder, WaveEncoder
 from latents.errors import UserError
-from latents.types import Latent
+from latents.types import Encoded, Latent
 from tests.members import DECODERS, ENCODERS
 from tests.test_bottlenecks import fields_are_json, rng_normal
 
@@ -33,6 +33,11 @@ def started(module, *args, **kwargs):
   return jax.tree_util.tree_map_with_path(fill, abstract)
 
 
+def features(made):
+  """h of what an encoder gives."""
+  return made.h if isinstance(made, Encoded) else made
+
+
 @pytest.mark.parametrize(("name", "make", "shape"), ENCODERS, ids=[m[0] for m in ENCODERS])
 def test_encoder_contract(name, make, shape):
   module, x = make(), jnp.tanh(rng_normal(2, *shape))
@@ -40,9 +45,9 @@ def test_encoder_contract(name, make, shape):
 
   @jax.jit
   def both(x):
-    h = module.apply(variables, x, train=False)
+    h = features(module.apply(variables, x, train=False))
     weights = rng_normal(*h.shape, seed=5)
-    return h, jax.grad(lambda x: (module.apply(variables, x, train=True) * weights).sum())(x)
+    return h, jax.grad(lambda x: (features(module.apply(variables, x, train=True)) * weights).sum())(x)
 
   h, gradient = both(x)
   assert h.ndim >= 3 and h.shape[0] == 2 and np.isfinite(h).all()
@@ -57,10 +62,11 @@ def test_encoder_contract(name, make, shape):
 def test_decoder_contract(name, make, latent, shape):
   module, x = make(), jnp.tanh(rng_normal(2, *shape))
   z = rng_normal(2, *latent, seed=2)
-  variables = started(module, Latent(z=z), x, train=True)
+  side = {"gain": jnp.array([[2.0], [0.5]])}  # read by those that say so
+  variables = started(module, Latent(z=z, side=side), x, train=True)
 
   def apply(z, **kwargs):
-    return module.apply(variables, Latent(z=z), rngs={"decoder": KEY}, **kwargs)
+    return module.apply(variables, Latent(z=z, side=side), rngs={"decoder": KEY}, **kwargs)
 
   @jax.jit
   def all_of(z):

@@ -265,7 +265,7 @@ def test_a_latent_cache(tmp_path):
   def read(inside):
     data = CachedLatents(folder=str(inside))
     records = data.records("train")
-    _ = data.names, data.stored, data.identity()
+    _ = data.names, data.kept, data.identity()
     for i in range(0, len(records), 3):
       assert data.augment(records[i], np.random.default_rng(0), True)["stored"].shape == data.shape
 

@@ -1,10 +1,12 @@
 """The model of stage 1: an encoder, a bottleneck and a decoder, and nothing else."""
 
+from collections.abc import Mapping
+
 import flax.linen as nn
 
 from latents.bottlenecks import Bottleneck
 from latents.decoders import Decoder
-from latents.types import Array, Decoded, Latent
+from latents.types import Array, Decoded, Encoded, Latent, Stored
 
 
 class Autoencoder(nn.Module):
@@ -20,24 +22,31 @@ class Autoencoder(nn.Module):
 
   def __call__(self, x: Array, *, train: bool) -> tuple[Latent, Decoded]:
     """x [B,*S,C] in [-1,1] -> the latent and what the decoder makes of it, one training pass."""
-    latent = self.bottleneck(self.encoder(x, train=train), train=train)
-    return latent, self.decoder(latent, x, train=train)
+    latent = self.encode(x, train=train)
+    return latent, self.decoder(latent if train else self.bottleneck.settle(latent), x, train=train)
 
   def encode(self, x: Array, *, train: bool = False) -> Latent:
     """x [B,*S,C] in [-1,1] -> Latent; without `train` deterministic (the mode)."""
-    return self.bottleneck(self.encoder(x, train=train), train=train)
+    h, side = _features(self.encoder(x, train=train))
+    latent = self.bottleneck(h, train=train)
+    return latent.replace(side=side) if side else latent
 
-  def store(self, x: Array) -> Array:
-    """x [B,*S,C] -> what a latent cache keeps of it [B,*s,..] (KL: mean and std; discrete: codes)."""
-    return self.bottleneck.store(self.encoder(x, train=False))
+  def store(self, x: Array) -> Stored:
+    """x [B,*S,C] -> what a latent cache keeps of it [B,*s,..] (KL: mean and std; discrete: codes), with the side where
+    the encoder measures one."""
+    h, side = _features(self.encoder(x, train=False))
+    stored = self.bottleneck.store(h)
+    return Encoded(h=stored, side=side) if side else stored
 
-  def recall(self, stored: Array, *, train: bool) -> Latent:
-    """[B,*s,..] from `store` -> Latent; with `train` a draw of the posterior, else its mode."""
-    return self.bottleneck.recall(stored, train=train)
+  def recall(self, stored: Stored, *, train: bool) -> Latent:
+    """What `store` gave -> Latent; with `train` a draw of the posterior, else its mode."""
+    stored, side = _features(stored)
+    latent = self.bottleneck.recall(stored, train=train)
+    return latent.replace(side=side) if side else latent
 
   def decode(self, latent: Latent, *, steps: int | None = None) -> Array:
     """Latent -> x [B,*S,C]; codes are embedded where `z` is None; `steps` is for generative decoders."""
-    return self.decoder.sample(self._embedded(latent), steps=steps)
+    return self.decoder.sample(self.bottleneck.settle(latent), steps=steps)
 
   def decodings(self, latent: Latent) -> dict[str, Array]:
     """Every way this model offers to decode: name -> x [B,*S,C]. '' is the plain one if there is one.
@@ -45,7 +54,7 @@ class Autoencoder(nn.Module):
     A generative decoder offers numbers of steps, a variable-length latent offers prefixes.
     """
     out = {}
-    for which, part in self.bottleneck.variants(self._embedded(latent)).items():
+    for which, part in self.bottleneck.variants(self.bottleneck.settle(latent)).items():
       for how, steps in self.decoder.variants:
         out[" ".join(name for name in (which, how) if name)] = self.decoder.sample(part, steps=steps)
     return out
@@ -54,5 +63,6 @@ class Autoencoder(nn.Module):
     """The path of the last kernel of "encoder" or "decoder" within the parameters (for adaptive weights)."""
     return (where, *getattr(self, where).last)
 
-  def _embedded(self, latent: Latent) -> Latent:
-    return latent if latent.z is not None else latent.replace(z=self.bottleneck.embed(latent.codes))
+
+def _features(made: Stored) -> tuple[Array, Mapping[str, Array]]:
+  return (made.h, made.side) if isinstance(made, Encoded) else (made, {})

@@ -4,11 +4,14 @@ LlamaGen, Sun et al. 2024, arXiv:2406.06525 (RMSNorm, SwiGLU, zero-initialised h
 learned or sine-cosine positions.
 """
 
+import functools
+import math
 from typing import Literal
 
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from latents.errors import UserError
 from latents.nn.attention import attend
@@ -16,8 +19,9 @@ from latents.nn.mlp import SwiGLU, swiglu_hidden
 from latents.nn.norm import RMSNorm
 from latents.nn.position import sincos
 from latents.nn.sharding import constrain
-from latents.types import Array
+from latents.types import Array, later
 
+NEVER = -1e30  # finite, so that guidance between two of them is no NaN; its probability is 0 exactly
 Cache = tuple[tuple[Array, Array], ...]  # per block: keys and values [B,L,heads,F], zeros where not yet written
 
 
@@ -75,10 +79,13 @@ class Transformer(nn.Module):
   classes: number of labels, label `classes` is the null label and cond None means it.
   position: a learned table, or sines and cosines of the spatial index; plus a learned vector per level.
   multiple: SwiGLU's hidden width is rounded up to it. All logits are 0 at the start.
+  layout: grids of a sequence that is grid after grid, each in raster order, coarse to fine (L = the sum of their
+  sizes; groups is 1). Then every grid has its own embedding, positions, learned vector and head, and `vocab` may be one
+  a grid: logits beyond a grid's own vocabulary are `NEVER`, a probability of 0. () = one sequence.
   Raises UserError where L is not `length`.
   """
 
-  vocab: int
+  vocab: int | tuple[int, ...]
   width: int
   depth: int
   heads: int
@@ -90,28 +97,71 @@ class Transformer(nn.Module):
   dropout: float = 0.0
   remat: Literal["none", "block"] = "none"
   dtype: str = "float32"
+  layout: tuple[tuple[int, ...], ...] = later(())
+
+  @property
+  def vocabs(self) -> tuple[int, ...]:
+    """The number of codes of each grid of the layout, or of the one sequence."""
+    grids = max(len(self.layout), 1)
+    return (self.vocab,) * grids if isinstance(self.vocab, int) else tuple(self.vocab)
+
+  @property
+  def sizes(self) -> tuple[int, ...]:
+    """The number of tokens of each grid."""
+    return tuple(math.prod(grid) for grid in self.layout) or (self.length,)
 
   def setup(self) -> None:
     """See the class."""
+    self._check_layout()
     if self.length % self.groups:
       raise UserError(f"a length of {self.length} tokens does not divide into {self.groups} levels of codes")
     if self.width % self.heads:
       raise UserError(f"width {self.width} does not divide into {self.heads} heads")
     init = nn.initializers.normal(0.02)
-    self.embed = nn.Embed(self.groups * self.vocab, self.width, dtype=self.dtype, embedding_init=init)
+    rows = self.groups * sum(self.vocabs)
+    self.embed = nn.Embed(rows, self.width, dtype=self.dtype, embedding_init=init)
     self.label = nn.Embed(self.classes + 1, self.width, dtype=self.dtype, embedding_init=init)
     if self.position == "learned":
       self.positions = self.param("positions", init, (self.length // self.groups, self.width), jnp.float32)
-    if self.groups > 1:
-      self.levels = self.param("levels", init, (self.groups, self.width), jnp.float32)
+    if (levels := max(self.groups, len(self.layout))) > 1:
+      self.levels = self.param("levels", init, (levels, self.width), jnp.float32)
     self.drop = nn.Dropout(self.dropout)
     block = nn.remat(CausalBlock, static_argnums=(2,)) if self.remat == "block" else CausalBlock
     self.blocks = [block(self.width, self.heads, self.multiple, self.dropout, self.dtype) for _ in range(self.depth)]
     self.norm = RMSNorm(dtype=self.dtype)
-    self.head = nn.Dense(self.vocab, use_bias=False, dtype=self.dtype, kernel_init=nn.initializers.zeros)
+    head = functools.partial(nn.Dense, use_bias=False, dtype=self.dtype, kernel_init=nn.initializers.zeros)
+    if self.layout:
+      self.grid_heads = [head(vocab) for vocab in self.vocabs]
+    else:
+      self.head = head(self.vocabs[0])
+
+  def _check_layout(self) -> None:
+    if len(self.vocabs) != max(len(self.layout), 1):
+      raise UserError(
+        f"the transformer has vocabularies of {self.vocabs} for {max(len(self.layout), 1)} grids of codes"
+      )
+    if self.layout and (sum(self.sizes) != self.length or self.groups != 1):
+      raise UserError(
+        f"grids of {self.layout} are {sum(self.sizes)} tokens in one group, not {self.length} in {self.groups}"
+      )
+
+  def _grid_of(self) -> np.ndarray:
+    """[L] the grid that each token lies on."""
+    return np.repeat(np.arange(len(self.sizes)), self.sizes)
+
+  def _offsets(self) -> Array:
+    """[L] int32: the first row of the embedding table that belongs to token i's group, or grid."""
+    if self.layout:
+      first = np.cumsum((0, *self.vocabs[:-1]))
+      return jnp.asarray(first[self._grid_of()], jnp.int32)
+    return self.vocabs[0] * (jnp.arange(self.length) % self.groups)
 
   def _places(self) -> Array:
     """[L,width]: what is added at row i, which says WHICH token row i predicts (its position and its level)."""
+    if self.layout:
+      fixed = lambda: np.concatenate([sincos(grid, self.width) for grid in self.layout])  # noqa: E731
+      places = self.positions if self.position == "learned" else jnp.asarray(fixed())
+      return places + self.levels[self._grid_of()] if len(self.layout) > 1 else places
     spatial = self.length // self.groups
     table = self.positions if self.position == "learned" else jnp.asarray(sincos((spatial,), self.width))
     places = jnp.repeat(table, self.groups, 0)
@@ -123,13 +173,29 @@ class Transformer(nn.Module):
     return constrain(self.label(cond))
 
   def _logits(self, h: Array) -> Array:
-    return self.head(self.norm(h)).astype(jnp.float32)
+    """h [B,L,width] of all rows -> [B,L,the largest vocabulary]."""
+    h = self.norm(h)
+    if not self.layout:
+      return self.head(h).astype(jnp.float32)
+    parts = jnp.split(h, np.cumsum(self.sizes)[:-1], 1)
+    return jnp.concatenate([self._padded(head(part)) for head, part in zip(self.grid_heads, parts, strict=True)], 1)
+
+  def _padded(self, logits: Array) -> Array:
+    pad = [(0, 0)] * (logits.ndim - 1) + [(0, max(self.vocabs) - logits.shape[-1])]
+    return jnp.pad(logits.astype(jnp.float32), pad, constant_values=NEVER)
+
+  def _logits_at(self, h: Array, index: Array) -> Array:
+    """h [B,width] of row `index` [] -> [B,the largest vocabulary]."""
+    h = self.norm(h)
+    if not self.layout:
+      return self.head(h).astype(jnp.float32)
+    return jnp.stack([self._padded(head(h)) for head in self.grid_heads])[jnp.asarray(self._grid_of())[index]]
 
   def __call__(self, tokens: Array, cond: Array | None, *, train: bool = False) -> Array:
     """See the class."""
     if tokens.ndim != 2 or tokens.shape[1] != self.length:
       raise UserError(f"this transformer models [B,{self.length}] tokens, got {tokens.shape}")
-    before = tokens[:, :-1] + self.vocab * (jnp.arange(self.length - 1) % self.groups)
+    before = tokens[:, :-1] + self._offsets()[:-1]
     h = jnp.concatenate([self._start(cond, tokens.shape[0])[:, None], self.embed(before)], 1)
     h = constrain(self.drop(h + self._places().astype(h.dtype), deterministic=not train))
     for block in self.blocks:
@@ -143,11 +209,11 @@ class Transformer(nn.Module):
 
   def step(self, token: Array, cond: Array | None, index: Array, cache: Cache) -> tuple[Array, Cache]:
     """Logits [B,vocab] of token `index` [] given token index-1 (`token` [B]; ignored at index 0), and the cache."""
-    before = self.embed(token + self.vocab * ((index - 1) % self.groups))
+    before = self.embed(token + self._offsets()[jnp.maximum(index - 1, 0)])
     h = jnp.where(index == 0, self._start(cond, token.shape[0]), before)
     h = (h + self._places()[index].astype(h.dtype))[:, None]
     written = []
     for block, old in zip(self.blocks, cache, strict=True):
       h, new = block.step(h, index, old)
       written.append(new)
-    return self._logits(h[:, 0]), tuple(written)
+    return self._logits_at(h[:, 0], index), tuple(written)

@@ -15,16 +15,25 @@ class Bottleneck(nn.Module):
   """Defaults for a continuous latent whose store is z itself; see the room's contract in `__init__.py`."""
 
   @property
-  def vocab(self) -> int | None:
-    """The number of codes V of one token (and group); None = continuous."""
+  def vocab(self) -> int | tuple[int, ...] | None:
+    """The number of codes V of one token (and group), one a grid where the layout has several; None = continuous."""
     return None
+
+  def layout(self, shape: tuple[int, ...]) -> tuple[tuple[int, ...], ...]:
+    """*s of z -> the grids of its codes, coarse to fine. One grid: codes [B,*s] or [B,*s,G]; else they are [B,N], N
+    the sum of the grids' sizes. Needs no params."""
+    return (tuple(shape),)
+
+  def settle(self, latent: Latent) -> Latent:
+    """A latent that need not come from an encoder -> what the decoder reads: codes are embedded where z is None."""
+    return latent if latent.z is not None else latent.replace(z=self.embed(latent.codes))
 
   def __call__(self, h: Array, *, train: bool) -> Latent:
     """[B,*s,E] -> Latent."""
     return self.recall(self.store(h), train=train)
 
   def embed(self, codes: Array) -> Array:
-    """codes [B,*s] or [B,*s,G] int32 -> z [B,*s,D]; an error for continuous latents."""
+    """codes [B,*s], [B,*s,G] or [B,N] (see `layout`) int32 -> z [B,*s,D]; an error for continuous latents."""
     raise UserError(f"{type(self).__name__} is continuous: it has no codes to embed ({codes.shape})")
 
   def store(self, h: Array) -> Array:

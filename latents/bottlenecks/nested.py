@@ -24,9 +24,17 @@ class NestedDropout(Bottleneck):
   minimum: int = 1
 
   @property
-  def vocab(self) -> int | None:
+  def vocab(self) -> int | tuple[int, ...] | None:
     """The inner bottleneck's."""
     return self.inner.vocab
+
+  def layout(self, shape: tuple[int, ...]) -> tuple[tuple[int, ...], ...]:
+    """The inner bottleneck's."""
+    return self.inner.layout(shape)
+
+  def settle(self, latent: Latent) -> Latent:
+    """The inner bottleneck's."""
+    return self.inner.settle(latent)
 
   def __call__(self, h: Array, *, train: bool) -> Latent:
     """[B,*s,E] -> the inner Latent with its mask."""

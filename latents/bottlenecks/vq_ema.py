@@ -47,11 +47,7 @@ class EMAVQ(Discrete):
 
   def __call__(self, h: Array, *, train: bool) -> Latent:
     """[B,*s,E] -> Latent; updates the codebook if train and the collection "codebook" is mutable."""
-    h = h.astype(jnp.float32)
-    if self.project:
-      h = self.projection(h)
-    elif h.shape[-1] != self.dim:
-      raise UserError(f"EMAVQ(dim={self.dim}, project=False) got {h.shape[-1]} channels")
+    h = self.before(h)
     rows = jax.lax.stop_gradient(h).reshape(-1, self.dim)
     learn = train and self.is_mutable_collection("codebook") and not self.is_initializing()
     if learn and self.kmeans is not None:
@@ -64,6 +60,20 @@ class EMAVQ(Discrete):
     if learn:
       self._update(rows, codes)
     return Latent(z=straight_through(h, q), codes=shaped, terms={"commit": commit}, logs=code_logs(codes, self.vocab))
+
+  def before(self, h: Array) -> Array:
+    """[B,*s,E] -> what is looked up [B,*s,D] float32."""
+    h = h.astype(jnp.float32)
+    if self.project:
+      return self.projection(h)
+    if h.shape[-1] != self.dim:
+      raise UserError(f"EMAVQ(dim={self.dim}, project=False) got {h.shape[-1]} channels")
+    return h
+
+  def snap(self, z: Array) -> Array:
+    """z [B,*s,D] -> the nearest rows of the codebook, same shape."""
+    codes = nearest_code(z.astype(jnp.float32).reshape(-1, self.dim), self.embedding.value)
+    return self.embed(codes.reshape(z.shape[:-1]))
 
   def embed(self, codes: Array) -> Array:
     """codes [B,*s] -> z [B,*s,D]: rows of the codebook."""

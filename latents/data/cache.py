@@ -16,6 +16,7 @@ from latents.data.source import Arrays, Example, Records, Source, Split
 from latents.errors import UserError
 
 FORMAT = 1
+SIDE = "side/"  # what the names of arrays beside "stored" begin with
 
 
 def write_cache(
@@ -31,14 +32,16 @@ def write_cache(
   """Writes `folder`/`split` and returns that path; it appears whole or not at all, and replaces an older one.
 
   batches: dicts with "stored" [B,2,*s,..] (an example and its mirror image; float -> float32, integer ->
-  int32), "label" int [B] when there are labels, and optionally "mask" bool [B] (False rows are padding).
+  int32), "side/NAME" [B,2,..] for all that stands beside it, "label" int [B] when there are labels, and optionally
+  "mask" bool [B] (False rows are padding).
   count: the examples that must come. statistics: JSON values of the first stage, e.g. mean and std.
   fingerprint: what the first stage's parameters hash to. names: of the labels.
   """
   os.makedirs(folder, exist_ok=True)
   temporary = tempfile.mkdtemp(prefix=f".{split}-", dir=folder)
   try:
-    shape, dtype, labelled = write_arrays(temporary, batches, count)
+    kept, labelled = write_arrays(temporary, batches, count)
+    shape, dtype = kept.pop("stored")
     manifest = {
       "format": FORMAT,
       "fingerprint": fingerprint,
@@ -50,6 +53,8 @@ def write_cache(
       "names": list(names),
       "statistics": dict(statistics),
     }
+    if kept:
+      manifest["side"] = {name: {"shape": list(size), "dtype": kind} for name, (size, kind) in kept.items()}
     with open(os.path.join(temporary, "manifest.json"), "w") as file:
       json.dump(manifest, file, indent=1, allow_nan=False)
     os.chmod(temporary, 0o755)  # mkdtemp makes folders that only their owner may read
@@ -64,33 +69,43 @@ def write_cache(
     raise
 
 
-def write_arrays(folder: str, batches: Iterable[Mapping[str, Any]], count: int) -> tuple[tuple[int, ...], str, bool]:
-  """Fills stored.npy and label.npy as the batches come: (shape of one latent, dtype, whether labelled)."""
-  stored, label, filled = None, None, 0
+def write_arrays(
+  folder: str, batches: Iterable[Mapping[str, Any]], count: int
+) -> tuple[dict[str, tuple[tuple[int, ...], str]], bool]:
+  """Fills a file an array and label.npy as the batches come: (name -> shape and dtype of one, whether labelled)."""
+  arrays: dict[str, Any] = {}
+  label, filled = None, 0
   for batch in batches:
     rows = np.asarray(batch.get("mask", np.ones(len(batch["stored"]), bool)))
-    values = np.asarray(batch["stored"])[rows]
-    dtype = np.dtype(np.int32 if np.issubdtype(values.dtype, np.integer) else np.float32)
-    if stored is None:
-      if values.ndim < 3 or values.shape[1] != 2:
-        raise ValueError(f"stored must be [B,2,*s,..], got {values.shape}")
-      stored = create(os.path.join(folder, "stored.npy"), (count, *values.shape[1:]), dtype)
+    values = {name: np.asarray(batch[name])[rows] for name in batch if name == "stored" or name.startswith(SIDE)}
+    if not arrays:
+      if values["stored"].ndim < 3 or values["stored"].shape[1] != 2:
+        raise ValueError(f"stored must be [B,2,*s,..], got {values['stored'].shape}")
+      for name, value in values.items():
+        dtype = np.dtype(np.int32 if np.issubdtype(value.dtype, np.integer) else np.float32)
+        arrays[name] = create(os.path.join(folder, file_of(name)), (count, *value.shape[1:]), dtype)
       if "label" in batch:
         label = create(os.path.join(folder, "label.npy"), (count,), np.dtype(np.int32))
-    if filled + len(values) > count:
+    number = len(values["stored"])
+    if filled + number > count:
       raise ValueError(f"more than the {count} examples that were announced")
-    if dtype.kind == "f" and not np.isfinite(values).all():
-      raise UserError(f"the first stage gives latents that are not finite (examples from {filled} on)")
-    stored[filled : filled + len(values)] = values
+    for name, array in arrays.items():
+      if array.dtype.kind == "f" and not np.isfinite(values[name]).all():
+        raise UserError(f"the first stage gives latents that are not finite (examples from {filled} on)")
+      array[filled : filled + number] = values[name]
     if label is not None:
-      label[filled : filled + len(values)] = np.asarray(batch["label"])[rows]
-    filled += len(values)
-  if stored is None or filled != count:
+      label[filled : filled + number] = np.asarray(batch["label"])[rows]
+    filled += number
+  if not arrays or filled != count:
     raise ValueError(f"{filled} of the {count} announced examples came")
-  stored.flush()
-  if label is not None:
-    label.flush()
-  return stored.shape[2:], stored.dtype.name, label is not None
+  for array in [*arrays.values(), *([] if label is None else [label])]:
+    array.flush()
+  return {name: (array.shape[2:], array.dtype.name) for name, array in arrays.items()}, label is not None
+
+
+def file_of(name: str) -> str:
+  """The file of an array of a cache by its name in a batch."""
+  return f"{name.replace('/', '-')}.npy"
 
 
 def create(path: str, shape: tuple[int, ...], dtype: np.dtype[Any]) -> Any:
@@ -116,7 +131,10 @@ class CachedLatents(Source):
   fingerprint: str = ""
   flip: bool = True
 
-  keys = ("stored",)
+  @property
+  def keys(self) -> tuple[str, ...]:  # pyright: ignore[reportIncompatibleVariableOverride]
+    """ "stored", and what stands beside it."""
+    return tuple(self.kept)
 
   @functools.cached_property
   def manifest(self) -> dict[str, Any]:
@@ -135,9 +153,9 @@ class CachedLatents(Source):
     return tuple(self.manifest["names"])
 
   @property
-  def stored(self) -> tuple[tuple[int, ...], np.dtype]:
-    """Shape and dtype of one stored latent."""
-    return self.shape, np.dtype(self.manifest["dtype"])
+  def kept(self) -> dict[str, tuple[tuple[int, ...], np.dtype]]:
+    """Shape and dtype of one stored latent, and of what stands beside it, by their names in a batch."""
+    return kept(self.manifest)
 
   @property
   def statistics(self) -> dict[str, Any]:
@@ -151,15 +169,24 @@ class CachedLatents(Source):
   def records(self, split: Split) -> Records:
     """As `Source.records`."""
     manifest = read_manifest(self.folder, split, self.fingerprint)
-    shape = (manifest["count"], 2, *manifest["shape"])
-    arrays = {"stored": open_array(os.path.join(self.folder, split, "stored.npy"), shape, manifest["dtype"])}
+    arrays = {
+      name: open_array(os.path.join(self.folder, split, file_of(name)), (manifest["count"], 2, *shape), dtype.name)
+      for name, (shape, dtype) in kept(manifest).items()
+    }
     if manifest["labelled"]:
-      arrays["label"] = open_array(os.path.join(self.folder, split, "label.npy"), shape[:1], "int32")
+      arrays["label"] = open_array(os.path.join(self.folder, split, "label.npy"), (manifest["count"],), "int32")
     return Arrays(**arrays)
 
   def augment(self, example: Example, rng: np.random.Generator, train: bool) -> Example:
     """One of the two mirrored copies."""
-    return {**example, "stored": example["stored"][int(rng.integers(2)) if train and self.flip else 0]}
+    copy = int(rng.integers(2)) if train and self.flip else 0
+    return {**example, **{name: example[name][copy] for name in self.keys}}
+
+
+def kept(manifest: Mapping[str, Any]) -> dict[str, tuple[tuple[int, ...], np.dtype]]:
+  """Shape and dtype of every array of one example but the label, by its name in a batch."""
+  every = {"stored": manifest, **manifest.get("side", {})}
+  return {name: (tuple(one["shape"]), np.dtype(one["dtype"])) for name, one in every.items()}
 
 
 def read_manifest(folder: str, split: Split, fingerprint: str) -> dict[str, Any]:
@@ -187,10 +214,20 @@ def sound(manifest: Any) -> bool:
   wanted = {"fingerprint": str, "dtype": str, "labelled": bool, "names": list, "shape": list, "statistics": dict}
   if not all(isinstance(manifest.get(key), kind) for key, kind in wanted.items()):
     return False
-  numbers = [manifest.get("count"), *manifest["shape"]]
+  side = manifest.get("side", {})
+  if not isinstance(side, dict) or not all(map(_sound_side, side.items())):
+    return False
+  numbers = [manifest.get("count"), *manifest["shape"], *(n for one in side.values() for n in one["shape"])]
   whole = all(isinstance(n, int) and not isinstance(n, bool) and 0 < n < 2**40 for n in numbers)
   names = all(isinstance(name, str) for name in manifest["names"])
   return whole and names and manifest["dtype"] in ("float32", "int32")
+
+
+def _sound_side(item: tuple[str, Any]) -> bool:
+  name, one = item
+  named = name.startswith(SIDE) and name.removeprefix(SIDE).isidentifier()  # it becomes a file's name
+  shaped = isinstance(one, dict) and isinstance(one.get("shape"), list) and one.get("dtype") in ("float32", "int32")
+  return named and shaped
 
 
 def open_array(path: str, shape: tuple[int, ...], dtype: str) -> np.ndarray:

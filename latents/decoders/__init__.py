@@ -5,7 +5,7 @@ The contract (class `Decoder`):
   sample(latent, *, steps=None) -> x [B,*S,C], of tokens int32 [B,*S]; feed-forward decoders ignore steps.
   last: path of the last kernel within the decoder's parameters (the adaptive GAN weight's).
   variants: (name, steps) pairs for evaluations; "" is the plain one.
-Decoders read latent.z and latent.mask alone. Random numbers come from the stream "decoder".
+Decoders read latent.z and latent.mask, and of latent.side what they say. Random numbers come from the stream "decoder".
 """
 
 from latents.decoders.base import Decoder
@@ -13,6 +13,7 @@ from latents.decoders.categorical import Categorical
 from latents.decoders.conv import ConvDecoder
 from latents.decoders.equivariant import Equivariant
 from latents.decoders.flow import FlowDecoder
+from latents.decoders.gained import Gained
 from latents.decoders.identity import IdentityDecoder
 from latents.decoders.query import QueryDecoder
 from latents.decoders.wave import WaveDecoder
@@ -23,6 +24,7 @@ __all__ = [
   "Decoder",
   "Equivariant",
   "FlowDecoder",
+  "Gained",
   "IdentityDecoder",
   "QueryDecoder",
   "WaveDecoder",

@@ -27,6 +27,13 @@ class Decoder(nn.Module):
     raise TypeError(f"{type(self).__name__} gives no `reconstruct`")
 
 
+def read_side(latent: Latent, name: str) -> Array:
+  """The latent's side of that name [B,..], or a UserError where nobody has measured or drawn it."""
+  if name not in latent.side:
+    raise UserError(f"the decoder reads the latent's side '{name}', which this latent lacks: a prior must draw it, too")
+  return latent.side[name]
+
+
 def read_z(latent: Latent) -> Array:
   """The latent's z [B,*s,D], or a UserError where only codes are given."""
   if latent.z is None:

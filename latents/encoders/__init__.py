@@ -1,14 +1,16 @@
 """Encoders: x [B,*S,C] float in [-1,1] -> h [B,*s,E], the features that a bottleneck turns into a latent.
 
-The contract: __call__(x, *, train) -> h. Any batch and, where the network is convolutional, any size of signal that
-its stride divides (else one UserError). With train False the result is deterministic. A `stride` property gives
-signal positions per latent position and axis, where there is a grid.
+The contract: __call__(x, *, train) -> h, or Encoded(h, side) where the encoder measures what the decoder is told beside
+h (a gain). Any batch and, where the network is convolutional, any size of signal that its stride divides (else one
+UserError). With train False the result is deterministic. A `stride` property gives signal positions per latent position
+and axis, where there is a grid.
 """
 
 from latents.encoders.conv import ConvEncoder
 from latents.encoders.embedded import Embedded
+from latents.encoders.gain import Gain
 from latents.encoders.identity import IdentityEncoder
 from latents.encoders.query import QueryEncoder
 from latents.encoders.wave import WaveEncoder
 
-__all__ = ["ConvEncoder", "Embedded", "IdentityEncoder", "QueryEncoder", "WaveEncoder"]
+__all__ = ["ConvEncoder", "Embedded", "Gain", "IdentityEncoder", "QueryEncoder", "WaveEncoder"]

@@ -72,12 +72,16 @@ def build(experiment: Experiment, stage: Literal[1, 2], topology: Topology) -> P
   return build_step(experiment, stage, mesh, stored=stored(experiment) if stage == 2 else None)
 
 
-def stored(experiment: Experiment) -> jax.ShapeDtypeStruct | None:
-  """Shape and dtype of one latent as the cache keeps it; None where stage 2 reads examples."""
+def stored(experiment: Experiment) -> Any:
+  """Shapes and dtypes of one latent as the cache keeps it; None where stage 2 reads examples."""
   stage = experiment.stage2
   if stage is None or not stage.cache:
     return None
   x = jax.ShapeDtypeStruct((1, *stage.data.shape), jnp.float32)
   found = jax.eval_shape(Frozen(experiment.stage1.model).store, abstract_autoencoder(experiment), x)
-  dtype = jnp.float32 if jnp.issubdtype(found.dtype, jnp.floating) else jnp.int32
-  return jax.ShapeDtypeStruct(found.shape[1:], dtype)
+
+  def kept(array: jax.ShapeDtypeStruct) -> jax.ShapeDtypeStruct:
+    dtype = jnp.float32 if jnp.issubdtype(array.dtype, jnp.floating) else jnp.int32
+    return jax.ShapeDtypeStruct(array.shape[1:], dtype)
+
+  return jax.tree.map(kept, found)

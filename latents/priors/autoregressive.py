@@ -35,7 +35,8 @@ def keep_top_p(logits: Array, p: float) -> Array:
 
 
 class AutoregressivePrior(Prior):
-  """Reads latent.codes [B,*s] or [B,*s,G], flattened in raster order with the levels G innermost.
+  """Reads latent.codes [B,*s] or [B,*s,G], flattened in raster order with the levels G innermost, or [B,N] of several
+  grids (the backbone's `layout`). mean over tokens: every token counts the same, whatever its grid.
 
   label_drop: share of labels that become null in training. Sampling: guidance u + s (c - u) on logits, then
   temperature, then top_k (0 = all), then top_p (1 = all).

@@ -75,8 +75,9 @@ def inherited(folder: Folder) -> dict[str, Any] | None:
     made = start.stage
     if isinstance(made, Released) and not isinstance(made.statistics, str) and _keeps_latents(stage):
       scale, shift = made.statistics
-      (width,) = abstract_autoencoder(folder.experiment)["mean"].shape
-      return {"mean": [shift] * width, "std": [1 / scale] * width, "count": 0, "how": "as the release says"}
+      shape = abstract_autoencoder(folder.experiment)["mean"].shape
+      mean, std = (np.full(shape, value).tolist() for value in (shift, 1 / scale))
+      return {"mean": mean, "std": std, "count": 0, "how": "as the release says"}
   return None
 
 
@@ -188,10 +189,15 @@ def _statistics(folder: Folder, number: int, start: Start) -> Tree:
   above, _, name = start.into.rpartition("/")
   asked = {"statistics": {f"{name}_units": {"mean": 0, "std": 0}}}
   asked = partition.place(asked, "", above, "")
-  if not flatten(asked).keys() <= flatten(abstract_variables(folder.experiment, _number(number))).keys():
+  wanted = flatten(abstract_variables(folder.experiment, _number(number)))
+  if not flatten(asked).keys() <= wanted.keys():
     return {}
   found = _finished(*folder.of(start.stage)).facts["statistics"]
+  shape = wanted[next(iter(flatten(asked)))].shape
   arrays = {key: np.asarray(found[key], np.float32) for key in ("mean", "std")}
+  if arrays["mean"].ndim > 1:
+    raise UserError(f"{start.into} is normalised element by element: a model on its latents needs units of a channel")
+  arrays = {key: np.broadcast_to(array, shape) for key, array in arrays.items()}
   return partition.place({"statistics": {f"{name}_units": arrays}}, "", above, "")
 
 

@@ -107,7 +107,7 @@ def _prepare2(folder: Folder, mesh: jax.sharding.Mesh, program: Program | None) 
   stored, source = None, None
   if stage.cache:
     source = latent_cache.cached(experiment, mesh, arrays, one, folder.stage(2) / "latents")
-    stored = jax.ShapeDtypeStruct(*source.stored)
+    stored = latent_cache.shapes(source)
   program = program or build_step(experiment, 2, mesh, stored=stored)
   return program, arrays, {"stage1": one.latents}, source
 
@@ -133,7 +133,7 @@ def _statistics(experiment: Experiment, variables: Any, mesh: jax.sharding.Mesh)
   data = _batches(experiment, stage, mesh)(0)
   try:
     first = (batch for _, batch in zip(range(count), data, strict=False))
-    return statistics.measure(Frozen(stage.model), variables, first, stage.batch, mesh)
+    return statistics.measure(Frozen(stage.model), variables, first, stage.batch, mesh, stage.normalise)
   finally:
     getattr(data, "close", lambda: None)()
 

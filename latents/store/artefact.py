@@ -122,10 +122,23 @@ def _check_facts(facts: Any, path: Path) -> None:
   statistics = facts.get("statistics", {"mean": [], "std": []})
   for key in ("mean", "std"):
     values = statistics.get(key) if isinstance(statistics, dict) else None
-    if not isinstance(values, list) or not all(_number(v) and (v > 0 or key == "mean") for v in values):
+    if not _numbers(values, -1e30 if key == "mean" else 0.0):
       raise UserError(f"{path}: its statistics have no {key} of numbers")
   if not _number(facts.get("seconds", 0)):
     raise UserError(f"{path}: its seconds are no number")
+
+
+def _numbers(x: Any, above: float, axes: int = 8) -> bool:
+  """Whether x is a number above `above`, or an array of such of at most `axes` axes, as lists of lists."""
+  if not isinstance(x, list):
+    return _number(x) and x > above
+  if not axes or not all(_numbers(value, above, axes - 1) for value in x):
+    return False
+  try:
+    np.asarray(x, np.float64)
+  except ValueError:  # ragged
+    return False
+  return True
 
 
 def _number(x: Any) -> bool:

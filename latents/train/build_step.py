@@ -12,7 +12,7 @@ from latents import media
 from latents.autoencoders import Autoencoder
 from latents.data import Source
 from latents.declare import Experiment, Stage1, Stage2
-from latents.frozen import Frozen
+from latents.frozen import Frozen, to_batch
 from latents.train import objective, partition, sharding, stage1, stage2
 from latents.train import step as steps
 from latents.train.state import State
@@ -72,16 +72,22 @@ def abstract_batch(source: Source, batch: int, mesh: jax.sharding.Mesh) -> Batch
 def abstract_autoencoder(experiment: Experiment) -> dict[str, Any]:
   """Shapes of what `Frozen` needs of stage 1: variables, mean, std."""
   model: Any = experiment.stage1.model  # a linen module is a frozen dataclass, and so hashable
-  return jax.tree.map(lambda a: a, _autoencoder_shapes(model, experiment.stage1.data.shape))
+  shapes = _autoencoder_shapes(model, experiment.stage1.data.shape, experiment.stage1.normalise)
+  return jax.tree.map(lambda a: a, shapes)
+
+
+def units(z: tuple[int, ...], normalise: str) -> tuple[int, ...]:
+  """[*s,D] of z -> the shape of the statistics that normalise it (`Stage1.normalise`)."""
+  return {"channel": z[-1:], "element": z}.get(normalise, ())
 
 
 @functools.lru_cache(maxsize=8)  # a run asks at every turn, and a trace of a paper's model takes seconds
-def _autoencoder_shapes(model: Autoencoder, signal: tuple[int, ...]) -> dict[str, Any]:
+def _autoencoder_shapes(model: Autoencoder, signal: tuple[int, ...], normalise: str) -> dict[str, Any]:
   x = jax.ShapeDtypeStruct((1, *signal), jnp.float32)
   variables = {"params": {}, **jax.eval_shape(functools.partial(stage1.first_variables, model, jax.random.key(0)), x)}
   latent = jax.eval_shape(lambda v, x: model.apply(v, x, method="encode"), variables, x)
-  channel = jax.ShapeDtypeStruct(latent.z.shape[-1:], jnp.float32)
-  return {"variables": variables, "mean": channel, "std": channel}
+  unit = jax.ShapeDtypeStruct(units(latent.z.shape[1:], normalise), jnp.float32)
+  return {"variables": variables, "mean": unit, "std": unit}
 
 
 def abstract_prior(experiment: Experiment) -> dict[str, Any]:
@@ -109,13 +115,14 @@ def _abstract_losses(experiment: Experiment, stage: Stage1 | Stage2) -> dict[str
 
 
 def build_step(experiment: Experiment, stage: Literal[1, 2], mesh: jax.sharding.Mesh, *, stored: Any = None) -> Program:
-  """The program of a stage. stored: shape and dtype of one cached latent, if stage 2 reads a cache."""
+  """The program of a stage. stored: one cached latent's shapes and dtypes, if stage 2 reads a cache."""
   declared = experiment.stage(stage)
   sharding.check_batch(declared.batch, mesh, declared.microbatches)
   batch = abstract_batch(declared.data, declared.batch, mesh)
   if stored is not None:
-    shape = (declared.batch, *stored.shape)
-    batch["stored"] = jax.ShapeDtypeStruct(shape, stored.dtype, sharding=batch.pop("x").sharding)
+    rows = batch.pop("x").sharding
+    for name, one in to_batch(stored).items():
+      batch[name] = jax.ShapeDtypeStruct((declared.batch, *one.shape), one.dtype, sharding=rows)
   fixed = partition.split(abstract_variables(experiment, stage), declared.trained)[1]
   frozen = {"losses": _abstract_losses(experiment, declared), "fixed": fixed}
   if isinstance(declared, Stage2):

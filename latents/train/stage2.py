@@ -5,7 +5,7 @@ from typing import Any
 import jax
 
 from latents.declare import Stage2
-from latents.frozen import Frozen
+from latents.frozen import Frozen, from_batch
 from latents.nn.streams import streams
 from latents.train import step as steps
 from latents.types import Array, Batch, Latent, Seen, to_signal
@@ -14,7 +14,7 @@ from latents.types import Array, Batch, Latent, Seen, to_signal
 def latents_of(frozen: Frozen, arrays: dict[str, Any], batch: Batch, key: Array) -> Latent:
   """The normalised latents of a batch, from the cache ("stored") or encoded now ("x")."""
   if "stored" in batch:
-    return frozen.recall(arrays, batch["stored"], key=key, train=True)
+    return frozen.recall(arrays, from_batch(batch), key=key, train=True)
   return frozen.encode(arrays, to_signal(batch["x"]), key=key, train=True)
 
 

@@ -13,14 +13,14 @@ from latents import media
 from latents.data import CachedLatents, Source, evaluation_batches, write_cache
 from latents.declare import Experiment, Mesh
 from latents.errors import UserError
-from latents.frozen import Frozen
+from latents.frozen import Frozen, from_batch, to_batch
 from latents.machine import hosts
 from latents.machine.disk import disk_errors
 from latents.store.artefact import Artefact
 from latents.store.folder import open_folder
 from latents.train import sharding
 from latents.train.build_step import InMesh
-from latents.types import to_signal
+from latents.types import Stored, to_signal
 from latents.use.model import load_folder
 
 BATCH = 64
@@ -56,6 +56,11 @@ def cached(experiment: Experiment, mesh: jax.sharding.Mesh, arrays: Any, one: Ar
   return made
 
 
+def shapes(source: CachedLatents) -> Stored:
+  """Shapes and dtypes of one latent in a cache, and of what stands beside it."""
+  return from_batch({name: jax.ShapeDtypeStruct(*one) for name, one in source.kept.items()})
+
+
 def write(
   experiment: Experiment, mesh: jax.sharding.Mesh, arrays: Any, one: Artefact, data: Source, folder: Path,
   split: Literal["train", "test"],
@@ -68,15 +73,15 @@ def write(
     x = to_signal(x)
     plain = frozen.store(arrays, x)
     other = frozen.store(arrays, x[..., ::-1, :]) if mirrored else plain
-    return jnp.stack([plain, other], 1)
+    return to_batch(jax.tree.map(lambda *copies: jnp.stack(copies, 1), plain, other))
 
   store = InMesh(mesh, jax.jit(both))
   source = evaluation_batches(data, split=split, batch=BATCH)
 
   def batches() -> Iterator[dict[str, np.ndarray]]:
     for batch in source:
-      stored = hosts.gather(store(arrays, sharding.spread(batch["x"], mesh)))[: len(batch["x"])]
-      found = {"stored": stored, "mask": batch["mask"]}
+      stored = hosts.gather(store(arrays, sharding.spread(batch["x"], mesh)))
+      found = {name: array[: len(batch["x"])] for name, array in stored.items()} | {"mask": batch["mask"]}
       yield found | ({"label": batch["label"]} if "label" in batch else {})
 
   if not hosts.first():

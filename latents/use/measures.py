@@ -1,5 +1,6 @@
 """Which metrics a run is measured by: the usual ones of its signals and latents, and those that it names."""
 
+import math
 from collections.abc import Hashable, Sequence
 from typing import Any
 
@@ -28,7 +29,7 @@ from latents.evaluate import (
   TokenAccuracy,
 )
 from latents.evaluate.samples import Signals
-from latents.frozen import Frozen
+from latents.frozen import Frozen, to_batch
 from latents.machine import environment
 from latents.types import Latent
 
@@ -73,16 +74,23 @@ def layout(experiment: Experiment, arrays: Any) -> Layout:
   frozen = Frozen(model)
   latent = frozen.shape(arrays, signal)
   stored = jax.eval_shape(frozen.store, arrays, jax.ShapeDtypeStruct((1, *signal), np.float32))
+  stored = to_batch(stored)["stored"]
   posterior = jax.eval_shape(model.bottleneck.posterior, jax.ShapeDtypeStruct(stored.shape, np.float32))
-  return Layout(signal, latent, _vocab(model.bottleneck, latent), posterior is not None, arrays["std"])
+  vocab, sizes = _codes(model.bottleneck, latent)
+  return Layout(signal, latent, vocab, posterior is not None, arrays["std"], sizes)
 
 
-def _vocab(bottleneck: Any, latent: Latent) -> tuple[int, ...]:
-  """The number of codes of each group or level: the one place where codes are counted for the score card."""
+def _codes(bottleneck: Any, latent: Latent) -> tuple[tuple[int, ...], tuple[int, ...]]:
+  """(the number of codes of each group or grid, tokens of each grid where there are several): the one place where
+  codes are counted for the score card."""
   if latent.codes is None:
-    return ()
+    return (), ()
   places = latent.codes.shape if latent.z is None else latent.z.shape[:-1]
-  return (bottleneck.vocab,) * (latent.codes.shape[-1] if len(latent.codes.shape) > len(places) else 1)
+  grids = bottleneck.layout(places)
+  if len(grids) > 1:
+    vocab = bottleneck.vocab if isinstance(bottleneck.vocab, tuple) else (bottleneck.vocab,) * len(grids)
+    return vocab, tuple(map(math.prod, grids))
+  return (bottleneck.vocab,) * (latent.codes.shape[-1] if len(latent.codes.shape) > len(places) else 1), ()
 
 
 def _usual(evaluation: Evaluation, data: Source) -> list[Measure]:

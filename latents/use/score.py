@@ -15,6 +15,7 @@ from latents import media
 from latents.declare import Experiment
 from latents.evaluate import Examples, Features, Held, LatentMetric, Layout, Metric, SampleMetric, pca_picture, tsr
 from latents.evaluate.samples import collect
+from latents.frozen import to_batch
 from latents.machine import environment, hosts
 from latents.store import artefact
 from latents.store.folder import SCORES, Folder
@@ -87,11 +88,12 @@ def _latent(model: Model, layout: Layout, metrics: list[LatentMetric]) -> dict[s
   """The latent's shape, TSR, and what its metrics say of the held-out examples."""
   bottleneck: Any = model.experiment.stage1.model.bottleneck
   accs = held_out.copied([m.init(layout) for m in metrics], model.mesh)
+  grid = np.repeat(np.arange(len(layout.sizes)), layout.sizes) if layout.sizes else None
 
   def add(arrays: Any, accs: list, x: Any, mask: Any) -> list:
     stored = model.frozen.store(arrays, x)
     latent = model.frozen.recall(arrays, stored, key=jax.random.key(0), train=False)
-    held = Held(x, mask, bottleneck.posterior(stored))
+    held = Held(x, mask, bottleneck.posterior(to_batch(stored)["stored"]), grid)
     return [m.update(a, latent, held) for m, a in zip(metrics, accs, strict=True)]
 
   update = held_out.accumulator(model.mesh, add)

@@ -17,7 +17,8 @@ class Layout:
 
   signal: [*S,C] of an example. latent: abstract Latent of one example, without the batch axis. vocab: the number of
   codes of each group or level, () for a continuous latent. gaussian: there is a posterior with a mean and a deviation.
-  std: [D] of z in the decoder's units, by which z was divided.
+  std: [D], [*s,D] or [] of z in the decoder's units, by which z was divided. sizes: tokens of each grid where codes
+  [B,N] are of several; vocab is then one a grid.
   """
 
   signal: tuple[int, ...]
@@ -25,6 +26,7 @@ class Layout:
   vocab: tuple[int, ...] = ()
   gaussian: bool = False
   std: np.ndarray | None = None
+  sizes: tuple[int, ...] = ()
 
   @property
   def shape(self) -> tuple[int, ...]:
@@ -36,12 +38,14 @@ class Held(struct.PyTreeNode):
   """What stands beside a batch of latents.
 
   x: [B,*S,C] in [-1,1], the held-out examples. mask: [B] bool, False = padding (which may hold anything).
-  posterior: (mean, std) [B,*s,D] in the decoder's units, None where `Layout.gaussian` is False.
+  posterior: (mean, std) [B,*s,D] in the decoder's units, None where `Layout.gaussian` is False. grid: [N] int32, the
+  grid of each token where codes are of several, else None.
   """
 
   x: Array
   mask: Array
   posterior: tuple[Array, Array] | None = None
+  grid: Array | None = None
 
 
 @dataclasses.dataclass(frozen=True)

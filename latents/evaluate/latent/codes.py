@@ -13,7 +13,7 @@ from latents.types import Latent
 
 @dataclasses.dataclass(frozen=True)
 class CodeCapacity(LatentMetric):
-  """Usage and rate of discrete codes over a whole set; groups or levels may have codebooks of different sizes."""
+  """Usage and rate of discrete codes over a whole set; codebooks of groups, levels or grids may differ in size."""
 
   def fits(self, layout: Layout) -> bool:
     """Of codes."""
@@ -26,11 +26,11 @@ class CodeCapacity(LatentMetric):
   def update(self, acc: Tree, latent: Latent, held: Held) -> Tree:
     """Counts the codes of tokens that the latent's mask keeps."""
     groups, vocab = acc["counts"]["high"].shape
-    codes = latent.codes.reshape(len(latent.codes), -1, groups)
+    codes = latent.codes.reshape(len(latent.codes), -1, groups if held.grid is None else 1)
     weight = jnp.broadcast_to(held.mask[:, None], codes.shape[:2])
     if latent.mask is not None:
       weight = weight & latent.mask.reshape(len(codes), -1)
-    rows = jnp.broadcast_to(jnp.arange(groups), codes.shape)
+    rows = jnp.broadcast_to(jnp.arange(groups) if held.grid is None else held.grid[:, None], codes.shape)
     ones = jnp.broadcast_to(weight[..., None], codes.shape).astype(jnp.float32)
     counts = jnp.zeros((groups, vocab), jnp.float32).at[rows, codes].add(ones)
     samples = held.mask.astype(jnp.float32).sum()
@@ -40,7 +40,8 @@ class CodeCapacity(LatentMetric):
     """usage: share of codes that occur; perplexity: exp(entropy), a mean over groups like usage;
 
     entropy_bits: a token's, summed over its groups; rate_bits (also "bits"): an example's tokens * sum of log2 V;
-    entropy_rate_bits: an example's tokens * entropy. Usage needs many more tokens than codes.
+    entropy_rate_bits: an example's tokens * entropy. Usage needs many more tokens than codes. Of several grids rates
+    are sums over them, and "grid0_rate_bits", "grid0_usage", ... are those of each.
     """
     counts, samples = total(acc["counts"]), total(acc["samples"])
     names = ("usage", "perplexity", "entropy_bits", "rate_bits", "entropy_rate_bits", "bits")
@@ -48,9 +49,12 @@ class CodeCapacity(LatentMetric):
       return dict.fromkeys(names, float("nan"))
     share = counts / counts.sum(1, keepdims=True)
     entropy = -(share * np.log(np.where(share > 0, share, 1.0))).sum(1)  # nats, per group
-    tokens = counts.sum(1)[0] / samples
-    bits = entropy.sum() / math.log(2)
-    rate = tokens * sum(map(math.log2, layout.vocab))
-    used = ((counts > 0).sum(1) / np.asarray(layout.vocab)).mean()
-    values = (used, np.exp(entropy).mean(), bits, rate, tokens * bits, rate)
-    return {name: float(value) for name, value in zip(names, values, strict=True)}
+    tokens = counts.sum(1) / samples  # equal for groups, not for grids
+    bits, rates = entropy / math.log(2), tokens * np.log2(layout.vocab)
+    used = (counts > 0).sum(1) / np.asarray(layout.vocab)
+    rate = rates.sum()
+    values = (used.mean(), np.exp(entropy).mean(), bits.sum(), rate, (tokens * bits).sum(), rate)
+    found: dict[str, float | list[float]] = {name: float(value) for name, value in zip(names, values, strict=True)}
+    for i in range(len(layout.sizes)):
+      found |= {f"grid{i}_rate_bits": float(rates[i]), f"grid{i}_usage": float(used[i])}
+    return found
