@@ -309,7 +309,7 @@ def test_the_priors_held_out_loss_is_shown_without_saying_it_twice(tmp_path):
   folder = write(tmp_path / "run", declaration=declared(), score=scored(prior=told))
   text = check(report([folder])).text()
   assert text.count("2.500") == 1 and "Held-out loss" in text and "vlb" in text and "0.125" in text
-  assert "3.607" in text and text.index("Held-out loss") < text.index("Precision")
+  assert "3.607" in text and text.index("Held-out loss") < text.index("Held-out bits") < text.index("Precision")
   other = write(tmp_path / "other", declaration=declared(), score=scored(prior=told | {"nll": 2.0}))
   table = markdown_table([folder, other])
   assert "Held-out loss, nll" in table and "**2.000**" not in table  # on other latents it ranks nothing

@@ -58,8 +58,8 @@ def test_axes_and_ticks():
   ("x", "text"),
   [(27.134, "27.13"), (0.95312, "0.953"), (0, "0"), (412345, "412\u202f345"), (1.5e-7, "1.50e\u22127"),
    (None, "\u2013"),
-   ([8, 8, 4], "8 \u00d7 8 \u00d7 4"), (float("nan"), "nan"), (float("-inf"), "\u2212\u221e"),
-   (True, "yes"), (-3, "\u22123")],
+   ([8, 8, 4], "8 \u00d7 8 \u00d7 4"), ([0.5, 2.0], "0.500, 2.000"),
+   (float("nan"), "nan"), (float("-inf"), "\u2212\u221e"), (True, "yes"), (-3, "\u22123")],
 )  # fmt: skip
 def test_numbers(x, text):
   assert scores.number(x) == text

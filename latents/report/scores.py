@@ -100,7 +100,8 @@ def number(x: Any) -> str:
     return "yes" if x else "no"
   if isinstance(x, list):
     if x and all(isinstance(v, int | float) and not isinstance(v, bool) for v in x):
-      return " \N{MULTIPLICATION SIGN} ".join(map(number, x[:8]))
+      sign = " \N{MULTIPLICATION SIGN} " if all(isinstance(v, int) for v in x) else ", "  # a shape, or values
+      return sign.join(map(number, x[:8]))
     return ", ".join(number(v) for v in x[:8])
   if not isinstance(x, int | float):
     return clip(str(x), 200)
@@ -171,8 +172,8 @@ def prior(run: Run) -> dict[str, Any]:
 
 
 def order(keys: Sequence[str]) -> list[str]:
-  """Known scores first, in the order of the tables above; then the others as they come."""
-  known = [*KNOWN, *FAMILIES]
+  """The prior's own loss first; known scores in the order of the tables above; then the others as they come."""
+  known = ["heldout_loss", *KNOWN, *FAMILIES]
 
   def rank(key: str) -> int:
     name = key if key in KNOWN else family(key)
