@@ -18,7 +18,7 @@ from latents.declare import Experiment, addresses, dumps, former_addresses
 from tests import micro
 
 FOLDER = Path(__file__).parent.parent / "experiments"
-FILES = sorted(p for p in FOLDER.glob("**/*.py") if p.name != "__init__.py")
+FILES = sorted(p for p in FOLDER.glob("**/*.py") if p.name != "__init__.py" and p.parent.name != "ablations")
 GOLDEN = Path(__file__).parent / "golden"
 SCALES = ("tiny", "paper")
 PLACE = "/DATA"  # stands for the folder of the data in a golden

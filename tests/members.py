@@ -24,7 +24,27 @@ from latents.diffusion import (
 )
 from latents.discriminators import PatchGAN
 from latents.encoders import ConvEncoder, IdentityEncoder, QueryEncoder, WaveEncoder
-from latents.evaluate import PSNR, SSIM, Energy, LPIPSMetric
+from latents.evaluate import (
+  PSNR,
+  SSIM,
+  Channels,
+  ClassAgreement,
+  CodeCapacity,
+  EffectiveDimension,
+  EfficientNetFeatures,
+  Energy,
+  Frechet,
+  GaussianCapacity,
+  KernelDistance,
+  Kurtosis,
+  LPIPSMetric,
+  Novelty,
+  Numbers,
+  PrecisionRecall,
+  Signals,
+  Smoothness,
+  Spectrum,
+)
 from latents.losses import L1, L2, LPIPSLoss, MultiScaleSTFT, Perceptual
 from latents.priors import AutoregressivePrior, ConsistencyDistillation, FlowPrior
 from tests import sources
@@ -166,12 +186,31 @@ LOSSES = [
   ("stft", lambda: MultiScaleSTFT(windows=(8, 32, 64)), (40, 2)),  # the last is longer than the signal
 ]
 
-# -- metrics: (name, make)
+# -- metrics of reconstructions, of latents, of samples: (name, make)
 METRICS = [
   ("psnr", PSNR),
   ("ssim", SSIM),
   ("energy", Energy),
   ("lpips", LPIPSMetric),
+]
+LATENT_METRICS = [
+  ("gaussian capacity", GaussianCapacity),
+  ("code capacity", CodeCapacity),
+  ("numbers", Numbers),
+  ("spectrum", Spectrum),
+  ("smoothness", Smoothness),
+  ("dimension", EffectiveDimension),
+  ("kurtosis", Kurtosis),
+  ("channels", Channels),
+]
+SAMPLE_METRICS = [
+  ("frechet", lambda: Frechet(Signals())),
+  ("frechet efficientnet", lambda: Frechet(EfficientNetFeatures(side=32))),
+  ("kernel", lambda: KernelDistance(Signals(), subsets=3, size=50)),
+  ("precision recall", lambda: PrecisionRecall(Signals())),
+  ("agreement", ClassAgreement),
+  ("novelty", Novelty),
+  ("novelty of sound", lambda: Novelty(Signals("audio", 8_000))),
 ]
 
 # -- sources: (name, make)

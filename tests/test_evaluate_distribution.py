@@ -9,15 +9,19 @@ import pytest
 from latents.errors import UserError
 from latents.evaluate import (
   EfficientNetFeatures,
+  Examples,
+  Frechet,
+  KernelDistance,
   Moments,
-  Protocol,
+  PrecisionRecall,
+  Signals,
   collect,
-  compare,
   frechet,
   kernel_distance,
   mmd2,
   precision_recall,
 )
+from tests.members import SAMPLE_METRICS
 
 RNG = np.random.default_rng(0)
 
@@ -105,15 +109,31 @@ def test_precision_recall_is_brute_force():
 
 
 def test_values_carry_their_protocol_and_never_the_name_fid():
-  protocol = EfficientNetFeatures(side=64).protocol(30, "photos test")
-  assert protocol == Protocol("efficientnet_lite0", "bilinear up to 64 px", 30, "photos test")
-  values = compare(RNG.normal(size=(30, 3)), RNG.normal(size=(30, 3)), protocol)
+  real, fake = Examples(RNG.normal(size=(31, 3)), name="photos test"), Examples(RNG.normal(size=(30, 3)))
+  values = {
+    k: v for make in (Frechet, KernelDistance, PrecisionRecall) for k, v in make().compare(real, fake, None).items()
+  }
   names = ("frechet", "kernel", "kernel_std", "precision", "recall")
   assert set(values) == {f"{name}_efficientnet_lite0" for name in names}
   assert {v.protocol for v in values.values()} == {
     "efficientnet_lite0, bilinear up to 64 px, n=30, against photos test"
   }
   json.dumps(values)
+  plain = Frechet(Signals()).compare(real, fake, None)["frechet"]
+  assert plain == (values["frechet_efficientnet_lite0"].value, "pixels, n=30, against photos test")
+
+
+@pytest.mark.parametrize("make", [m for _, m in SAMPLE_METRICS], ids=[n for n, _ in SAMPLE_METRICS])
+def test_the_order_of_examples_does_not_matter(make):
+  """Features of real and fake in any order, labels with them: the same numbers, and no names but the metric's."""
+  metric = make()
+  sides = [Examples(RNG.normal(size=(n, 4, 3)), np.arange(n) % 3, "real") for n in (24, 24, 40)]
+  one = metric.compare(*sides)
+  turn = [RNG.permutation(len(side.x)) for side in sides]
+  other = metric.compare(*[Examples(s.x[i], s.label[i], s.name) for s, i in zip(sides, turn, strict=True)])
+  assert one.keys() == other.keys() and all(np.isfinite(v.value) and v.protocol for v in one.values())
+  for name, (value, _) in one.items():
+    assert other[name].value == pytest.approx(value, rel=1e-6, abs=1e-9), name
 
 
 def test_collect_leaves_padding_out():

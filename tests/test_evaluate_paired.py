@@ -8,7 +8,7 @@ import skimage.metrics
 
 from latents.errors import UserError
 from latents.evaluate import PSNR, SSIM, Energy, LPIPSMetric
-from latents.evaluate.base import add, total, zeros
+from latents.evaluate.sums import add, total, zeros
 from tests.members import METRICS
 
 SHAPES = {"image": (32, 32, 3), "video": (2, 32, 32, 1), "audio": (40, 1)}

@@ -1,22 +1,18 @@
-"""Every experiment file, found on the disk: both scales, JSON and back, overrides, two real steps of each stage."""
+"""Every experiment file, found on the disk: both scales, JSON and back, overrides.
+
+What has changed since it passed (tests/passes.py) is traced at full size and takes two real steps of each stage.
+"""
 
 import dataclasses
 import json
+import warnings
 
-import jax
-import numpy as np
 import pytest
 
 from latents.command import overrides
-from latents.data import batches
 from latents.declare import addresses, dumps, from_json, loads, to_json
 from latents.errors import UserError
-from latents.train import objective
-from latents.train.build_step import abstract_autoencoder, build_step
-from latents.train.sharding import place, place_batch
-from latents.train.state import flatten
-from latents.use.model import stage1_arrays
-from tests import micro
+from tests import micro, passes
 from tests.declared import FILES, FOLDER, GOLDEN, SCALES, build, elsewhere, golden, make_data
 
 # Numbers of the papers and of the catalogue: (autoencoder, prior) parameters at paper scale; None = no claim.
@@ -66,65 +62,36 @@ def test_names_that_users_type(data):
   assert overrides.build(FOLDER / "images" / "digits.py", ["--kl", "0.25"]).stage1.losses["kl"].weight == 0.25
 
 
-@pytest.mark.parametrize("path", FILES, ids=lambda p: p.stem)
+OLDER = passes.older()
+NOW = passes.spread(OLDER)  # what this test run passes itself; `python -m tests.passes` passes all
+
+
+@pytest.mark.parametrize("path", NOW, ids=lambda p: p.stem)
 def test_paper_scale_has_the_papers_shapes(path, data):
   """Both stages' steps are traced at full size, without memory: shapes, names of terms, parameter counts."""
-  made = build(path, "paper", data)
-  counts = []
-  for stage in (1, 2):
-    program = build_step(made, stage, micro.one_device())
-    state, logs = program.step.shapes(program.state, program.frozen, program.batch)
-    assert jax.tree.map(lambda a: (a.shape, a.dtype), state) == jax.tree.map(
-      lambda a: (a.shape, a.dtype), program.state
-    )
-    assert all(log.shape == () for log in logs.values())
-    assert all(a.dtype == np.float32 for a in jax.tree.leaves(program.state.params))
-    params = program.state.params["ae" if stage == 1 else "prior"]
-    counts.append(sum(a.size for a in jax.tree.leaves(params)))
-  if path.stem in PAPER:
-    assert tuple(counts) == PAPER[path.stem]
+  counts = passes.paper_traces(path, data)
+  assert counts == PAPER.get(path.stem, counts)
+  assert list(counts) == passes.stored().get(path.stem, {}).get("parameters", list(counts))  # `python -m tests.passes`
 
 
-@pytest.mark.parametrize("path", FILES, ids=lambda p: p.stem)
+@pytest.mark.parametrize("path", NOW, ids=lambda p: p.stem)
 def test_tiny_scale_takes_two_real_steps_of_each_stage(path, data):
-  made = build(path, "tiny", data)
-  small = {"batch": 2, "cache": False}
-  made = dataclasses.replace(
-    made,
-    stage1=dataclasses.replace(made.stage1, batch=2),
-    stage2=dataclasses.replace(made.stage2, **small),
-  )
-  mesh = micro.one_device()
-  one = build_step(made, 1, mesh)
-  arrays = place({"losses": objective.load_frozen(made.stage1.losses)}, mesh)
-  state = one.init()
-  if made.stage1.steps:
-    state = two_steps(one, state, arrays, made.stage1, made.seed)
-  shapes = abstract_autoencoder(made)
-  variables = state.ema
-  statistics = {k: np.full(shapes[k].shape, v).tolist() for k, v in (("mean", 0.0), ("std", 1.0))}
-  artefact = FakeArtefact(flatten(jax.device_get(variables)), {"statistics": statistics})
-  frozen = place(stage1_arrays(made, artefact, "memory"), mesh)
-  two = build_step(made, 2, mesh)
-  two_steps(two, two.init(), frozen, made.stage2, made.seed)
+  passes.tiny_steps(path, data)
 
 
-@dataclasses.dataclass
-class FakeArtefact:
-  weights: dict
-  facts: dict
+def test_parameters_of_all_papers_are_those_of_the_passes():
+  known = passes.stored()
+  missing = [p.stem for p in FILES if p.stem not in known]
+  assert not missing, f"never passed: {', '.join(missing)}; run `python -m tests.passes`"
+  assert {n: tuple(known[n]["parameters"]) for n in PAPER} == PAPER
 
 
-def two_steps(program, state, frozen, stage, seed):
-  before = jax.device_get(state.params)
-  with batches(stage.data, split="train", batch=stage.batch, seed=seed) as stream:
-    for _ in range(2):
-      state, logs = program.step(state, frozen, place_batch(next(stream), stage.batch, program.mesh))
-  assert np.isfinite(float(logs["total"])) and int(state.extra["skipped_total"]) == 0
-  after = jax.device_get(state.params)
-  moved = [not np.array_equal(a, b) for a, b in zip(jax.tree.leaves(before), jax.tree.leaves(after), strict=True)]
-  assert any(moved)
-  return state
+def test_what_is_older_than_the_code_is_said():
+  """Not a failure: a change of the core makes all of them older, and a sample of them runs here."""
+  if left := [p.stem for p in OLDER if p not in NOW]:
+    warnings.warn(
+      f"older than the code, and not passed here: {', '.join(left)}; `python -m tests.passes`", stacklevel=1
+    )
 
 
 @pytest.mark.parametrize("path", FILES, ids=lambda p: p.stem)

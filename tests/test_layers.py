@@ -12,7 +12,7 @@ PACKAGE = ROOT / "latents"
 ORDER = (
   "types errors",
   "machine",
-  "optim nn",
+  "optim nn media",
   "backbones diffusion pretrained data",
   "encoders bottlenecks",
   "decoders",
@@ -22,7 +22,7 @@ ORDER = (
   "losses",
   "regularisers evaluate",
   "declare",
-  "interop train",
+  "ablations interop train",
   "report",
   "store",
   "use",
@@ -88,4 +88,4 @@ def test_experiment_files_are_documents(path):
   doc = ast.get_docstring(ast.parse(path.read_text()))
   assert doc
   if path.name != "__init__.py":
-    assert "latents run" in doc
+    assert f"latents {'ablate' if path.parent.name == 'ablations' else 'run'}" in doc

@@ -21,7 +21,7 @@ ROOMS: dict[str, tuple[list, set[str]]] = {
   "priors": (members.PRIORS, set()),
   "discriminators": (members.DISCRIMINATORS, set()),
   "losses": (members.LOSSES, {"Adversarial"}),
-  "evaluate": (members.METRICS, set()),
+  "evaluate": (members.METRICS + members.LATENT_METRICS + members.SAMPLE_METRICS, set()),
   "data": (members.SOURCES, {"CachedLatents"}),
 }
 

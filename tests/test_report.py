@@ -297,6 +297,24 @@ def test_a_stage_without_steps_is_not_called_unfinished(tmp_path):
   assert "stage 1 not run yet" in text
 
 
+def test_the_priors_held_out_loss_is_shown_without_saying_it_twice(tmp_path):
+  told = {
+    "nll": 2.5,
+    "vlb": 0.125,
+    "nats_per_element": 2.5,
+    "bits_per_element": 3.607,
+    "bits_per_dim": 0.25,
+    "images": 9,
+  }
+  folder = write(tmp_path / "run", declaration=declared(), score=scored(prior=told))
+  text = check(report([folder])).text()
+  assert text.count("2.500") == 1 and "Held-out loss" in text and "vlb" in text and "0.125" in text
+  assert "3.607" in text and text.index("Held-out loss") < text.index("Precision")
+  other = write(tmp_path / "other", declaration=declared(), score=scored(prior=told | {"nll": 2.0}))
+  table = markdown_table([folder, other])
+  assert "Held-out loss, nll" in table and "**2.000**" not in table  # on other latents it ranks nothing
+
+
 def test_scores_are_in_order_and_their_labels_whole(tmp_path):
   table = {"kernel_std_x": 0.1, "kernel_x": 1.0, "frechet_x": 2.0, "psnr": 3.0, "other": 4.0}
   folder = write(

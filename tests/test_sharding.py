@@ -14,22 +14,37 @@ import pytest
 from jax.sharding import AxisType, NamedSharding, PartitionSpec
 
 from latents.backbones import DiT, Transformer, UNet
-from latents.declare import Mesh
+from latents.declare import Experiment, Mesh, Start
 from latents.errors import UserError
+from latents.regularisers import NextToken
+from latents.regularisers.next_token import NextVector
 from latents.train import sharding
 from tests import micro
 
 ROOT = Path(__file__).parent.parent
-MESHES = {"one": (1, 1, 1), "data": (8, 1, 1), "fsdp": (2, 4, 1), "tensor": (2, 2, 2)}
+MESHES = {"one": (1, 1, 1), "data": (8, 1, 1), "fsdp": (2, 4, 1), "tensor": (2, 2, 2), "four": (2, 2, 1)}
 
 
-def losses(stage: int, codes: bool, microbatches: int, shape: tuple[int, int, int]) -> list[dict[str, float]]:
-  """Five steps on a mesh of the first devices; run in a process that has eight. With FLOPs a device."""
+def together(made: Experiment) -> Experiment:
+  """A rival, a network of a loss beside it, and a decoder that is trained on what an untouched encoder gives."""
+  prior = NextToken(weight=0.1, network=NextVector(8, 1, 2, 8))
+  one = dataclasses.replace(
+    made.stage1,
+    losses={**made.stage1.losses, "next": prior},
+    start=(Start(stage=made.stage1),),
+    trained=("decoder", "bottleneck"),
+  )
+  return dataclasses.replace(made, stage1=one)
+
+
+def losses(stage: int, codes: bool | None, microbatches: int, shape: tuple[int, int, int]) -> list[dict[str, float]]:
+  """Five steps on a mesh of the first devices; run in a process that has eight. With FLOPs a device. codes None:
+  `together`."""
   from latents.data import batches
   from latents.train.build_step import build_step
 
   sharding.SMALL = 0  # the smallest networks would be copied whole
-  made = micro.experiment(codes=codes)
+  made = together(micro.experiment()) if codes is None else micro.experiment(codes=codes)
   mesh = sharding.make_mesh(Mesh(*shape), jax.devices()[: math.prod(shape)])
   changes = {"batch": micro.BATCH * microbatches, "microbatches": microbatches}
   made = dataclasses.replace(
@@ -37,7 +52,7 @@ def losses(stage: int, codes: bool, microbatches: int, shape: tuple[int, int, in
   )
   declared = made.stage1 if stage == 1 else made.stage2
   program = build_step(made, stage, mesh)
-  frozen = {}
+  frozen = {"losses": {}, "fixed": sharding.place(jax.device_get(program.fixed()), mesh)}
   if stage == 2:
     one = build_step(made, 1, sharding.make_mesh(Mesh(), jax.devices()[:1])).init()
     channels = program.frozen["mean"].shape
@@ -59,6 +74,7 @@ def losses(stage: int, codes: bool, microbatches: int, shape: tuple[int, int, in
   [
     (1, False, 1, ("fsdp",)),
     (2, False, 1, ("tensor",)),
+    (1, None, 1, ("four",)),
     pytest.param(1, False, 1, ("data",), marks=pytest.mark.slow),
     pytest.param(1, True, 2, ("fsdp",), marks=pytest.mark.slow),
   ],

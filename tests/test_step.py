@@ -18,8 +18,9 @@ from latents.errors import UserError
 from latents.losses import L2, Rival, Term, Weight
 from latents.nn.streams import streams
 from latents.optim import Adam
-from latents.regularisers import Alignment, NextToken
+from latents.regularisers import REPA, Alignment, NextToken, StageTeacher, Teacher
 from latents.regularisers.next_token import NextVector
+from latents.regularisers.teachers import resized
 from latents.train import objective, stage1
 from latents.train import step as steps
 from latents.train.build_step import build_step
@@ -31,7 +32,7 @@ SIZE, BATCH = 8, 4
 
 
 @dataclasses.dataclass(frozen=True)
-class Toy:
+class Toy(Teacher):
   """Features: a fixed random 2x2 patch embedding."""
 
   width: int = 6
@@ -44,8 +45,7 @@ class Toy:
 
   def features(self, params, x, grid):
     f = jax.lax.conv_general_dilated(x, params["w"], (2, 2), "VALID", dimension_numbers=("NHWC", "HWIO", "NHWC"))
-    assert f.shape[1:-1] == tuple(grid)
-    return jnp.tanh(f)
+    return resized(jnp.tanh(f), grid)
 
 
 def model(bottleneck=None, decoder=None):
@@ -423,37 +423,14 @@ def test_the_programs_are_built_and_traced_with_networks_of_losses():
 # -- the same step for stage 2: a loss with a teacher reads a block of the prior (REPA)
 
 
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class Repa(Alignment):
-  """-cos(h(block's output), f); reads tokens [B,N,width] of the backbone."""
-
-  path: str = "backbone/blocks_0"
-
-  @property
-  def at(self):
-    return ""
-
-  @property
-  def reads(self):
-    return (self.path,)
-
-  def init(self, key, seen, *, aux):
-    return dict(nn.Dense(self.teacher.width).init(key, seen.taps[self.path]))
-
-  def measure(self, seen, own, *, aux, key):
-    tokens = nn.Dense(self.teacher.width).apply(own, seen.taps[self.path])
-    f = self.teacher.features(aux, seen.signal, (8, 8)).reshape(tokens.shape[0], -1, self.teacher.width)
-    f = f.reshape(f.shape[0], tokens.shape[1], -1, f.shape[-1]).mean(2)
-    cos = jnp.sum(tokens * f, -1) / (jnp.linalg.norm(tokens, axis=-1) * jnp.linalg.norm(f, axis=-1) + 1e-6)
-    return Term(-cos.mean())
-
-
 def test_repa_in_stage_2_by_the_same_step():
   from latents.frozen import Frozen
   from latents.train import stage2
 
   made = micro.experiment(gan=False)
-  two = dataclasses.replace(made.stage2, losses={"repa": Repa(weight=0.5, teacher=Toy())})
+  two = dataclasses.replace(
+    made.stage2, losses={"repa": REPA(weight=0.5, teacher=Toy(), tap="backbone/blocks_0", width=8)}
+  )
   made = dataclasses.replace(made, stage2=two)
   program = build_step(made, 2, micro.one_device())
   assert set(program.state.params) == {"prior", "repa"}
@@ -478,7 +455,7 @@ def test_repa_in_stage_2_by_the_same_step():
   close(behind(grads), behind(bare))  # what lies behind the block feels the flow loss alone
   differs = flatten(jax.tree.map(lambda a, b: jnp.abs(a - b).max(), grads["prior"], bare["prior"]))
   moved = {n for n, d in differs.items() if float(d) > 1e-9}
-  assert "backbone/embed/kernel" in moved and float(jnp.abs(grads["repa"]["kernel"]).max()) > 0
+  assert "backbone/embed/kernel" in moved and float(jnp.abs(grads["repa"]["out"]["kernel"]).max()) > 0
   assert addresses_of(made)[1] != addresses_of(dataclasses.replace(made, stage2=dataclasses.replace(two, losses={})))[1]
 
 
@@ -486,3 +463,80 @@ def addresses_of(made):
   from latents.declare import addresses
 
   return addresses(made)
+
+
+def test_repa_aligns_tokens_with_the_grid_of_features():
+  loss = REPA(teacher=Toy(), tap="here", width=8)
+  x = jax.random.normal(jax.random.key(0), (2, 8, 8, 1))
+  params = loss.load()
+  f = Toy().features(params, x, (4, 4)).reshape(2, 16, 6)
+  seen = Seen(signal=x, target=None, x_hat=None, z=None, codes=None, mask=None, taps={"here": f}, step=0)
+  own = loss.init(jax.random.key(1), seen, aux=params)
+  assert set(own["params"]) == {"in", "mid", "out"}
+  value = loss.measure(seen, own, aux=params, key=None).value
+  guess = loss._head(f).apply(own, f)
+  cos = (guess * f).sum(-1) / (jnp.linalg.norm(guess, axis=-1) * jnp.linalg.norm(f, axis=-1))
+  assert float(value) == pytest.approx(-float(cos.mean()), rel=1e-4)
+  with pytest.raises(UserError, match="cache False"):
+    loss.measure(seen.replace(signal=None), own, aux=params, key=None)
+  with pytest.raises(UserError, match="square grid"):
+    loss.measure(seen.replace(taps={"here": f[:, :15]}), own, aux=params, key=None)
+
+
+def test_a_teacher_that_is_a_stage_is_trained_first_and_stays_as_it_is(tmp_path):
+  from latents.declare import addresses, dumps, loads
+  from latents.runs import run
+  from latents.store.folder import Folder
+
+  made = micro.experiment(gan=False)
+  judge = dataclasses.replace(made.stage1, steps=2)
+  losses = {**made.stage1.losses, "vf": Alignment(weight=0.3, teacher=StageTeacher(stage=judge))}
+  one = dataclasses.replace(made.stage1, steps=2, losses=losses)
+  made = dataclasses.replace(made, stage1=one, stage2=None)
+  assert loads(dumps(made), "x") == made
+  other = dataclasses.replace(judge, steps=3)
+  longer = {**losses, "vf": Alignment(weight=0.3, teacher=StageTeacher(stage=other))}
+  assert addresses(dataclasses.replace(made, stage1=dataclasses.replace(one, losses=longer))) != addresses(made)
+  folder = Folder(run.run(made, tmp_path, None, "test"), made)
+  base, number = folder.of(judge)
+  assert base.finished(number) and folder.artefact(1) is not None
+  lines = [line for line in (folder.path / "metrics.jsonl").read_text().splitlines() if "vf_adaptive" in line]
+  assert len(lines) == 2
+  alone = run.run(dataclasses.replace(made, name="alone", stage1=judge), tmp_path, None, "test")
+  assert base.stage(1).stat() and (alone / base.stage(1).name).exists()  # shared by its address
+
+
+def test_taps_under_remat_and_scan():
+  class Layer(nn.Module):
+    @nn.compact
+    def __call__(self, x, _):
+      return nn.tanh(nn.Dense(4, name="dense")(x)), None
+
+  class Scanned(nn.Module):
+    remat: bool = False
+
+    @nn.compact
+    def __call__(self, x):
+      layer = nn.remat(Layer) if self.remat else Layer
+      layers = nn.scan(layer, variable_axes={"params": 0, "intermediates": 0}, split_rngs={"params": True}, length=3)
+      return layers(name="layers")(x, None)[0]
+
+  x = jax.random.normal(jax.random.key(0), (2, 4))
+  variables = Scanned().init(jax.random.key(1), x)
+  found = []
+  for remat in (False, True):
+
+    def tapped(params, remat=remat):
+      want = frozenset({"layers/dense"})
+      _, more = Scanned(remat=remat).apply(
+        {"params": params}, x, mutable=["intermediates"],
+        capture_intermediates=lambda module, _: "/".join(module.path) in want,
+      )  # fmt: skip
+      return steps._taps(more["intermediates"], want)["layers/dense"]
+
+    value = tapped(variables["params"])
+    assert value.shape == (3, 2, 4)  # a layer of a scan is a row
+    grads = jax.grad(lambda p: jnp.square(tapped(p)[1]).mean())(variables["params"])["layers"]["dense"]["kernel"]
+    assert float(jnp.abs(grads[1]).max()) > 0 == float(jnp.abs(grads[2]).max())  # the layer behind feels nothing
+    found.append((value, grads))
+  jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-5), *found)

@@ -8,6 +8,9 @@ LlamaGen-B (111M) FID 5.46 at 256 px.
     latents run experiments/codes/vq_transformer.py --scale tiny
 
 tiny: 64 codes of 64 entries for 32 px digits, five minutes. paper: f16, 256 codes of 16,384 for ImageNet-256.
+
+Paper: rFID 4.98 (f16, K 16384); FID 5.46 (LlamaGen-B).
+Shown: 64 codes all in use; samples are digits of the class that was asked for.
 """
 
 from typing import Literal

@@ -9,6 +9,9 @@ its latents.
 
 tiny: f4 c4 latents of 32 px shapes, a U-Net of 16 channels as decoder; about five minutes of one CPU core. For clean
 pictures: `--stage1.steps 2000 --stage2.steps 4000`, 18 minutes.
+
+Paper: matches LPIPS + GAN tokenizers at XL.
+Shown: 2 steps smooth, 20 with the texture's grain; samples have an object on a texture, outlines ragged.
 """
 
 from typing import Literal

@@ -8,6 +8,9 @@ The small version of latent diffusion (Rombach et al. 2022, arXiv:2112.10752) wi
 tiny: f4 c4 autoencoder (8x8x4 latents of 32x32x1 digits), DiT 6x128 patch 2; 2 CPU cores, under four
 minutes. paper: the same with widths and lengths for a GPU; no paper has it, it is a fuller reference.
 Measured values stand in the README's table.
+
+Paper: no paper has it.
+Shown: samples are digits of the class that was asked for.
 """
 
 from typing import Literal

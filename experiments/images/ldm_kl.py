@@ -13,6 +13,9 @@ tiny: 64 px photographs, f4 c8, the first stages of EfficientNet-Lite0 in place 
 the GAN on for the last 200 of 650 steps, and a small prior: the same code on 2 CPU cores. paper: learning
 rate 4.5e-6 x batch; the discriminator starts at 50,001; the number of steps is ours, the paper gives none
 for f8.
+
+Paper: rFID 0.90, PSNR 24.19 dB (README, f8); FID 8.3 without, 2.06 with guidance (SiT-XL).
+Shown: blurred, reds weak; samples are colour textures, not objects; at paper scale 83,653,863 parameters.
 """
 
 from typing import Literal

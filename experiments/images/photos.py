@@ -7,6 +7,9 @@ of the machinery on real pictures, too few to model.
     latents run experiments/images/photos.py
 
 tiny: crops of 32 px in stage 1, of 64 px in stage 2; about thirteen minutes of two CPU cores.
+
+Paper: no number.
+Shown: fur and eyes kept, fine grain lost; samples are blocks of colour (five photographs to learn from).
 """
 
 from typing import Literal

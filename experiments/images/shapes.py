@@ -9,6 +9,9 @@ Objects with known factors over stochastic texture: what an autoencoder may drop
 tiny: f4 c4, 8x8x4 latents of 32 px pictures, DiT 6x128; about four minutes of one CPU core, and enough to see that it
 works. For samples with objects: `--stage1.steps 2000 --stage2.steps 8000`, 25 minutes. Its rates stay below 1e-3:
 above, all filters turn towards brightness at once and colours never come.
+
+Paper: no paper has it.
+Shown: one object on a texture; discs and squares as blobs, rings open, thin shapes broken.
 """
 
 from typing import Literal

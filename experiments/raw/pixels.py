@@ -4,6 +4,9 @@ What latents buy is the difference to `digits`: the same prior, optimiser, steps
 it the same 16 tokens (Dieleman 2025, "Generative modelling in latent space", on pixels and latents).
 
     latents run experiments/raw/pixels.py
+
+Paper: no paper has it.
+Shown: parts of digits that do not fit together: what latents buy is the difference to `digits`.
 """
 
 import dataclasses

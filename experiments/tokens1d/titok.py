@@ -10,6 +10,9 @@ anywhere.
     latents run experiments/tokens1d/titok.py --scale tiny
 
 tiny: 32 px digits as 16 tokens of 256 codes; scored at 4, 8 and 16 tokens; about nine minutes of two CPU cores.
+
+Paper: rFID 1.71, gFID 1.97 (S-128).
+Shown: 21.3 dB from the first 8 of 16 tokens, 19.4 dB from 4; all codes in use.
 """
 
 from typing import Literal

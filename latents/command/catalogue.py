@@ -1,38 +1,69 @@
-"""`latents list`: every experiment file with its paper, and what of it has been run here."""
+"""`latents list`: every experiment file by chapter, with its paper, and what of it has been run here."""
 
 import ast
 import json
 from pathlib import Path
+from typing import NamedTuple
 
 from latents.command.overrides import folders
 from latents.errors import UserError
 
 
+class Chapter(NamedTuple):
+  """A folder of experiments. name: its path below `experiments/`, "" for that itself; title: the first line of the
+  docstring of its `__init__.py`, without the full stop; files: its experiments in the order of their names."""
+
+  name: str
+  title: str
+  files: list[Path]
+
+
+def chapters(folder: Path) -> list[Chapter]:
+  """The chapters of a folder of experiments, in the order of their names; those without an experiment too."""
+  places = [folder, *sorted(p for p in folder.glob("**/") if p != folder and any(p.glob("*.py")))]
+  found = []
+  for place in places:
+    files = sorted(f for f in place.glob("*.py") if f.name != "__init__.py")
+    title = first_line(place / "__init__.py") if (place / "__init__.py").is_file() else ""
+    name = "" if place == folder else place.relative_to(folder).as_posix()
+    found.append(Chapter(name, title.rstrip("."), files))
+  return found
+
+
 def table(runs: Path) -> str:
-  """Name, first line of the docstring, state of its newest run in `runs`; one line an experiment."""
-  rows = [("EXPERIMENT", "STATE", "WHAT")]
+  """Every experiment's bare name, the state of its newest run in `runs`, and the first line of its docstring, a line
+  each, below the names of their chapters."""
+  rows: list[tuple[str, ...]] = [("EXPERIMENT", "STATE", "WHAT")]
   for folder in folders():
-    for file in sorted(folder.glob("**/*.py")):
-      if file.name != "__init__.py":
-        rows.append((str(file.relative_to(folder.parent)), _state(runs, file.stem), first_line(file)))
+    for chapter in chapters(folder):
+      if chapter.files:
+        rows.append((f"{folder.name}/{chapter.name}: {chapter.title}" if chapter.name else f"{folder}:",))
+        rows += [(f"  {file.stem}", _state(runs, file.stem), first_line(file)) for file in chapter.files]
   if len(rows) == 1:
     raise UserError("no experiment files found: run from the project's folder")
-  widths = [max(len(row[i]) for row in rows) for i in range(2)]
-  return "\n".join(f"{a:{widths[0]}}  {b:{widths[1]}}  {c}" for a, b, c in rows)
+  widths = [max(len(row[i]) for row in rows if len(row) == 3) for i in range(2)]
+  return "\n".join(f"{r[0]:{widths[0]}}  {r[1]:{widths[1]}}  {r[2]}" if len(r) == 3 else r[0] for r in rows)
 
 
-def first_line(file: Path) -> str:
-  """The first line of the file's docstring; the file is parsed, not run."""
+def docstring(file: Path) -> str:
+  """The docstring of a file that is parsed, not run."""
   try:
     doc = ast.get_docstring(ast.parse(file.read_text()))
   except (SyntaxError, UnicodeDecodeError) as error:
     return f"(cannot be read: {error})"
-  return (doc or "(no docstring)").splitlines()[0]
+  return doc or "(no docstring)"
+
+
+def first_line(file: Path) -> str:
+  """The first line of the file's docstring."""
+  return docstring(file).splitlines()[0]
 
 
 def _state(runs: Path, name: str) -> str:
   """'-', or how far the run of this name in `runs` is."""
   folder = runs / name
+  if (folder / "verdict.json").is_file():
+    return "judged"
   if not (folder / "experiment.json").is_file():
     return "-"
   if (folder / "report.html").is_file():

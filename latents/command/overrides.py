@@ -14,6 +14,7 @@ from typing import Any
 
 import tyro
 
+from latents.ablations import Ablation
 from latents.declare import Experiment
 from latents.errors import UserError, nearest
 
@@ -45,8 +46,8 @@ def folders() -> list[Path]:
   return [p for i, p in enumerate(places) if p.is_dir() and p.resolve() not in {q.resolve() for q in places[:i]}]
 
 
-def load_file(path: Path) -> types.ModuleType:
-  """Run an experiment file. UserError with the file and line if it fails, or if it has no `experiment`."""
+def load_file(path: Path, function: str = "experiment") -> types.ModuleType:
+  """Run an experiment file. UserError with the file and line if it fails, or if it lacks its function."""
   root = next((p.parent for p in path.resolve().parents if p.name == "experiments"), None)
   if root is not None and str(root) not in sys.path:
     sys.path.insert(0, str(root))  # a file may import another: `from experiments.images import digits`
@@ -56,8 +57,10 @@ def load_file(path: Path) -> types.ModuleType:
   module = importlib.util.module_from_spec(spec)
   with _told(path):
     spec.loader.exec_module(module)
-  if not callable(getattr(module, "experiment", None)):
-    raise UserError(f"{path} defines no function `experiment`")
+  if not callable(getattr(module, function, None)):
+    other = {"experiment": ("sweep", "ablate"), "sweep": ("experiment", "run")}[function]
+    hint = f": `latents {other[1]}` takes it" if callable(getattr(module, other[0], None)) else ""
+    raise UserError(f"{path} defines no function `{function}`{hint}")
   return module
 
 
@@ -79,6 +82,17 @@ def build(path: Path, flags: list[str]) -> Experiment | None:
   if not isinstance(made, Experiment):
     raise UserError(f"`experiment` of {path} gives {type(made).__name__}, not an Experiment")
   return override(made, tail, known)
+
+
+def build_sweep(path: Path, scale: str) -> tuple[Ablation, str]:
+  """The ablation that `sweep(scale)` of a file declares, checked, and the file's docstring. UserError, one line."""
+  module = load_file(path, "sweep")
+  with _told(path):
+    made = module.sweep(scale)
+  if not isinstance(made, Ablation):
+    raise UserError(f"`sweep` of {path} gives {type(made).__name__}, not an Ablation")
+  made.check()
+  return made, (inspect.getdoc(module) or "").strip()
 
 
 def override(made: Experiment, flags: list[str], known: list[str] = []) -> Experiment:  # noqa: B006

@@ -4,6 +4,7 @@ from collections.abc import Iterator
 
 from latents.declare.stages import Experiment, Released, Stage1, Stage2, Start, bases
 from latents.errors import UserError
+from latents.evaluate import Measure
 
 LEAST = {"steps": 0, "batch": 1, "microbatches": 1, "log_every": 1, "save_every": 1, "workers": 0, "patience": 1}
 
@@ -17,6 +18,9 @@ def check(experiment: Experiment) -> None:
   for name in ("images", "samples", "batch"):
     if getattr(experiment.evaluation, name) < 1:
       raise UserError(f"evaluation.{name} is {getattr(experiment.evaluation, name)}: it must be at least 1")
+  for metric in experiment.evaluation.metrics:
+    if not isinstance(metric, Measure):
+      raise UserError(f"evaluation.metrics holds {type(metric).__name__}, which is no metric (see latents.evaluate)")
   if experiment.seed < 0:
     raise UserError(f"seed is {experiment.seed}: it must be at least 0")
 

@@ -9,6 +9,7 @@ from typing import Any, Literal
 
 from latents.autoencoders import Autoencoder, Stacked
 from latents.data import Source, place
+from latents.evaluate import Measure
 from latents.losses import Loss, Weight
 from latents.optim import Adam
 from latents.priors import Prior
@@ -137,6 +138,9 @@ class Evaluation:
   on EfficientNet-Lite0 features; None = if its weights are installed (extra `perceptual`). classifier:
   have a classifier judge the samples' labels, and measure their distance from the training set (small
   images, seen as pixels; short sounds, heard as the energies of mel bands).
+  metrics: of reconstructions, latents or samples (see `latents.evaluate`), measured beside the usual ones of the
+  signals and the latent, which the fields above switch; one of the same class as a usual one takes its place. The
+  prior's held-out loss is measured always.
   """
 
   images: int = 300
@@ -145,6 +149,7 @@ class Evaluation:
   lpips: str | None = None
   features: bool | None = None
   classifier: bool = False
+  metrics: tuple[Measure, ...] = later((), address=False)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

@@ -1,47 +1,87 @@
-"""Measures of reconstructions, samples and latents: one a file.
+"""Measures of reconstructions, latents and samples: one a file, one contract a room.
 
-The contract of a paired metric (`base.Metric`): `acc = init()`, `acc = update(acc, x, x_hat, mask,
-aux=load())` inside jit, `result(acc)` on the host; accumulators are sums, so shards and hosts are added
-leaf by leaf and padding (mask False) counts nothing. `kinds` says which signals it is for. Distances
-between distributions take features (`features.collect`) and are named after the network that made them;
-each value carries its `Protocol`. Capacities take latents.
+paired (`Metric`): a reconstruction beside its original. latent (`LatentMetric`): held-out latents. samples
+(`SampleMetric`): drawn signals beside real ones. All are frozen dataclasses of scalars, which `Evaluation.metrics` may
+name. Accumulators are sums, so shards and hosts are added leaf by leaf and padding (mask False) counts nothing.
 """
 
-from latents.evaluate.agreement import agreement
-from latents.evaluate.base import MeanMetric, Metric
-from latents.evaluate.capacity import CodeCapacity, GaussianCapacity, tsr
-from latents.evaluate.distribution import Measured, compare
-from latents.evaluate.energy import Energy
-from latents.evaluate.features import EfficientNetFeatures, Protocol, collect
-from latents.evaluate.frechet import Moments, frechet
-from latents.evaluate.kernel import kernel_distance, mmd2
-from latents.evaluate.log_mel import log_mel
-from latents.evaluate.lpips import LPIPSMetric
-from latents.evaluate.novelty import nearest_distances, novelty
-from latents.evaluate.pca import pca_picture
-from latents.evaluate.precision_recall import precision_recall
-from latents.evaluate.psnr import PSNR
-from latents.evaluate.ssim import SSIM
+from latents.evaluate.latent import (
+  Channels,
+  CodeCapacity,
+  EffectiveDimension,
+  GaussianCapacity,
+  Held,
+  Kurtosis,
+  LatentMetric,
+  Layout,
+  Numbers,
+  Smoothness,
+  Spectrum,
+  pca_picture,
+  tsr,
+)
+from latents.evaluate.paired import PSNR, SSIM, Energy, LPIPSMetric, MeanMetric, Metric, TokenAccuracy
+from latents.evaluate.samples import (
+  ClassAgreement,
+  EfficientNetFeatures,
+  Examples,
+  Features,
+  Frechet,
+  KernelDistance,
+  Measured,
+  Moments,
+  Novelty,
+  PrecisionRecall,
+  SampleMetric,
+  Signals,
+  agreement,
+  collect,
+  frechet,
+  kernel_distance,
+  mmd2,
+  nearest_distances,
+  novelty,
+  precision_recall,
+)
+
+Measure = Metric | LatentMetric | SampleMetric  # `judges` says which of the three one is
 
 __all__ = [
   "PSNR",
   "SSIM",
+  "Channels",
+  "ClassAgreement",
   "CodeCapacity",
+  "EffectiveDimension",
   "EfficientNetFeatures",
   "Energy",
+  "Examples",
+  "Features",
+  "Frechet",
   "GaussianCapacity",
+  "Held",
+  "KernelDistance",
+  "Kurtosis",
   "LPIPSMetric",
+  "LatentMetric",
+  "Layout",
   "MeanMetric",
+  "Measure",
   "Measured",
   "Metric",
   "Moments",
-  "Protocol",
+  "Novelty",
+  "Numbers",
+  "PrecisionRecall",
+  "SampleMetric",
+  "Signals",
+  "Smoothness",
+  "Spectrum",
+  "TokenAccuracy",
   "agreement",
   "collect",
-  "compare",
   "frechet",
   "kernel_distance",
-  "log_mel",
   "mmd2",
   "nearest_distances",
   "novelty",

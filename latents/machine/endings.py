@@ -9,12 +9,25 @@ import threading
 import traceback
 import warnings
 from collections.abc import Callable, Iterator
-from typing import Any, NoReturn
+from typing import Any, NoReturn, TextIO
 
 from latents.errors import UserError
 from latents.machine.disk import disk_reason
 
 PREEMPTED = 75  # EX_TEMPFAIL of sysexits.h: schedulers take it for 'try again'
+
+
+def follow(stream: TextIO) -> None:
+  """End as after SIGTERM once `stream` ends: a child whose standard input is a pipe from its parent goes with it,
+  however the parent ends."""
+
+  def wait() -> None:
+    with contextlib.suppress(OSError):
+      while os.read(stream.fileno(), 4096):  # not stream.read(): its lock would be held when the interpreter ends
+        pass
+    os.kill(os.getpid(), signal.SIGTERM)
+
+  threading.Thread(target=wait, daemon=True, name="parent").start()
 
 
 @contextlib.contextmanager

@@ -49,6 +49,7 @@ class AutoregressivePrior(Prior):
   guidance: float = aside(1.0)
 
   discrete = True
+  likelihood = True
 
   def _check(self, shape: tuple[int, ...]) -> None:
     groups = self.backbone.groups
@@ -61,19 +62,28 @@ class AutoregressivePrior(Prior):
 
   def loss(self, latent: Latent, cond: Array | None, *, train: bool) -> Terms:
     """{"nll": nats a token, mean over batch and tokens (mask: over kept positions)}."""
+    if train and cond is not None and self.backbone.classes:
+      cond = drop_labels(self.make_rng("prior"), cond, self.label_drop, self.backbone.classes)
+    nll, mask = self._tokens(latent, cond, train)
+    return {"nll": nll.mean() if mask is None else jnp.sum(nll * mask) / jnp.maximum(mask.sum(), 1)}
+
+  def nll(self, latent: Latent, cond: Array | None) -> Array:
+    """See `Prior.nll`: the sum over an example's (kept) tokens."""
+    nll, mask = self._tokens(latent, cond, False)
+    return (nll if mask is None else nll * mask).sum(1)
+
+  def _tokens(self, latent: Latent, cond: Array | None, train: bool) -> tuple[Array, Array | None]:
+    """[B,N] nats of each token, and which of them are kept (None: all)."""
     codes = latent.codes
     if codes is None:
       raise UserError("an autoregressive prior needs codes, but this bottleneck is continuous")
     self._check(codes.shape[1:])
-    if train and cond is not None and self.backbone.classes:
-      cond = drop_labels(self.make_rng("prior"), cond, self.label_drop, self.backbone.classes)
     tokens = codes.reshape(codes.shape[0], -1)
     chances = jax.nn.log_softmax(self.backbone(tokens, cond, train=train))
     nll = -jnp.take_along_axis(chances, tokens[..., None], -1)[..., 0]
     if latent.mask is None:
-      return {"nll": nll.mean()}
-    mask = jnp.repeat(latent.mask.reshape(codes.shape[0], -1), self.backbone.groups, 1)
-    return {"nll": jnp.sum(nll * mask) / jnp.maximum(mask.sum(), 1)}
+      return nll, None
+    return nll, jnp.repeat(latent.mask.reshape(codes.shape[0], -1), self.backbone.groups, 1)
 
   def sample(
     self, cond: Array | None, *, shape: tuple[int, ...], guidance: float | None = None, count: int = 1

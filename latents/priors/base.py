@@ -12,10 +12,15 @@ class Prior(nn.Module):
   """A generative model of latents. Reads latent.z (normalised per channel) or, if `discrete`, latent.codes."""
 
   discrete = False
+  likelihood = False  # whether `nll` is there
 
   def loss(self, latent: Latent, cond: Array | None, *, train: bool) -> Terms:
     """latent, cond [B] int32 or None -> one term of weight 1, e.g. {"flow": []}; rng streams "prior", "dropout"."""
     raise TypeError(f"{type(self).__name__} has no loss")
+
+  def nll(self, latent: Latent, cond: Array | None) -> Array:
+    """latent, cond [B] int32 or None -> [B] nats of each example's whole latent; deterministic up to stream "prior"."""
+    raise TypeError(f"{type(self).__name__} has no likelihood")
 
   def sample(
     self, cond: Array | None, *, shape: tuple[int, ...], guidance: float | None = None, count: int = 1

@@ -37,9 +37,18 @@ KNOWN = {
   "std_spread": Score("Channel deviations, least and most"),
   "shape": Score("Latent shape"),
   "kind": Score("Latent kind"),
+  "spectrum_slope": Score("Slope of the spectrum"),
+  "fine_power": Score("Power in fine detail"),
+  "neighbour_correlation": Score("Correlation of neighbours"),
+  "effective_channels": Score("Channels in effect"),
+  "excess_kurtosis": Score("Excess kurtosis"),
+  "channel_mean": Score("Largest mean of a channel, held-out"),
+  "channel_std": Score("Deviations of channels, held-out"),
   "psnr": Score("PSNR", "dB", "high"),
   "ssim": Score("SSIM", "", "high"),
   "high_frequency_kept": Score("High-frequency energy kept", "", "one"),
+  "bits_per_element": Score("Held-out bits, of one code or number", "bit"),
+  "bits_per_dim": Score("Held-out bits, a number of the signal", "bit"),
   "classifier_accuracy": Score("Classifier on real held-out data"),
   "sample_to_train": Score("Sample to nearest training example", "RMS"),
   "heldout_to_train": Score("Held-out to nearest training example", "RMS"),
@@ -48,6 +57,7 @@ KNOWN = {
 }
 # what a score's name starts with (the longest counts), where the rest says on which features it was measured
 FAMILIES = {
+  "heldout_loss": Score("Held-out loss"),
   "lpips": Score("LPIPS", "", "low"),
   "frechet": Score("Fr\N{LATIN SMALL LETTER E WITH ACUTE}chet distance", "", "low"),
   "kernel": Score("Kernel distance", "", "low"),
@@ -149,6 +159,17 @@ def split(table: dict[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
   return {k: v for k, v in flat.items() if k not in setting}, setting
 
 
+def prior(run: Run) -> dict[str, Any]:
+  """The prior's scores: its held-out terms by the name of their family, and bits where they are known (not nats too).
+
+  They rank priors on the same latents alone, and so no run is marked as the best.
+  """
+  table, _ = split(run.table("prior"))
+  known = {k: v for k, v in table.items() if k in KNOWN}
+  terms = {f"heldout_loss_{k}": v for k, v in table.items() if k not in known and k != "nats_per_element"}
+  return terms | known
+
+
 def order(keys: Sequence[str]) -> list[str]:
   """Known scores first, in the order of the tables above; then the others as they come."""
   known = [*KNOWN, *FAMILIES]
@@ -189,6 +210,7 @@ def compare(runs: Sequence[Run]) -> tuple[list[Column], list[str]]:
   groups = {
     "Rate": [split({k: v for k, v in r.table("latent").items() if k != "kind"}) for r in runs],
     "Distortion": [split(main_decoding(r)) for r in runs],
+    "Prior": [(prior(r), {}) for r in runs],
     "Samples": [split(r.table("samples")) for r in runs],
   }
   columns, notes = [], []

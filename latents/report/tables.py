@@ -15,6 +15,7 @@ from latents.report.scores import (
   number,
   order,
   plain,
+  prior,
   split,
   value,
 )  # fmt: skip
@@ -91,6 +92,7 @@ def card(run: Run) -> str:
     latent["kind"] = kind
   decodings = {name: split(table) for name, table in run.decodings().items()}
   drawn, ways = split(run.table("samples"))
+  drawn = prior(run) | drawn
   pending = "This experiment has no prior." if run.declaration and run.stage(2) is None else "No samples scored yet."
   tables = (
     _axis("Rate", "what the latent holds", {"": latent}, "No latent measured yet."),

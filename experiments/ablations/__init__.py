@@ -1,0 +1,1 @@
+"""Sweeps: `latents ablate FILE` runs the variants of each and judges what their papers say of them."""

@@ -1,0 +1,121 @@
+"""`python -m latents.command.index`: writes experiments/README.md, a row an experiment, from what the files say.
+
+A chapter is a folder of experiments/ and is called what its `__init__.py` says. A row is made of the docstring of an
+experiment file and of experiments/results/NAME/: arXiv numbers anywhere in the docstring are its papers; a paragraph of
+one line that begins with `Paper: ` is what they report, one with `Shown: ` what was seen here, beside the numbers of
+scores.json and the flags that they were made with.
+"""
+
+import json
+import re
+import shlex
+import sys
+from pathlib import Path
+from typing import Any
+
+from latents.command.catalogue import Chapter, chapters, docstring
+from latents.command.overrides import folders
+from latents.errors import UserError
+from latents.report.scores import describe, number
+
+FILE = "README.md"
+HEAD = """# Experiments
+
+Written by `python -m latents.command.index` from the docstrings of the files and from `results/`; not edited by hand.
+Every row is one file: `latents run experiments/CHAPTER/NAME.py --scale tiny|paper`. What is shown here are runs of
+`tiny` on CPU cores, with the flags that the row names; no paper's number is reproduced by them.
+"""
+SCORES = ("psnr", "lpips_squeeze", "class_agreement")  # of the first decoding, and of the samples
+PRIOR = ("bits_per_dim", "nll", "flow")  # the first that is there
+ELSEWHERE = ("--scale", "--data", "--data-dir", "--evaluation.lpips", "--runs", "--name")  # say where files lie
+PICTURES = {"pictures.webp": "pictures", "samples.png": "samples", "sound.flac": "sound"}
+
+
+def text(folder: Path) -> str:
+  """The index of a folder of experiments as Markdown."""
+  return HEAD + "".join(_section(chapter, folder) for chapter in chapters(folder) if chapter.files)
+
+
+def write(folder: Path) -> Path:
+  """Write the index into its folder."""
+  out = folder / FILE
+  out.write_text(text(folder), encoding="utf-8")
+  return out
+
+
+def said(doc: str, word: str) -> str:
+  """What a docstring says behind "WORD: " at the beginning of a line, to the end of that line; "" if nothing."""
+  found = re.search(rf"^{word}: (.+)$", doc, re.MULTILINE)
+  return found[1].strip() if found else ""
+
+
+def _section(chapter: Chapter, folder: Path) -> str:
+  rows = ["| experiment | papers | shown here | the paper says |", "|---|---|---|---|"]
+  rows += [f"| {' | '.join(_row(file, folder))} |" for file in chapter.files]
+  return f"\n## {chapter.name}: {chapter.title}\n\n" + "\n".join(rows) + "\n"
+
+
+def _row(file: Path, folder: Path) -> tuple[str, str, str, str]:
+  doc = docstring(file)
+  papers = dict.fromkeys(re.findall(r"arXiv:(\d{4}\.\d{4,5})", doc))
+  links = ", ".join(f"[{paper}](https://arxiv.org/abs/{paper})" for paper in papers)
+  shown = "; ".join(part for part in (_numbers(folder / "results" / file.stem), said(doc, "Shown")) if part)
+  pictures = [f"[{name}](results/{file.stem}/{n})" for n, name in PICTURES.items() if _kept(folder, file.stem, n)]
+  what = f"[`{file.stem}`]({file.relative_to(folder).as_posix()}): {doc.splitlines()[0]}"
+  cells = (what, links, "; ".join([*([shown.rstrip(".")] if shown else []), *pictures]), said(doc, "Paper").rstrip("."))
+  what, links, here, theirs = (cell.replace("|", "\\|") or "\N{EN DASH}" for cell in cells)
+  return what, links, here, theirs
+
+
+def _kept(folder: Path, name: str, file: str) -> bool:
+  return (folder / "results" / name / file).is_file()
+
+
+def _numbers(result: Path) -> str:
+  """The chosen scores of a kept run, its seconds and its flags."""
+  path = result / "scores.json"
+  if not path.is_file():
+    return ""
+  try:
+    scores: Any = json.loads(path.read_text(encoding="utf-8"))
+    decoded = scores["reconstruction"]
+    measured = next(iter(decoded.values()), {}) | scores.get("samples", {})
+    found = {k: measured[k] for k in SCORES if k in measured}
+    found |= {k: scores["prior"][k] for k in PRIOR if k in scores.get("prior", {})}
+    time, flags = sum(scores["time"].values()), _flags(scores["command"])
+  except (ValueError, KeyError, TypeError, AttributeError) as error:
+    raise UserError(f"{path} is not a score card: {error!r}") from None
+  parts = [f"{_label(key)} {number(value)}{_unit(key)}" for key, value in found.items()]
+  return f"{', '.join(parts)} ({f'`{flags}`, ' if flags else ''}{round(time)} s)"
+
+
+def _flags(command: str) -> str:
+  """The flags of a command that change the experiment, not where its files lie."""
+  words, kept = shlex.split(command)[3:], []
+  for flag, after in zip(words, [*words, ""][1:], strict=True):
+    if flag.startswith("--") and flag.partition("=")[0] not in ELSEWHERE:
+      kept.append(flag if after.startswith("--") or not after else f"{flag} {after}")
+  return " ".join(kept)
+
+
+def _label(key: str) -> str:
+  label, _, rest = describe(f"heldout_loss_{key}" if key in ("nll", "flow") else key).label.partition(", ")
+  label = f"{label} ({rest})" if rest else label
+  return label if label[:2].isupper() else label[:1].lower() + label[1:]
+
+
+def _unit(key: str) -> str:
+  unit = describe(key).unit
+  return f" {unit}" if unit else ""
+
+
+def main() -> None:
+  """Write the index of the experiments of this checkout."""
+  print(write(folders()[0]))
+
+
+if __name__ == "__main__":
+  try:
+    main()
+  except UserError as error:
+    sys.exit(f"latents: error: {error}")

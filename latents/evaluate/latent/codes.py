@@ -1,0 +1,56 @@
+"""How many bits codes carry, and how many of them are in use."""
+
+import dataclasses
+import math
+
+import jax.numpy as jnp
+import numpy as np
+
+from latents.evaluate.latent.base import Held, LatentMetric, Layout
+from latents.evaluate.sums import Tree, add, total, zeros
+from latents.types import Latent
+
+
+@dataclasses.dataclass(frozen=True)
+class CodeCapacity(LatentMetric):
+  """Usage and rate of discrete codes over a whole set; groups or levels may have codebooks of different sizes."""
+
+  def fits(self, layout: Layout) -> bool:
+    """Of codes."""
+    return bool(layout.vocab)
+
+  def init(self, layout: Layout) -> Tree:
+    """Counts [G,V] of every code, and of examples."""
+    return {"counts": zeros(len(layout.vocab), max(layout.vocab)), "samples": zeros()}
+
+  def update(self, acc: Tree, latent: Latent, held: Held) -> Tree:
+    """Counts the codes of tokens that the latent's mask keeps."""
+    groups, vocab = acc["counts"]["high"].shape
+    codes = latent.codes.reshape(len(latent.codes), -1, groups)
+    weight = jnp.broadcast_to(held.mask[:, None], codes.shape[:2])
+    if latent.mask is not None:
+      weight = weight & latent.mask.reshape(len(codes), -1)
+    rows = jnp.broadcast_to(jnp.arange(groups), codes.shape)
+    ones = jnp.broadcast_to(weight[..., None], codes.shape).astype(jnp.float32)
+    counts = jnp.zeros((groups, vocab), jnp.float32).at[rows, codes].add(ones)
+    samples = held.mask.astype(jnp.float32).sum()
+    return {"counts": add(acc["counts"], counts), "samples": add(acc["samples"], samples)}
+
+  def result(self, acc: Tree, layout: Layout) -> dict[str, float | list[float]]:
+    """usage: share of codes that occur; perplexity: exp(entropy), a mean over groups like usage;
+
+    entropy_bits: a token's, summed over its groups; rate_bits (also "bits"): an example's tokens * sum of log2 V;
+    entropy_rate_bits: an example's tokens * entropy. Usage needs many more tokens than codes.
+    """
+    counts, samples = total(acc["counts"]), total(acc["samples"])
+    names = ("usage", "perplexity", "entropy_bits", "rate_bits", "entropy_rate_bits", "bits")
+    if not samples or not counts.sum():
+      return dict.fromkeys(names, float("nan"))
+    share = counts / counts.sum(1, keepdims=True)
+    entropy = -(share * np.log(np.where(share > 0, share, 1.0))).sum(1)  # nats, per group
+    tokens = counts.sum(1)[0] / samples
+    bits = entropy.sum() / math.log(2)
+    rate = tokens * sum(map(math.log2, layout.vocab))
+    used = ((counts > 0).sum(1) / np.asarray(layout.vocab)).mean()
+    values = (used, np.exp(entropy).mean(), bits, rate, tokens * bits, rate)
+    return {name: float(value) for name, value in zip(names, values, strict=True)}

@@ -1,0 +1,204 @@
+"""The page of an ablation: table, verdicts, a figure and the variants side by side, from the stored numbers alone.
+
+NAME.json   {"table", "verdict"}, as `latents ablate` stores them
+NAME.webp   reconstructions and samples, a row a variant (where the signals are pictures)
+NAME.md NAME.svg  made of NAME.json, never by hand
+"""
+
+import html
+import io
+import json
+import shutil
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from PIL import Image
+
+from latents.media.drawing import grid
+from latents.errors import UserError
+from latents.evaluate.interval import mean_interval
+from latents.machine.disk import disk_errors
+
+SHOWN = 8  # reconstructions, and as many samples, in a row of the picture
+LIMIT = 60_000  # bytes of the picture
+Stored = Mapping[str, Any]
+Values = list[float | None]
+
+
+def summary(values: Values) -> tuple[float | None, tuple[float, float] | None]:
+  """(mean, interval over seeds) of what is there."""
+  x = np.array([v for v in values if v is not None], np.float64)
+  return (float(x.mean()), mean_interval(x)) if len(x) else (None, None)
+
+
+def text(stored: Stored) -> str:
+  """Table and verdicts for a terminal."""
+  lines = [" | ".join(row) for row in _rows(stored["table"])]
+  return "\n".join([*lines, *(f"{v['verdict']}: {v['claim']['sentence']} ({_evidence(v)})" for v in stored["verdict"])])
+
+
+def publish(folder: Path, name: str, stored: Stored, run: Path) -> Path:
+  """Put the numbers and pictures of a finished sweep in `folder`, with their page; the page's path."""
+  with disk_errors(folder):
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / f"{name}.json").write_text(json.dumps(stored, indent=1) + "\n")
+    if (run / "pictures.webp").is_file():
+      shutil.copyfile(run / "pictures.webp", folder / f"{name}.webp")
+  return rewrite(folder, name)
+
+
+def rewrite(folder: Path, name: str) -> Path:
+  """Make the page of NAME.json anew; its path. UserError where there are no numbers."""
+  try:
+    stored = json.loads((folder / f"{name}.json").read_text())
+    page, figure = markdown(stored, name, (folder / f"{name}.webp").is_file()), svg(stored["table"])
+  except (OSError, ValueError, KeyError, TypeError) as error:
+    raise UserError(f"{folder / name}.json does not hold an ablation's numbers: {error}") from None
+  with disk_errors(folder):
+    (folder / f"{name}.svg").write_text(figure)
+    (folder / f"{name}.md").write_text(page)
+  return folder / f"{name}.md"
+
+
+def markdown(stored: Stored, name: str, pictures: bool) -> str:
+  """The page."""
+  table = stored["table"]
+  seeds, environment = len(table["seeds"]), table["environment"]
+  rows = _rows(table)
+  lines = [
+    f"# {name}", "", f"Written by `{table['command']} --publish`; by hand nothing.", "", table["document"], "",
+    "## Claims", "", "| claim | verdict | mean of the paired differences [interval] |", "| --- | --- | --- |",
+    *(f"| {v['claim']['sentence']} | **{v['verdict']}** | {_evidence(v)} |" for v in stored["verdict"]), "",
+    "## Table", "", _row(rows[0]), _row(["---"] + ["---:"] * (len(rows[0]) - 1)), *map(_row, rows[1:]), "",
+    f"Means over {seeds} seed{'s' * (seeds > 1)} (of {_whose(table['seeds_of'])}) with the 95 % percentile bootstrap "
+    "interval of the mean; with three seeds that is from the smallest to the largest value. Seconds: training of both "
+    f"stages, one run. On {environment.get('devices', '?')}, jax {environment.get('jax', '?')}.", "",
+    f"![every column by variant]({name}.svg)", "",
+  ]  # fmt: skip
+  if pictures:
+    names = ", ".join(table["variants"])
+    lines += [
+      f"Originals above; then a row a variant: {SHOWN} reconstructions, {SHOWN} samples. From above: {names}.", "",
+      f"![the variants side by side]({name}.webp)", "",
+    ]  # fmt: skip
+  return "\n".join(lines)
+
+
+def _whose(seeds_of: str) -> str:
+  return "both stages" if seeds_of == "both" else f"stage {seeds_of[-1]}"
+
+
+def _row(cells: list[str]) -> str:
+  return f"| {' | '.join(cells)} |"
+
+
+def _rows(table: Stored) -> list[list[str]]:
+  """Heads, and a row a variant: what varies, the columns, the cost."""
+  paths = list(next(iter(table["variants"].values())))
+  heads = ["variant", *(p for p in paths if _scalar(table, p)), *map(_label, table["values"]), "seconds", "parameters"]
+  rows = [heads]
+  for variant, varied in table["variants"].items():
+    cells = [json.dumps(varied[p]) for p in paths if _scalar(table, p)]
+    cells += [_cell(found[variant]) for found in table["values"].values()]
+    seconds, parameters = (summary(table["cost"][k][variant])[0] for k in ("seconds", "parameters"))
+    cost = ["-" if v is None else f"{v:,.0f}" for v in (seconds, parameters)]
+    rows.append([variant, *cells, *cost])
+  return rows
+
+
+def _scalar(table: Stored, path: str) -> bool:
+  return not any(isinstance(v[path], dict | list) for v in table["variants"].values())
+
+
+def _label(path: str) -> str:
+  return ".".join(word for word in path.split(".") if word)
+
+
+def _cell(values: Values) -> str:
+  mean, ends = summary(values)
+  return "-" if mean is None else f"{mean:.4g}" + (f" [{ends[0]:.4g}, {ends[1]:.4g}]" if ends else "")
+
+
+def _evidence(verdict: Stored) -> str:
+  told = [
+    f"{d['what']}: {d['mean']:.4g}" + ("" if d["low"] is None else f" [{d['low']:.4g}, {d['high']:.4g}]")
+    for d in verdict["differences"]
+    if d["mean"] is not None
+  ]
+  return "; ".join(told + [verdict["why"]] * bool(verdict["why"]))
+
+
+# -- the figure
+
+
+WIDTH, HEIGHT, PAD = 230, 150, 34  # of one column's panel, in pixels
+
+
+def svg(table: Stored) -> str:
+  """One panel a column: a dot a seed, a line for the mean, a bar for its interval; variants from left to right."""
+  panels = [
+    f'<g transform="translate({i * WIDTH},0)">{_panel(_label(path), list(found.values()), list(found))}</g>'
+    for i, (path, found) in enumerate(table["values"].items())
+  ]
+  return (
+    f'<svg xmlns="http://www.w3.org/2000/svg" width="{WIDTH * len(panels)}" height="{HEIGHT + PAD}" '
+    f'font-family="sans-serif" font-size="9"><rect width="100%" height="100%" fill="white"/>{"".join(panels)}</svg>\n'
+  )
+
+
+def _panel(title: str, rows: list[Values], names: list[str]) -> str:
+  known = [v for row in rows for v in row if v is not None]
+  low, high = (min(known), max(known)) if known else (0.0, 1.0)
+  span = (high - low) or 1.0
+
+  def y(v: float) -> str:
+    return f"{PAD + (HEIGHT - PAD - 12) * (high - v) / span:.1f}"
+
+  out = [f'<text x="{PAD}" y="14" font-size="11">{html.escape(title)}</text>']
+  for v in (low, high):
+    out.append(f'<text x="{PAD - 3}" y="{y(v)}" text-anchor="end" fill="#666">{v:.3g}</text>')
+  step = (WIDTH - PAD - 6) / len(rows)
+  for i, (name, row) in enumerate(zip(names, rows, strict=True)):
+    x = PAD + step * (i + 0.5)
+    mean, ends = summary(row)
+    if ends:
+      out.append(
+        f'<line x1="{x:.1f}" x2="{x:.1f}" y1="{y(ends[0])}" y2="{y(ends[1])}" stroke="#9ab" stroke-width="5"/>'
+      )
+    if mean is not None:
+      out.append(f'<line x1="{x - 8:.1f}" x2="{x + 8:.1f}" y1="{y(mean)}" y2="{y(mean)}" stroke="#234"/>')
+    out += [f'<circle cx="{x:.1f}" cy="{y(v)}" r="2" fill="#c33"/>' for v in row if v is not None]
+    out.append(f'<text x="{x:.1f}" y="{HEIGHT + 8}" text-anchor="middle">{html.escape(name)}</text>')
+  return "".join(out)
+
+
+# -- the picture
+
+
+def strip(runs: Mapping[str, Path]) -> bytes:
+  """variant -> its run's folder -> WebP: originals above, then a row a variant; b"" where signals are no pictures."""
+  rows: list[np.ndarray] = []
+  for folder in runs.values():
+    try:
+      with np.load(folder / "reconstructions.npz") as kept:
+        x, made = kept["x"][:SHOWN], kept["reconstruction"][:SHOWN]
+      drawn = np.full_like(x, 255)
+      if (folder / "samples.npz").is_file():
+        with np.load(folder / "samples.npz") as kept:
+          drawn = kept["x"][:SHOWN]
+    except (OSError, KeyError, ValueError):
+      continue
+    alike = x.dtype == np.uint8 and x.ndim == 4 and x.shape == made.shape == drawn.shape
+    if alike and (not rows or rows[0].shape[1:] == x.shape[1:]):
+      rows += [*([] if rows else [np.concatenate([x, np.full_like(x, 255)])]), np.concatenate([made, drawn])]
+  if not rows:
+    return b""
+  image = Image.fromarray(grid(np.concatenate(rows), columns=rows[0].shape[0]))
+  for quality in (90, 70, 50, 30, 10):
+    out = io.BytesIO()
+    image.save(out, format="WEBP", quality=quality)
+    if out.tell() <= LIMIT:
+      break
+  return out.getvalue()

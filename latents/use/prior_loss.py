@@ -1,0 +1,74 @@
+"""The prior's loss on held-out latents: the number by which priors on the same latents compare."""
+
+import math
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from latents.evaluate.sums import add, sum_kept, total, zeros
+from latents.machine import hosts
+from latents.nn.streams import streams
+from latents.types import Array, Latent, to_signal
+from latents.use import held_out, measures
+from latents.use.model import Model
+
+KEY = 2**31 - 3  # of times and noise: the same for every run
+
+
+def measure(model: Model) -> dict[str, float]:
+  """{term: mean over the held-out examples, "images": their number}; of a likelihood also its nats and bits.
+
+  Latents are modes and nothing is dropped out (`train=False`); times and noise are drawn as in training, by a fixed key
+  and the number of the example: the same for every run, whatever the batch or the mesh. Each example is a batch of its
+  own. nats_per_element, bits_per_element: of one code, or of one number of the normalised latent (a density);
+  bits_per_dim: the bits of an example over the numbers of its signal.
+  """
+  experiment, mesh = model.experiment, model.mesh
+  stage, source = experiment.stage2, held_out.rows(experiment)
+  assert stage is not None
+  prior: Any = stage.prior
+
+  def each(variables: Any, latent: Latent, cond: Any, key: Array) -> dict[str, Array]:
+    latent, cond = jax.tree.map(lambda a: a[None], (latent, cond))
+    found = dict(prior.apply(variables, latent, cond, train=False, method="loss", rngs=streams(key)))
+    if prior.likelihood:
+      found["nats"] = prior.apply(variables, latent, cond, method="nll", rngs=streams(key))[0]
+    return found
+
+  def terms(arrays: Any, variables: Any, x: Array, cond: Any, index: Array) -> dict[str, Array]:
+    latent = model.frozen.encode(arrays, to_signal(x), key=jax.random.key(0), train=False)
+    keys = jax.vmap(lambda i: jax.random.fold_in(jax.random.key(KEY), i))(index)
+    return jax.vmap(each, (None, 0, 0, 0))(variables, latent.replace(terms={}, logs={}), cond, keys)
+
+  def update(arrays: Any, variables: Any, acc: dict, x: Array, cond: Any, index: Array, mask: Array) -> dict:
+    values = terms(arrays, variables, x, cond, index) | {"images": jnp.ones(mask.shape)}
+    return {name: add(acc[name], sum_kept(value, mask)) for name, value in values.items()}
+
+  run, acc, number = held_out.accumulator(mesh, update), None, 0
+  for batch in source:
+    x, cond, mask = batch["x"], batch.get("label"), batch["mask"]  # the condition as in training
+    given = held_out.placed(mesh, x, cond, np.arange(number, number + len(x)), mask)
+    if acc is None:
+      names = jax.eval_shape(terms, model.arrays, model.prior, *given[:-1])
+      acc = held_out.copied({name: zeros() for name in (*names, "images")}, mesh)
+    acc, number = run(model.arrays, model.prior, acc, *given), number + len(x)
+  sums = {name: float(total(a)) for name, a in hosts.gather(acc).items()}
+  count = sums.pop("images")
+  means = {name: value / count for name, value in sums.items()}
+  return _bits(means, model) | {"images": int(count)}
+
+
+def _bits(means: dict[str, float], model: Model) -> dict[str, float]:
+  """The nats of an example, where they are known, as people compare them."""
+  nats = means.pop("nats", None)
+  if nats is None:
+    return means
+  signal, bits = measures.held_out(model.experiment).shape, nats / math.log(2)
+  elements = math.prod(model.sampler.shape)
+  return means | {
+    "nats_per_element": nats / elements,
+    "bits_per_element": bits / elements,
+    "bits_per_dim": bits / math.prod(signal),
+  }

@@ -1,0 +1,131 @@
+"""The score card: what it always said stays, the prior's held-out loss is exact, named metrics find their place."""
+
+import dataclasses
+import json
+import math
+import tarfile
+from typing import Any
+
+import jax
+import numpy as np
+import pytest
+
+from latents.declare import Evaluation, addresses, check, dumps, loads
+from latents.errors import UserError
+from latents.evaluate import PSNR, SSIM, ClassAgreement, CodeCapacity, Energy, Kurtosis, LPIPSMetric, Spectrum
+from latents.nn.streams import streams
+from latents.runs import run
+from latents.train.build_step import abstract_autoencoder, abstract_prior
+from latents.types import to_signal
+from latents.use import held_out, measures, prior_loss, score
+from latents.use.model import Model
+from tests import micro
+from tests.test_former_runs import FIXTURE
+
+
+def random(tree: Any) -> Any:
+  """Weights of a normal distribution for a tree of shapes."""
+  rng = np.random.default_rng(0)
+  draw = lambda a: (0.2 * rng.normal(size=a.shape)).astype(a.dtype)
+  return jax.tree.map(draw, tree)
+
+
+def model(batch: int = 20, **changes: Any) -> Model:
+  made = micro.experiment(gan=False, evaluation=Evaluation(images=20, batch=batch, features=False), **changes)
+  arrays = random(abstract_autoencoder(made))
+  arrays["std"] = np.ones_like(arrays["std"])
+  return Model(made, micro.one_device(), arrays, random(abstract_prior(made)), "")
+
+
+def test_the_score_card_of_a_former_run_stays_what_it_was(tmp_path):
+  with tarfile.open(FIXTURE) as packed:
+    packed.extractall(tmp_path, filter="data")
+  folder = tmp_path / "finished"
+  before = json.loads((folder / "scores.json").read_text())
+  found = run.evaluate(folder, {}, "latents evaluate")
+  assert [k for k in found if k != "prior"] == list(before)
+  for part in ("parameters", "latent", "reconstruction", "data", "samples", "protocol", "time", "command", "paper"):
+    flat = {jax.tree_util.keystr(k): v for k, v in jax.tree_util.tree_leaves_with_path(before[part])}
+    now = {jax.tree_util.keystr(k): v for k, v in jax.tree_util.tree_leaves_with_path(found[part])}
+    assert now.keys() == flat.keys(), part
+    for name, value in flat.items():
+      assert now[name] == (pytest.approx(value, rel=1e-3) if isinstance(value, float) else value), name
+  assert set(found["prior"]) == {"flow", "images"} and 0.5 < found["prior"]["flow"] < 2
+  assert "Held-out loss" in (folder / "report.html").read_text()
+
+
+def test_the_held_out_loss_of_a_flow_is_the_mean_over_examples_whatever_the_batch():
+  whole, parts = (prior_loss.measure(model(batch)) for batch in (20, 8))  # 8: the last batch is half padding
+  assert whole["images"] == parts["images"] == 20
+  assert parts["flow"] == pytest.approx(whole["flow"], rel=1e-5)
+  made = model()
+  (x, mask), *_ = held_out.signals(made.experiment)
+  labels = next(held_out.rows(made.experiment))["label"]
+  latent, prior, values = made.encode(x), made.experiment.stage2.prior, []
+  loss = jax.jit(lambda z, y, key: prior.apply(made.prior, z, y, train=False, method="loss", rngs=streams(key))["flow"])
+  for i in range(20):
+    one = jax.tree.map(lambda a, i=i: a[i : i + 1], latent)
+    values.append(float(loss(one, labels[i : i + 1], jax.random.fold_in(jax.random.key(prior_loss.KEY), i))))
+  assert mask.all() and np.std(values) > 0.01
+  assert whole["flow"] == pytest.approx(np.mean(values), rel=1e-5)
+
+
+def test_a_likelihood_is_told_in_nats_and_bits():
+  made = model(8, codes=True)
+  found = prior_loss.measure(made)
+  rows = list(held_out.rows(made.experiment))
+  x, y = (np.concatenate([np.asarray(b[k])[b["mask"]] for b in rows]) for k in ("x", "label"))
+  prior, latent = made.experiment.stage2.prior, made.encode(np.asarray(to_signal(x)))
+  nll = prior.apply(made.prior, latent, y, method="nll")
+  assert nll.shape == (20,)
+  loss = prior.apply(made.prior, latent, y, train=False, method="loss")["nll"]
+  assert float(nll.mean()) == pytest.approx(16 * float(loss), rel=1e-5)  # 4 x 4 codes
+  expected = {
+    "nll": float(loss),
+    "nats_per_element": float(loss),
+    "bits_per_element": float(loss) / math.log(2),
+    "bits_per_dim": 16 * float(loss) / math.log(2) / 256,  # of 16 x 16 pixels
+    "images": 20,
+  }
+  assert found == pytest.approx(expected, rel=1e-5)
+
+
+def chosen(metrics: tuple = (), **changes: Any) -> dict[str, list]:
+  made = micro.experiment(evaluation=Evaluation(features=False, metrics=metrics), **changes)
+  arrays = abstract_autoencoder(made)
+  return measures.chosen(made, measures.layout(made, arrays | {"std": np.ones(arrays["std"].shape)}))
+
+
+def test_named_metrics_stand_beside_the_usual_ones_or_in_place_of_their_class():
+  usual = chosen()
+  assert usual["reconstructions"] == [PSNR(), SSIM(), Energy()] and usual["samples"] == []
+  assert [type(m).__name__ for m in usual["latents"]] == ["GaussianCapacity"]
+  assert [type(m).__name__ for m in chosen(codes=True)["latents"]] == ["CodeCapacity"]
+  named = chosen((Energy(cutoff=0.1), Spectrum(), ClassAgreement()))
+  assert named["reconstructions"] == [PSNR(), SSIM(), Energy(cutoff=0.1)]
+  assert named["latents"] == [*usual["latents"], Spectrum()] and named["samples"] == [ClassAgreement()]
+
+
+def test_metrics_that_do_not_fit_are_refused_before_anything_is_trained():
+  for metrics, words in (
+    ((CodeCapacity(),), "CodeCapacity is not defined for latents of"),
+    ((Energy(0.1), Energy(0.2)), "two metrics give the score 'high_frequency_kept'"),
+    ((ClassAgreement(), ClassAgreement()), "two metrics give the score"),
+  ):
+    with pytest.raises(UserError, match=words):
+      chosen(metrics)
+  with pytest.raises(UserError, match="nowhere"):
+    made = micro.experiment(evaluation=Evaluation(features=False, metrics=(LPIPSMetric(path="/nowhere.npz"),)))
+    score.load_metrics(made)
+
+
+def test_metrics_are_stored_and_stand_in_no_address():
+  plain = micro.experiment()
+  named = dataclasses.replace(
+    plain, evaluation=dataclasses.replace(plain.evaluation, metrics=(Kurtosis(), ClassAgreement(), Spectrum(0.2)))
+  )
+  assert loads(dumps(named), "memory") == named and addresses(named) == addresses(plain)
+  assert '"metrics"' not in dumps(plain)
+  spoilt = dumps(named).replace("latents.evaluate.latent.kurtosis:Kurtosis", "latents.optim:Adam")
+  with pytest.raises(UserError, match="metrics holds Adam, which is no metric"):
+    check(loads(spoilt, "memory"))
