@@ -7,8 +7,9 @@ arXiv:2112.10752: LDM-8 has 15.8 on ImageNet-256), and DiT (arXiv:2212.09748) tr
 
     latents run experiments/priors/ddpm.py
 
-tiny: the DiT of `images/digits.py` on its latents (one stage 1 for both): there flow matching, here DDPM; under four
-minutes of one CPU core. paper: LDM-8's U-Net (256 channels, 1, 2, 4, attention at all levels) and its betas on the
+tiny: the DiT of `images/digits.py` on its latents (one stage 1 for both): there flow matching, here DDPM; about four
+minutes of one CPU core. In its 980 steps it learns strokes and hardly the class (agreement 0.20, flow matching 0.96).
+paper: LDM-8's U-Net (256 channels, 1, 2, 4, attention at all levels) and its betas on the
 latents of `images/ldm_kl.py`; the class is added to the time, LDM-8 attends to it; batch, rate and length are those of
 stage 2 there, not LDM's.
 """
