@@ -84,11 +84,16 @@ def _add_using(sub: Any) -> None:
   sample.add_argument("--number", type=int, help="how many; labels repeat in turn")
   sample.add_argument("--guidance", type=float, help="default: the experiment's")
   sample.add_argument("--seed", type=int, default=0)
-  sample.add_argument("--out", type=Path, default=Path("samples.png"), help="x.png, x.npz, or x.flac for sound")
+  sample.add_argument(
+    "--out",
+    type=Path,
+    default=Path("samples.png"),
+    help="x.png, x.npz, x.flac for sound, x.gif or x.webp for clips, x.txt for text",
+  )
 
-  reconstruct = _command(sub, "reconstruct", _reconstruct, "encode and decode pictures")
+  reconstruct = _command(sub, "reconstruct", _reconstruct, "encode and decode pictures, clips or text files")
   reconstruct.add_argument("run", type=Path)
-  reconstruct.add_argument("images", nargs="+", type=Path, metavar="IMAGE")
+  reconstruct.add_argument("files", nargs="+", type=Path, metavar="FILE")
   reconstruct.add_argument("--out", type=Path, required=True, help="a folder")
   reconstruct.add_argument("--steps", type=int, help="of a generative decoder")
 
@@ -102,7 +107,10 @@ def _add_data(sub: Any) -> None:
   data = _command(sub, "data", _run, "look at data, or prepare them")
   inner = data.add_subparsers(title="commands", required=True, metavar="COMMAND", parser_class=Parser)
   look = _command(inner, "inspect", _inspect, "a picture of a decoded batch, and statistics")
-  look.add_argument("source", help="digits, shapes, photos, folder:PATH, tfds:NAME or audio:PATH")
+  look.add_argument(
+    "source",
+    help="digits, shapes, photos, topics, folder:PATH, tfds:NAME, audio:PATH, video:PATH, strips:NAME or text:PATH",
+  )
   look.add_argument("--data-dir", help="where TFDS data sets lie")
   look.add_argument("--size", type=int, help="pixels a side")
   look.add_argument("--out", type=Path, default=Path("data.png"))
@@ -208,7 +216,7 @@ def _reconstruct(arguments: argparse.Namespace) -> None:
   from latents.use import files, model
 
   made = model.load(arguments.run)
-  for line in files.reconstruct(made, arguments.images, arguments.out, arguments.steps):
+  for line in files.reconstruct(made, arguments.files, arguments.out, arguments.steps):
     print(line)
 
 

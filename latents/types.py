@@ -5,7 +5,8 @@ Axis letters: `B` batch, `*S` signal axes (`H W`, `T H W` or `T`), `*s` latent a
 `L` condition length. A scalar is `[]`.
 
 Signals are float32 in [-1, 1] everywhere inside; data sources may hand over uint8 (0..255), which
-`to_signal` maps to [-1, 1] on the device, so that a quarter of the bytes cross the bus.
+`to_signal` maps to [-1, 1] on the device, so that a quarter of the bytes cross the bus. Text is bytes
+or tokens, int32 [B,T], inside too; what reconstructs it gives logits [B,T,V] in training and int32 [B,T] else.
 """
 
 import dataclasses
@@ -40,7 +41,7 @@ class Latent(struct.PyTreeNode):
 class Decoded(struct.PyTreeNode):
   """What a decoder gives in training.
 
-  x: [B,*S,C] reconstruction, or the one-step estimate of x of a generative decoder.
+  x: [B,*S,C] reconstruction, or the one-step estimate of x of a generative decoder; of text logits [B,T,V].
   terms: {} for feed-forward decoders; {"flow": []} and the like for generative ones.
   target: what x is compared with, where that is not the signal (a transformed signal, another tokenizer's codes,
   features); constant for all gradients. None = the signal.
@@ -70,9 +71,11 @@ class Seen(struct.PyTreeNode):
 
 
 def to_signal(x: Array) -> Array:
-  """[..] uint8 in 0..255 or float in [-1,1] -> float32 in [-1,1] (x / 127.5 - 1)."""
+  """[..] uint8 in 0..255 or float in [-1,1] -> float32 in [-1,1] (x / 127.5 - 1). Other integers (text) stay."""
   if x.dtype == jnp.uint8:
     return x.astype(jnp.float32) / 127.5 - 1.0
+  if jnp.issubdtype(x.dtype, jnp.integer):
+    return x
   return x.astype(jnp.float32)
 
 

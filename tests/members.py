@@ -37,7 +37,6 @@ from latents.evaluate import (
   GaussianCapacity,
   KernelDistance,
   Kurtosis,
-  LogMel,
   LPIPSMetric,
   Novelty,
   Numbers,
@@ -211,7 +210,7 @@ SAMPLE_METRICS = [
   ("precision recall", lambda: PrecisionRecall(Signals())),
   ("agreement", ClassAgreement),
   ("novelty", Novelty),
-  ("novelty of sound", lambda: Novelty(LogMel(8_000, bands=4))),
+  ("novelty of sound", lambda: Novelty(Signals("audio", 8_000))),
 ]
 
 # -- sources: (name, make)

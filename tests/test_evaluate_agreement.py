@@ -3,8 +3,8 @@
 import numpy as np
 import pytest
 
-from latents.evaluate import agreement, log_mel, nearest_distances, novelty
-from latents.evaluate.samples.log_mel import FLOOR, mel_bands
+from latents.evaluate import agreement, nearest_distances, novelty
+from latents.media.log_mel import FLOOR, log_mel, mel_bands
 
 
 def clouds(seed: int, n: int, classes: int = 3) -> tuple[np.ndarray, np.ndarray]:

@@ -12,7 +12,7 @@ PACKAGE = ROOT / "latents"
 ORDER = (
   "types errors",
   "machine",
-  "optim nn",
+  "optim nn media",
   "backbones diffusion pretrained data",
   "encoders bottlenecks",
   "decoders",

@@ -1,9 +1,11 @@
 """Data: sources -> batches, the latent cache, and pictures of both.
 
 Contract. A `Source` is a frozen dataclass of JSON scalars:
-  kind "image" | "audio"; rate (Hz, audio) or None; shape [*S,C]; names of the labels; classes (0 = no labels)
-  records(split) -> random access (`len`, `[i]`) to dicts of numpy arrays: "x" uint8 [H,W,C], or float32 [T,1]
-    in [-1,1]; "label" int32 []; extras; `skipped` names the files that were left out and why
+  kind "image" | "video" | "audio" | "text" | "array" (`latents.media`); rate (Hz, audio) or None; shape [*S,C], of
+  text (T,); names of the labels; classes (0 = no labels)
+  records(split) -> random access (`len`, `[i]`) to dicts of numpy arrays: "x" uint8 [H,W,C] or [T,H,W,C],
+    float32 [T,1] in [-1,1], or int32 [T] (text); "label" int32 []; extras; `skipped` names the files
+    that were left out and why
   augment(example, rng, train) -> example of exactly `shape`: random if `train`, else deterministic
   identity() -> 16 hex digits that tell the contents apart, for resuming and borrowing: see `Source.identity`
 Splits are "train" and "test"; they never share an example. Fields with metadata {"address": False} say where
@@ -26,12 +28,16 @@ from latents.data.folder import Folder
 from latents.data.inspect import inspect
 from latents.data.loader import Batches, batches, evaluation_batches
 from latents.data.photos import Photos
-from latents.data.pictures import grid, load_image, save_png, spectrogram
+from latents.data.pictures import load_image
 from latents.data.prepare import prepare
 from latents.data.shapes import Shapes
 from latents.data.source import Broken, Example, Records, Source, Split, place
 from latents.data.spec import source
+from latents.data.strips import Strips
+from latents.data.text import Text, Topics
 from latents.data.tfds import Tfds
+from latents.data.video import Video
+from latents.media.drawing import grid, save_png, spectrogram
 
 __all__ = [
   "Audio",
@@ -46,7 +52,11 @@ __all__ = [
   "Shapes",
   "Source",
   "Split",
+  "Strips",
+  "Text",
   "Tfds",
+  "Topics",
+  "Video",
   "batches",
   "evaluation_batches",
   "grid",

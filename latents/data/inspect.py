@@ -5,9 +5,10 @@ from typing import Any
 import numpy as np
 
 from latents.data.loader import batches, opened
-from latents.data.pictures import grid, save_png, spectrogram, waveform
 from latents.data.source import Source, Split
 from latents.errors import UserError
+from latents.media import kind
+from latents.media.drawing import save_png
 
 EXAMINED = 1024  # training examples that the statistics look at
 
@@ -17,7 +18,7 @@ def inspect(source: Source, out: str, *, seed: int = 0, shown: int = 32) -> dict
 
   kind, shape, rate (audio), classes, splits {name: {count, skipped}}, examined (how many of the training
   examples the rest is about), labels {name: count}, and mean, std, min, max per channel in the units of
-  training, [-1,1].
+  training: [-1,1], of text the numbers of the bytes.
   """
   splits = {split: describe(source, split) for split in ("train", "test")}
   count = splits["train"]["count"]
@@ -28,10 +29,11 @@ def inspect(source: Source, out: str, *, seed: int = 0, shown: int = 32) -> dict
     first = next(stream)
     drawn = [first] + [next(stream) for _ in range(-(-min(EXAMINED, count) // shown) - 1)]
   key = source.keys[0]
-  x = np.concatenate([signal(batch[key]) for batch in drawn])
+  made = kind(source.kind)
+  x = np.concatenate([made.values(batch[key]) for batch in drawn])
   axes = tuple(range(x.ndim - 1))
   if key == "x":
-    save_png(waves(first["x"], source.rate or 1) if source.kind == "audio" else images(first["x"]), out)
+    save_png(made.sheet(first["x"], source.rate), out)
   result: dict[str, Any] = {"kind": source.kind, "shape": list(source.shape), "classes": source.classes}
   if source.rate is not None:
     result["rate"] = source.rate
@@ -56,22 +58,3 @@ def describe(source: Source, split: Split) -> dict[str, Any]:
   except UserError as error:
     return {"count": 0, "skipped": [], "error": str(error)}
   return {"count": len(records), "skipped": list(records.skipped)}
-
-
-def signal(x: np.ndarray) -> np.ndarray:
-  """As types.to_signal, in float64 and without JAX."""
-  return x / 127.5 - 1.0 if x.dtype == np.uint8 else x.astype(np.float64)
-
-
-def images(x: np.ndarray) -> np.ndarray:
-  """uint8 or float [N,H,W,C] -> a sheet, small pictures enlarged."""
-  x = x if x.dtype == np.uint8 else np.clip(127.5 * x + 128, 0, 255).astype(np.uint8)
-  return grid(x, columns=8, scale=max(1, 128 // x.shape[1]))
-
-
-def waves(x: np.ndarray, rate: int) -> np.ndarray:
-  """[N,T,1] -> a sheet of waveforms, each above its spectrogram."""
-  tiles = []
-  for wave in x[..., 0]:
-    tiles.append(np.concatenate([waveform(wave), spectrogram(wave, rate)]))
-  return grid(np.stack(tiles), columns=4, pad=6)

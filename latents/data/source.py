@@ -44,7 +44,7 @@ class Source:
   an experiment.
   """
 
-  kind: ClassVar[str] = "image"  # or "audio"
+  kind: ClassVar[str] = "image"  # or "video", "audio", "text", "array": see `latents.media`
   edition: ClassVar[int] = 1  # of the rule that makes the examples; another rule is another identity
   keys: ClassVar[tuple[str, ...]] = ("x",)  # what `batches` stacks, besides label and index
 

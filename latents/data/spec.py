@@ -1,4 +1,4 @@
-"""A source by a short text: digits, shapes, photos, folder:PATH, tfds:NAME, audio:PATH."""
+"""A source by a short text: digits, shapes, photos, topics, folder:PATH, tfds:NAME, strips:NAME, audio:PATH, ..."""
 
 import dataclasses
 import os
@@ -10,7 +10,10 @@ from latents.data.folder import Folder
 from latents.data.photos import Photos
 from latents.data.shapes import Shapes
 from latents.data.source import Source
+from latents.data.strips import Strips
+from latents.data.text import Text, Topics
 from latents.data.tfds import Tfds
+from latents.data.video import Video
 from latents.errors import UserError, nearest
 
 # word -> (class, field that the text after the colon fills)
@@ -21,7 +24,13 @@ KINDS: dict[str, tuple[type[Source], str | None]] = {
   "folder": (Folder, "path"),
   "tfds": (Tfds, "name"),
   "audio": (Audio, "path"),
+  "video": (Video, "path"),
+  "strips": (Strips, "name"),
+  "text": (Text, "path"),
+  "topics": (Topics, None),
 }
+
+COUNTS = ("size", "length", "rate", "count", "test", "frames", "stride")
 
 
 def source(spec: str, **options: Any) -> Source:
@@ -43,7 +52,7 @@ def source(spec: str, **options: Any) -> Source:
   for key, value in given.items():
     if key not in names:
       raise UserError(f"{word} has no option {key!r}{nearest(key, names)}: it has {', '.join(names)}")
-    if key in ("size", "length", "rate", "count", "test") and (not isinstance(value, int) or value < 1):
+    if key in COUNTS and (not isinstance(value, int) or value < 1):
       raise UserError(f"{word}: {key} must be a whole number above 0, got {value!r}")
     if key == "channels" and value not in (1, 3):
       raise UserError(f"{word}: channels must be 1 or 3, got {value!r}")

@@ -2,13 +2,14 @@
 
 The contract (class `Decoder`):
   __call__(latent, x [B,*S,C], *, train) -> Decoded; x is the target, which only generative decoders read.
-  sample(latent, *, steps=None) -> x [B,*S,C]; feed-forward decoders ignore steps.
+  sample(latent, *, steps=None) -> x [B,*S,C], of tokens int32 [B,*S]; feed-forward decoders ignore steps.
   last: path of the last kernel within the decoder's parameters (the adaptive GAN weight's).
   variants: (name, steps) pairs for evaluations; "" is the plain one.
 Decoders read latent.z and latent.mask alone. Random numbers come from the stream "decoder".
 """
 
 from latents.decoders.base import Decoder
+from latents.decoders.categorical import Categorical
 from latents.decoders.conv import ConvDecoder
 from latents.decoders.equivariant import Equivariant
 from latents.decoders.flow import FlowDecoder
@@ -16,4 +17,13 @@ from latents.decoders.identity import IdentityDecoder
 from latents.decoders.query import QueryDecoder
 from latents.decoders.wave import WaveDecoder
 
-__all__ = ["ConvDecoder", "Decoder", "Equivariant", "FlowDecoder", "IdentityDecoder", "QueryDecoder", "WaveDecoder"]
+__all__ = [
+  "Categorical",
+  "ConvDecoder",
+  "Decoder",
+  "Equivariant",
+  "FlowDecoder",
+  "IdentityDecoder",
+  "QueryDecoder",
+  "WaveDecoder",
+]

@@ -6,8 +6,9 @@ signal positions per latent position and axis, where there is a grid.
 """
 
 from latents.encoders.conv import ConvEncoder
+from latents.encoders.embedded import Embedded
 from latents.encoders.identity import IdentityEncoder
 from latents.encoders.query import QueryEncoder
 from latents.encoders.wave import WaveEncoder
 
-__all__ = ["ConvEncoder", "IdentityEncoder", "QueryEncoder", "WaveEncoder"]
+__all__ = ["ConvEncoder", "Embedded", "IdentityEncoder", "QueryEncoder", "WaveEncoder"]

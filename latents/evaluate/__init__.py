@@ -20,7 +20,7 @@ from latents.evaluate.latent import (
   pca_picture,
   tsr,
 )
-from latents.evaluate.paired import PSNR, SSIM, Energy, LPIPSMetric, MeanMetric, Metric
+from latents.evaluate.paired import PSNR, SSIM, Energy, LPIPSMetric, MeanMetric, Metric, TokenAccuracy
 from latents.evaluate.samples import (
   ClassAgreement,
   EfficientNetFeatures,
@@ -28,7 +28,6 @@ from latents.evaluate.samples import (
   Features,
   Frechet,
   KernelDistance,
-  LogMel,
   Measured,
   Moments,
   Novelty,
@@ -39,7 +38,6 @@ from latents.evaluate.samples import (
   collect,
   frechet,
   kernel_distance,
-  log_mel,
   mmd2,
   nearest_distances,
   novelty,
@@ -67,7 +65,6 @@ __all__ = [
   "LPIPSMetric",
   "LatentMetric",
   "Layout",
-  "LogMel",
   "MeanMetric",
   "Measure",
   "Measured",
@@ -80,11 +77,11 @@ __all__ = [
   "Signals",
   "Smoothness",
   "Spectrum",
+  "TokenAccuracy",
   "agreement",
   "collect",
   "frechet",
   "kernel_distance",
-  "log_mel",
   "mmd2",
   "nearest_distances",
   "novelty",

@@ -12,11 +12,12 @@ outputs it wants; `at` balances it against the reconstruction losses.
 
 from latents.losses.adversarial import Adversarial
 from latents.losses.base import Loss, Reconstruction, Rival, Term, Weight
+from latents.losses.cross_entropy import CrossEntropy
 from latents.losses.perceptual import LPIPSLoss, Perceptual
 from latents.losses.regression import L1, L2
 from latents.losses.spectral import MultiScaleSTFT
 
 __all__ = [
-  "L1", "L2", "Adversarial", "LPIPSLoss", "Loss", "MultiScaleSTFT", "Perceptual", "Reconstruction", "Rival", "Term",
-  "Weight",
+  "L1", "L2", "Adversarial", "CrossEntropy", "LPIPSLoss", "Loss", "MultiScaleSTFT", "Perceptual", "Reconstruction",
+  "Rival", "Term", "Weight",
 ]  # fmt: skip

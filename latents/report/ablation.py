@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from latents.data.pictures import grid
+from latents.media.drawing import grid
 from latents.errors import UserError
 from latents.evaluate.interval import mean_interval
 from latents.machine.disk import disk_errors

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from latents.media.drawing import spectrogram
 from latents.report import figures
 from latents.report.run import Run, decoded, label_names, rate
 from latents.report.scores import clip
@@ -150,8 +151,6 @@ def _fit(waves: list[np.ndarray], hertz: int, budget: int) -> tuple[list[np.ndar
 
 
 def _look(wave: np.ndarray, hertz: int | None, words: str) -> str:
-  from latents.data.pictures import spectrogram  # here: only audio needs it, and what latents.data loads
-
   image = figures.png(spectrogram(wave, hertz or RATE, height=110, width=240), colours=48)
   return (
     f'{figures.waveform(wave)}<img src="{figures.data_uri(image, "image/png")}" width="240" height="110" '

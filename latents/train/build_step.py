@@ -8,6 +8,7 @@ import jax
 import jax.numpy as jnp
 from jax.sharding import NamedSharding, PartitionSpec
 
+from latents import media
 from latents.autoencoders import Autoencoder
 from latents.data import Source
 from latents.declare import Experiment, Stage1, Stage2
@@ -62,7 +63,7 @@ class Program:
 def abstract_batch(source: Source, batch: int, mesh: jax.sharding.Mesh) -> Batch:
   """Shapes of a global batch as the loader gives it."""
   rows = NamedSharding(mesh, sharding.BATCH)
-  dtype = jnp.uint8 if source.kind == "image" else jnp.float32
+  dtype = jnp.dtype(media.kind(source.kind).dtype)
   shapes = {"x": jax.ShapeDtypeStruct((batch, *source.shape), dtype, sharding=rows)}
   ids = jax.ShapeDtypeStruct((batch,), jnp.int32, sharding=rows)
   return shapes | {"index": ids} | ({"label": ids} if source.classes else {})

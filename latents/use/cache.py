@@ -9,6 +9,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from latents import media
 from latents.data import CachedLatents, Source, evaluation_batches, write_cache
 from latents.declare import Experiment, Mesh
 from latents.errors import UserError
@@ -61,7 +62,7 @@ def write(
 ) -> None:  # fmt: skip
   """Encode a split in order, without augmentation but for the mirror image, and write it whole or not at all."""
   frozen = Frozen(experiment.stage1.model)
-  mirrored = data.kind == "image"  # sound played backwards is no sound of the set
+  mirrored = media.kind(data.kind).mirrored  # sound played backwards is no sound of the set
 
   def both(arrays: Any, x: Any) -> Any:
     x = to_signal(x)

@@ -1,24 +1,25 @@
-"""Signals in and out of files: samples as PNG, NPZ or FLAC, and reconstructions of a user's own pictures."""
+"""Signals in and out of files: samples as a picture, arrays, sound, animation or text, and a user's own files."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import numpy as np
 
-from latents.data import Source
-from latents.data.pictures import grid, load_image, save_png, spectrogram
+from latents import media
+from latents.data import Source, clips, load_image
+from latents.data.source import Broken
+from latents.data.text import PAD, numbers
 from latents.errors import UserError
 from latents.machine.disk import disk_errors
-from latents.types import to_uint8
-from latents.use.kept import write_npz
+from latents.media.drawing import grid, save_png
+from latents.media.video import animation
+from latents.types import to_signal, to_uint8
 from latents.use.model import Model
-
-SUFFIXES = {"image": (".png", ".npz"), "audio": (".flac", ".wav", ".npz", ".png")}
 
 
 def check_out(path: Path, kind: str | None = None) -> None:
   """The file can be written and its ending is one we write (for signals of `kind`, if known)."""
-  known = SUFFIXES[kind] if kind else sorted({s for part in SUFFIXES.values() for s in part})
+  known = media.kind(kind).suffixes if kind else sorted({s for k in media.KINDS.values() for s in k.suffixes})
   if path.suffix not in known:
     raise UserError(f"--out {path}: the ending must be one of {', '.join(known)}")
   if not path.absolute().parent.is_dir():
@@ -26,58 +27,110 @@ def check_out(path: Path, kind: str | None = None) -> None:
 
 
 def write_signals(path: Path, x: np.ndarray, labels: np.ndarray | None, source: Source) -> None:
-  """x [N,*S,C] in [-1,1] -> a picture (grid; spectrograms of sound), arrays, or sound end to end."""
+  """x [N,*S,C] in the signal's range -> a file of the kind that the ending says."""
   check_out(path, source.kind)
-  rate = source.rate or 0  # pictures have none
   with disk_errors(path.absolute().parent):
-    if path.suffix == ".npz":
-      arrays = {"x": np.asarray(to_uint8(x)) if source.kind == "image" else x}
-      write_npz(path, arrays | ({} if labels is None else {"label": labels}))
-    elif path.suffix == ".png":
-      sound = source.kind == "audio"
-      pictures = np.stack([spectrogram(w[:, 0], rate) for w in x]) if sound else np.asarray(to_uint8(x))
-      save_png(grid(pictures, columns=_columns(len(pictures), labels)), path)
-    else:
-      import soundfile  # loads a C library
-
-      soundfile.write(path, x.reshape(-1, x.shape[-1]), rate)
-
-
-def _columns(count: int, labels: np.ndarray | None) -> int:
-  """A column a class where the labels go round in turn, else as square as it gets."""
-  if labels is not None and len(turn := np.unique(labels)) > 1 and count > len(turn):
-    return min(len(turn), 20)
-  return min(count, max(1, int(np.ceil(np.sqrt(count)))))
+    media.kind(source.kind).write(path, x, labels, source.rate)
 
 
 def reconstruct(model: Model, paths: list[Path], out: Path, steps: int | None) -> Iterator[str]:
-  """Write OUT/NAME.png, the original beside its reconstruction, of every picture; a line for each.
+  """Write OUT/NAME.png, .webp or .txt for every picture, clip or text file; a line for each.
 
-  Pictures keep their size where the model takes any grid (cut to a multiple of its stride by the
-  centre); else they are brought to the model's. Nothing is written unless all can be read.
+  Pictures: the original beside its reconstruction; they keep their size where the model takes any grid (cut to a
+  multiple of its stride by the centre), else they are brought to the model's. Clips: likewise, in the model's number of
+  frames from the start. Texts: the reconstruction alone, as long as the original, window after window. Nothing is
+  written unless all can be read.
   """
   source = model.experiment.stage1.data
-  if source.kind != "image":
-    raise UserError(f"this run models {source.kind}, not pictures")
-  names = [f"{p.stem}.png" for p in paths]
+  if source.kind not in WAYS:
+    raise UserError(f"this run models {source.kind}, not pictures, clips or text")
+  read, suffix, write = WAYS[source.kind]
+  names = [f"{p.stem}{suffix}" for p in paths]
   if len(set(names)) < len(names):
-    raise UserError("two of the pictures would be written to the same file: give them different names")
+    raise UserError("two of the files would be written to the same file: give them different names")
   for name in names:
     if (out / name).exists():
       raise UserError(f"{out / name} exists already: nothing was overwritten")
-  originals = [load_image(p, channels=source.shape[-1]) for p in paths]
+  originals = [read(p, source) for p in paths]
   if out.exists() and not out.is_dir():
     raise UserError(f"--out {out} is not a folder")
   with disk_errors(out.absolute().parent):
     out.mkdir(parents=True, exist_ok=True)
   for path, name, x in zip(paths, names, originals, strict=True):
-    x = fit(model, x)
-    x_hat = model.reconstruct(x[None], steps=steps)[0]
-    error = np.mean((np.clip(x_hat, -1, 1) - x) ** 2) / 4  # of signals in [0,1]
-    pair = np.asarray(to_uint8(np.stack([x, x_hat])))
-    with disk_errors(out):
-      save_png(grid(pair, columns=2, scale=1), out / name)
-    yield f"{out / name}: {path.name} {x.shape[1]}x{x.shape[0]}, PSNR {-10 * np.log10(max(error, 1e-10)):.2f} dB"
+    yield f"{out / name}: {path.name} {write(model, x, out / name, steps)}"
+
+
+def _read_picture(path: Path, source: Source) -> np.ndarray:
+  return load_image(path, channels=source.shape[-1])
+
+
+def _read_clip(path: Path, source: Source) -> np.ndarray:
+  """[T,H,W,C] in [-1,1], the short side the model's."""
+  frames, height, width, channels = source.shape
+  stride = getattr(source, "stride", 1)
+  try:
+    x = clips.read_animation(str(path), channels, min(height, width), 0, clips.span(frames, stride))
+  except Broken as error:
+    raise UserError(f"{path}: {error if path.exists() else 'no such file'}") from error
+  chosen = {"x": x}
+  x = clips.window(chosen, frames, stride, np.random.default_rng(0), False)["x"]
+  top, left = (x.shape[1] - height) // 2, (x.shape[2] - width) // 2
+  return np.asarray(to_signal(np.ascontiguousarray(x[:, top : top + height, left : left + width])))
+
+
+def _read_text(path: Path, source: Source) -> np.ndarray:
+  """int32 [T]."""
+  try:
+    text = numbers(path.read_bytes())
+  except OSError as error:
+    raise UserError(f"{path}: {error.strerror}") from error
+  if not len(text):
+    raise UserError(f"{path} is empty")
+  return text
+
+
+def _picture(model: Model, x: np.ndarray, out: Path, steps: int | None) -> str:
+  x = fit(model, x)
+  x_hat = model.reconstruct(x[None], steps=steps)[0]
+  pair = np.asarray(to_uint8(np.stack([x, x_hat])))
+  with disk_errors(out.parent):
+    save_png(grid(pair, columns=2, scale=1), out)
+  return f"{x.shape[1]}x{x.shape[0]}, PSNR {_psnr(x, x_hat):.2f} dB"
+
+
+def _clip(model: Model, x: np.ndarray, out: Path, steps: int | None) -> str:
+  x_hat = model.reconstruct(x[None], steps=steps)[0]
+  pair = np.asarray(to_uint8(np.concatenate([x, x_hat], 2)))
+  with disk_errors(out.parent):
+    out.write_bytes(animation(pair))
+  return f"{x.shape[0]} frames of {x.shape[2]}x{x.shape[1]}, PSNR {_psnr(x, x_hat):.2f} dB"
+
+
+def _text(model: Model, x: np.ndarray, out: Path, steps: int | None, batch: int = 64) -> str:
+  length = model.experiment.stage1.data.shape[0]
+  rows = np.pad(x, (0, -len(x) % length), constant_values=PAD).reshape(-1, length)
+  made = []
+  for first in range(0, len(rows), batch):  # every call has the same shape
+    part = rows[first : first + batch]
+    full = np.pad(part, ((0, batch - len(part)), (0, 0)), constant_values=PAD)
+    made.append(model.reconstruct(full, steps=steps)[: len(part)])
+  x_hat = np.concatenate(made).reshape(-1)[: len(x)]
+  with disk_errors(out.parent):
+    out.write_bytes(x_hat.astype(np.uint8).tobytes())
+  return f"{len(x)} bytes, {100 * np.mean(x == x_hat):.2f} % right"
+
+
+def _psnr(x: np.ndarray, x_hat: np.ndarray) -> float:
+  error = np.mean((np.clip(x_hat, -1, 1) - x) ** 2) / 4  # of signals in [0,1]
+  return -10 * np.log10(max(error, 1e-10))
+
+
+# kind -> how a file is read, the ending of what is written, and how that is made
+WAYS: dict[str, tuple[Callable[[Path, Source], np.ndarray], str, Callable[..., str]]] = {
+  "image": (_read_picture, ".png", _picture),
+  "video": (_read_clip, ".webp", _clip),
+  "text": (_read_text, ".txt", _text),
+}
 
 
 def fit(model: Model, x: np.ndarray) -> np.ndarray:

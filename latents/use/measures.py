@@ -6,6 +6,7 @@ from typing import Any
 import jax
 import numpy as np
 
+from latents import media
 from latents.data import Source
 from latents.declare import Evaluation, Experiment
 from latents.errors import UserError
@@ -24,8 +25,9 @@ from latents.evaluate import (
   Novelty,
   Numbers,
   PrecisionRecall,
+  TokenAccuracy,
 )
-from latents.evaluate.samples import Features, LogMel, Signals
+from latents.evaluate.samples import Signals
 from latents.frozen import Frozen
 from latents.machine import environment
 from latents.types import Latent
@@ -85,25 +87,21 @@ def _vocab(bottleneck: Any, latent: Latent) -> tuple[int, ...]:
 
 def _usual(evaluation: Evaluation, data: Source) -> list[Measure]:
   """What is measured where nothing is named, by the switches of `Evaluation`."""
-  found: list[Any] = [PSNR(), SSIM(), Energy(), GaussianCapacity(), CodeCapacity(), Numbers()]
+  found: list[Any] = [PSNR(), SSIM(), Energy(), TokenAccuracy(), GaussianCapacity(), CodeCapacity(), Numbers()]
   if evaluation.lpips:
     found.append(LPIPSMetric(net="squeeze", path=evaluation.lpips))
   if _has_features(evaluation, data):
     found += [Frechet(), KernelDistance(), PrecisionRecall()]
   if evaluation.classifier:
-    found += [ClassAgreement(_sensed(data)), Novelty(_sensed(data))] if data.classes > 1 else []
+    seen = Signals(data.kind, data.rate)
+    found += [ClassAgreement(seen), Novelty(seen)] if data.classes > 1 else []
   return found
-
-
-def _sensed(data: Source) -> Features:
-  """Signals as the classifier gets them."""
-  return LogMel(data.rate) if data.kind == "audio" and data.rate else Signals()
 
 
 def _has_features(evaluation: Evaluation, data: Source) -> bool:
   """Whether distances on features are measured: as asked, or where the network's weights are installed."""
   if evaluation.features is None:
-    return data.kind == "image" and environment.version(WEIGHTS) is not None
+    return media.kind(data.kind).distances and environment.version(WEIGHTS) is not None
   return evaluation.features
 
 

@@ -8,6 +8,7 @@ from typing import Any
 import jax
 import numpy as np
 
+from latents import media
 from latents.declare import Experiment, Mesh
 from latents.errors import UserError
 from latents.frozen import Frozen
@@ -30,6 +31,7 @@ class Model:
   ):
     self.experiment, self.mesh, self.arrays, self.prior = experiment, mesh, arrays, prior
     self.fingerprint = fingerprint
+    self.kind = media.kind(experiment.stage1.data.kind)
     self.frozen = Frozen(experiment.stage1.model)
     self._encode = InMesh(mesh, jax.jit(lambda a, x, k: self.frozen.encode(a, x, key=k, train=False)))
     self._decode = InMesh(
@@ -40,16 +42,17 @@ class Model:
   def encode(self, x: Any) -> Latent:
     """x [B,*S,C] in [-1,1] -> normalised Latent (the mode): what a prior models."""
     x = np.asarray(x)
-    channels = self.experiment.stage1.data.shape[-1]
-    if x.ndim != len(self.experiment.stage1.data.shape) + 1 or x.shape[-1] != channels:
-      raise UserError(f"encode takes [B,*S,{channels}] in [-1,1], not an array of shape {x.shape}")
-    latent = self._encode(self.arrays, sharding.spread(x.astype(np.float32), self.mesh), jax.random.key(0))
+    shape = self.experiment.stage1.data.shape
+    if x.ndim != len(shape) + 1 or (len(shape) > 1 and x.shape[-1] != shape[-1]):
+      wanted = f"[B,*S,{shape[-1]}] in [-1,1]" if len(shape) > 1 else "int32 [B,T]"
+      raise UserError(f"encode takes {wanted}, not an array of shape {x.shape}")
+    latent = self._encode(self.arrays, sharding.spread(self._typed(x), self.mesh), jax.random.key(0))
     return self._host(latent.replace(terms={}, logs={}), len(x))
 
   def decode(self, latent: Latent, *, steps: int | None = None, seed: int = 0) -> np.ndarray:
     """Normalised Latent -> x [B,*S,C] in [-1,1] (clipped). steps, seed: for generative decoders."""
     x = self._decode(self.arrays, self._spread(latent), jax.random.key(seed), steps)
-    return np.clip(self._host(x, _rows(latent)), -1, 1)
+    return self.kind.clip(self._host(x, _rows(latent)))
 
   def reconstruct(self, x: Any, *, steps: int | None = None, seed: int = 0) -> np.ndarray:
     """decode(encode(x))."""
@@ -57,9 +60,9 @@ class Model:
 
   def decodings(self, x: Any, seed: int = 0) -> dict[str, np.ndarray]:
     """Every way to decode that the model offers (numbers of steps, prefixes): name -> x [B,*S,C]."""
-    latent = self._encode(self.arrays, sharding.spread(np.asarray(x, np.float32), self.mesh), jax.random.key(0))
+    latent = self._encode(self.arrays, sharding.spread(self._typed(x), self.mesh), jax.random.key(0))
     out = self._decodings(self.arrays, latent.replace(terms={}, logs={}), jax.random.key(seed))
-    return {name: np.clip(y, -1, 1) for name, y in self._host(out, len(x)).items()}
+    return {name: self.kind.clip(y) for name, y in self._host(out, len(x)).items()}
 
   def sample(
     self,
@@ -78,6 +81,9 @@ class Model:
     if self.experiment.stage2 is not None and self.prior is None:
       raise UserError("stage 2 of this run is not finished: the same `latents run` command goes on with it")
     return Sampler(self.experiment, self.mesh, self.arrays, self.prior)
+
+  def _typed(self, x: Any) -> np.ndarray:
+    return np.asarray(x, np.int32 if self.kind.dtype == "int32" else np.float32)
 
   def _spread(self, latent: Latent) -> Latent:
     return jax.tree.map(lambda a: sharding.spread(a, self.mesh), latent.replace(terms={}, logs={}))

@@ -6,6 +6,7 @@ from typing import Any
 import jax
 import numpy as np
 
+from latents import media
 from latents.declare import Experiment
 from latents.errors import UserError
 from latents.frozen import Frozen
@@ -30,6 +31,7 @@ class Sampler:
     self.frozen, self.prior = Frozen(experiment.stage1.model), experiment.stage2.prior
     self.mesh, self.arrays, self.variables = mesh, arrays, prior
     self.chunk = -(-chunk // sharding.parts(mesh)) * sharding.parts(mesh)
+    self.kind = media.kind(experiment.stage2.data.kind)
     self.classes = getattr(self.prior.backbone, "classes", 0)
     latent = self.frozen.shape(arrays, experiment.stage2.data.shape)
     self.shape = (latent.codes if self.prior.discrete else latent.z).shape
@@ -62,10 +64,10 @@ class Sampler:
       yield self._draw(self.variables, sharding.spread(full, self.mesh), key, guidance), len(part)
 
   def chunks(self, labels: np.ndarray, *, seed: int = 0, guidance: float | None = None) -> Iterator[np.ndarray]:
-    """int32 labels [N] -> samples [n,*S,C] float32 in [-1,1] (clipped), a chunk at a time."""
+    """int32 labels [N] -> samples [n,*S,C] float32 in [-1,1] (clipped; text int32 [n,T]), a chunk at a time."""
     for number, (latent, rows) in enumerate(self.latents(labels, seed, guidance)):
       key = jax.random.fold_in(jax.random.key(seed), 2**30 + number)
-      yield np.clip(hosts.gather(self._decode(self.arrays, latent, key))[:rows], -1, 1)
+      yield self.kind.clip(hosts.gather(self._decode(self.arrays, latent, key))[:rows])
 
   def signals(self, labels: np.ndarray, *, seed: int = 0, guidance: float | None = None) -> np.ndarray:
     """int32 labels [N] -> samples [N,*S,C] float32 in [-1,1] (clipped)."""

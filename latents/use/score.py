@@ -11,6 +11,7 @@ from typing import Any
 import jax
 import numpy as np
 
+from latents import media
 from latents.declare import Experiment
 from latents.evaluate import Examples, Features, Held, LatentMetric, Layout, Metric, SampleMetric, pca_picture, tsr
 from latents.evaluate.samples import collect
@@ -21,7 +22,7 @@ from latents.train import sharding
 from latents.train.build_step import InMesh, abstract_autoencoder
 from latents.types import to_signal
 from latents.use import held_out, measures, prior_loss
-from latents.use.kept import as_kept, save_signals
+from latents.use.kept import save_signals
 from latents.use.model import Model, load_folder
 
 SHOWN = 24  # reconstructions that the report shows
@@ -149,7 +150,7 @@ def _samples(
   views = {features: _view(model, features) for features in dict.fromkeys(m.features for m in metrics)}
   seen: dict[Features, list[np.ndarray]] = {features: [] for features in views}
   for x in model.sampler.chunks(asked, seed=experiment.seed):
-    x = as_kept(x, data)
+    x = media.kind(data.kind).stored(x)
     shown += [x] if sum(map(len, shown)) < KEPT else []
     for features, view in views.items():
       seen[features].append(np.asarray(view(x), np.float64))

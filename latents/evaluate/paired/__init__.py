@@ -9,5 +9,6 @@ from latents.evaluate.paired.energy import Energy
 from latents.evaluate.paired.lpips import LPIPSMetric
 from latents.evaluate.paired.psnr import PSNR
 from latents.evaluate.paired.ssim import SSIM
+from latents.evaluate.paired.tokens import TokenAccuracy
 
-__all__ = ["PSNR", "SSIM", "Energy", "LPIPSMetric", "MeanMetric", "Metric"]
+__all__ = ["PSNR", "SSIM", "Energy", "LPIPSMetric", "MeanMetric", "Metric", "TokenAccuracy"]

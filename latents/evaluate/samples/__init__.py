@@ -7,10 +7,9 @@ network is named after it.
 
 from latents.evaluate.samples.agreement import ClassAgreement, agreement
 from latents.evaluate.samples.base import Examples, Features, Measured, SampleMetric
-from latents.evaluate.samples.features import EfficientNetFeatures, LogMel, Signals, collect
+from latents.evaluate.samples.features import EfficientNetFeatures, Signals, collect
 from latents.evaluate.samples.frechet import Frechet, Moments, frechet
 from latents.evaluate.samples.kernel import KernelDistance, kernel_distance, mmd2
-from latents.evaluate.samples.log_mel import log_mel
 from latents.evaluate.samples.novelty import Novelty, nearest_distances, novelty
 from latents.evaluate.samples.precision_recall import PrecisionRecall, precision_recall
 
@@ -21,7 +20,6 @@ __all__ = [
   "Features",
   "Frechet",
   "KernelDistance",
-  "LogMel",
   "Measured",
   "Moments",
   "Novelty",
@@ -32,7 +30,6 @@ __all__ = [
   "collect",
   "frechet",
   "kernel_distance",
-  "log_mel",
   "mmd2",
   "nearest_distances",
   "novelty",

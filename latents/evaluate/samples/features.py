@@ -7,9 +7,9 @@ from typing import ClassVar
 import jax
 import numpy as np
 
+from latents import media
 from latents.errors import UserError
 from latents.evaluate.samples.base import Features
-from latents.evaluate.samples.log_mel import log_mel
 from latents.evaluate.sums import Tree
 from latents.pretrained import EfficientNetLite0
 from latents.types import Array
@@ -43,37 +43,23 @@ class EfficientNetFeatures(Features):
 
 @dataclasses.dataclass(frozen=True)
 class Signals(Features):
-  """The signal itself: for small pictures."""
+  """The signal as `media` has it judged: pictures as their pixels, sound as energies of bands.
 
+  kind: of the signals. rate: of sound, in Hz.
+  """
+
+  kind: str = "image"
+  rate: int | None = None
   jitted: ClassVar[bool] = False
 
   def __call__(self, params: Tree, x: Array) -> Array:
-    """x as it is."""
-    return x
+    """x [B,*S,C] -> [B,...]."""
+    return media.kind(self.kind).judge(x, self.rate)
 
   @property
   def note(self) -> str:
-    """Pixels."""
-    return "pixels"
-
-
-@dataclasses.dataclass(frozen=True)
-class LogMel(Features):
-  """Sound as `log_mel` hears it: [B,frames,bands], not as a wave, whose phase says nothing of what is heard."""
-
-  rate: int = 16_000
-  bands: int = 32
-  kinds: ClassVar[tuple[str, ...]] = ("audio",)
-  jitted: ClassVar[bool] = False
-
-  def __call__(self, params: Tree, x: Array) -> Array:
-    """x [B,T,C] -> [B,frames,bands] float64."""
-    return log_mel(x, self.rate, self.bands)
-
-  @property
-  def note(self) -> str:
-    """Bands."""
-    return "log mel energies"
+    """What is judged, in words."""
+    return media.kind(self.kind).on
 
 
 def collect(extract: Callable[[Array], Array], batches: Iterable[tuple[Array, Array]]) -> np.ndarray:

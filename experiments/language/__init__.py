@@ -1,0 +1,1 @@
+"""Language: text as a few continuous latents."""

@@ -1,0 +1,1 @@
+"""Video: clips, whose latents are grids in space and time."""

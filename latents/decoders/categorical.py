@@ -1,0 +1,33 @@
+"""A decoder of tokens: another decoder's channels are the logits of a categorical distribution."""
+
+import jax.numpy as jnp
+
+from latents.decoders.base import Decoder
+from latents.types import Array, Decoded, Latent
+
+
+class Categorical(Decoder):
+  """Latent -> logits [B,*S,V] in training, the most probable token int32 [B,*S] when it decodes.
+
+  decoder: feed-forward; its channels are the V tokens. All positions are decoded at once and independently given the
+  latent, as the likelihood of an autoencoder on text without autoregression.
+  """
+
+  decoder: Decoder
+
+  @property
+  def last(self) -> tuple[str, ...]:  # pyright: ignore[reportIncompatibleVariableOverride]
+    """The inner decoder's."""
+    return ("decoder", *self.decoder.last)
+
+  def __call__(self, latent: Latent, x: Array, *, train: bool) -> Decoded:
+    """Latent -> Decoded(x [B,*S,V] float32)."""
+    return Decoded(x=self.logits(latent, train=train))
+
+  def sample(self, latent: Latent, *, steps: int | None = None) -> Array:
+    """Latent -> int32 [B,*S]; ties go to the smaller number."""
+    return jnp.argmax(self.logits(latent, train=False), -1).astype(jnp.int32)
+
+  def logits(self, latent: Latent, *, train: bool) -> Array:
+    """Latent -> [B,*S,V] float32."""
+    return self.decoder.reconstruct(latent, train=train).astype(jnp.float32)
