@@ -16,10 +16,10 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from latents.media.drawing import grid
 from latents.errors import UserError
 from latents.evaluate.interval import mean_interval
 from latents.machine.disk import disk_errors
+from latents.media.drawing import grid
 
 SHOWN = 8  # reconstructions, and as many samples, in a row of the picture
 LIMIT = 60_000  # bytes of the picture
