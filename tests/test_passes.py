@@ -45,6 +45,14 @@ def test_a_change_far_below_makes_a_pass_older(monkeypatch):
   assert changed("bottlenecks/vq_ema.py") == before
 
 
+def test_what_never_passed_is_passed_whatever_the_budget(monkeypatch):
+  old = FILES[: passes.BUDGET + 2]
+  monkeypatch.setattr(passes, "stored", lambda: {p.stem: {"key": "of before"} for p in old})
+  assert passes.older() == FILES
+  found = passes.now(FILES)
+  assert set(FILES) - set(old) <= set(found) and len(set(found) & set(old)) == passes.BUDGET
+
+
 def test_a_sample_is_spread_over_the_chapters():
   chapters = {p.parent for p in FILES}
   found = passes.spread(FILES, most=len(chapters))
