@@ -6,13 +6,21 @@ A new part is tested the moment it has a line here.
 
 from latents.backbones import DiT, Transformer, UNet
 from latents.bottlenecks import EMAVQ, FSQ, KL, LayerNormLatent, NestedDropout, NoBottleneck, ResidualFSQ
-from latents.data import Digits, Photos, Shapes
-from latents.decoders import ConvDecoder, Equivariant, FlowDecoder, IdentityDecoder, QueryDecoder, WaveDecoder
+from latents.data import Digits, Photos, Shapes, Topics
+from latents.decoders import (
+  Categorical,
+  ConvDecoder,
+  Equivariant,
+  FlowDecoder,
+  IdentityDecoder,
+  QueryDecoder,
+  WaveDecoder,
+)
 from latents.diffusion import Euler, Heun, Uniform
 from latents.discriminators import PatchGAN
-from latents.encoders import ConvEncoder, IdentityEncoder, QueryEncoder, WaveEncoder
-from latents.evaluate import PSNR, SSIM, Energy, LPIPSMetric
-from latents.losses import L1, L2, LPIPSLoss, MultiScaleSTFT, Perceptual
+from latents.encoders import ConvEncoder, Embedded, IdentityEncoder, QueryEncoder, WaveEncoder
+from latents.evaluate import PSNR, SSIM, Energy, LPIPSMetric, TokenAccuracy
+from latents.losses import L1, L2, CrossEntropy, LPIPSLoss, MultiScaleSTFT, Perceptual
 from latents.priors import AutoregressivePrior, FlowPrior
 from tests import sources
 
@@ -27,6 +35,11 @@ ENCODERS = [
   ("query remat", lambda: QueryEncoder(width=16, depth=2, heads=2, patch=4, tokens=6, out=5, remat=True), (16, 1)),
   ("wave", lambda: WaveEncoder(ch=4, strides=(2, 3, 4), out=6), (48, 2)),
   ("wave elu", lambda: WaveEncoder(ch=4, strides=(2, 4), out=6, activation="elu"), (64, 1)),
+]
+
+# -- encoders of tokens: (name, make, signal shape [*S])
+TOKEN_ENCODERS = [
+  ("embedded", lambda: Embedded(ConvEncoder(ch=8, mult=(1, 2), blocks=1, out=4), vocab=20, width=6), (16,)),
 ]
 
 # -- bottlenecks: (name, make, encoder output shape [*s,E])
@@ -68,6 +81,11 @@ DECODERS = [
     (8, 8, 3),
   ),
   ("flow", lambda: FlowDecoder(UNet(8, mult=(1, 2), blocks=1, out=1), stride=4, channels=1), (2, 4, 3), (8, 16, 1)),
+]
+
+# -- decoders of tokens: (name, make, latent shape [*s,D], signal shape [*S], vocab)
+TOKEN_DECODERS = [
+  ("categorical", lambda: Categorical(ConvDecoder(ch=8, mult=(1, 2), blocks=1, channels=20)), (8, 3), (16,), 20),
 ]
 
 # -- backbones: (name, make, input shape [*s,D])
@@ -115,12 +133,18 @@ LOSSES = [
   ("stft", lambda: MultiScaleSTFT(windows=(8, 32, 64)), (40, 2)),  # the last is longer than the signal
 ]
 
+# -- losses of tokens: (name, make, signal shape [*S], vocab)
+TOKEN_LOSSES = [
+  ("cross entropy", CrossEntropy, (12,), 20),
+]
+
 # -- metrics: (name, make)
 METRICS = [
   ("psnr", PSNR),
   ("ssim", SSIM),
   ("energy", Energy),
   ("lpips", LPIPSMetric),
+  ("tokens", TokenAccuracy),
 ]
 
 # -- sources: (name, make)
@@ -131,4 +155,8 @@ SOURCES = [
   ("folder", sources.folder),
   ("tfds", sources.tfds),
   ("audio", sources.audio),
+  ("video", sources.video),
+  ("strips", sources.strips),
+  ("text", sources.text),
+  ("topics", lambda: Topics(length=48)),
 ]

@@ -26,7 +26,7 @@ def signals(name: str, count: int = 4) -> np.ndarray:
 
 def test_every_kind_has_a_case_here_and_an_unknown_one_is_an_error():
   assert set(SHAPES) == set(media.KINDS)
-  with pytest.raises(UserError, match="did you mean 'video'|video"):
+  with pytest.raises(UserError, match="video"):
     media.kind("vidoe")
 
 
@@ -57,10 +57,9 @@ def test_what_is_stored_comes_back_and_is_drawn(name, tmp_path):
 def test_clipping_leaves_signals_and_tames_what_is_none(name):
   kind, x = media.kind(name), signals(name)
   np.testing.assert_array_equal(kind.clip(x), x)
+  low, high = {"text": (0, 255), "array": (-1000, 1000)}.get(name, (-1, 1))
   wild = kind.clip(x * 1000)
-  assert name == "array" or (
-    wild.max() <= (255 if name == "text" else 1) and wild.min() >= (0 if name == "text" else -1)
-  )
+  assert low <= wild.min() and wild.max() <= high
 
 
 def test_eight_bits_are_those_of_the_device():
