@@ -171,7 +171,7 @@ def _arrays(path: Path) -> dict[str, np.ndarray]:
   x = arrays.get("x")
   if x is None:
     raise UserError(f"{path} has no array 'x'")
-  text = x.ndim == 2 and x.dtype.kind in "ui"
+  text = x.ndim == 2 and x.dtype.kind == "i"
   if not (text or x.ndim in (3, 4, 5)) or x.dtype.kind not in "uif" or not all(x.shape[1:]):
     raise UserError(f"{path}: 'x' is {x.dtype} {list(x.shape)}, not signals [N,*S,C] or text [N,T]")
   for name, array in arrays.items():

@@ -9,6 +9,7 @@ from latents.media.video import animation
 from latents.report import figures
 
 MOST = 32  # frames that are shown of a clip
+LARGEST = 200_000  # bytes
 
 
 def moving(arrays: Sequence[np.ndarray], words: str, budget: int) -> str:
@@ -22,7 +23,7 @@ def moving(arrays: Sequence[np.ndarray], words: str, budget: int) -> str:
     turned = flat.reshape(rows * n, frames, *flat.shape[1:]).swapaxes(0, 1)
     sheets = np.stack([grid(frame, columns=n if rows > 1 else min(n, 8)) for frame in turned])
     made = animation(sheets, quality=quality)
-    if len(made) <= budget:
+    if len(made) <= min(budget, LARGEST):
       height, width = sheets.shape[1:3]
       return (
         f'<details open><summary>In motion</summary><img src="{figures.data_uri(made, "image/webp")}" width="{width}" '
