@@ -11,7 +11,7 @@ place of word pieces, convolutions in place of the resampler, no self-conditioni
     latents run experiments/language/text_latents.py --scale tiny
 
 tiny: windows of 64 bytes of Python's own language reference (`topics`), 16 latents of 8 numbers. paper: 256 bytes
-(about 64 word pieces) of text:PATH as LD4LG's 32 latents of 64 numbers, and its width and depth of prior.
+(about 64 word pieces) of --data text:PATH as LD4LG's 32 latents of 64 numbers, and its width and depth of prior.
 """
 
 from typing import Literal
@@ -19,7 +19,7 @@ from typing import Literal
 from latents.autoencoders import Autoencoder
 from latents.backbones import DiT
 from latents.bottlenecks import KL
-from latents.data import Source, Text, Topics, source
+from latents.data import source
 from latents.declare import Evaluation, Experiment, Stage1, Stage2
 from latents.decoders import Categorical, ConvDecoder
 from latents.encoders import ConvEncoder, Embedded
@@ -28,12 +28,11 @@ from latents.optim import Adam
 from latents.priors import FlowPrior
 
 
-def experiment(scale: Literal["tiny", "paper"] = "tiny", data: str | None = None, kl: float = 1e-4) -> Experiment:
-  """data: text:PATH or topics. kl: weight of the mean KL."""
+def experiment(scale: Literal["tiny", "paper"] = "tiny", data: str = "topics", kl: float = 1e-4) -> Experiment:
+  """data: topics or text:PATH. kl: weight of the mean KL."""
   tiny = scale == "tiny"
   length, dim = (64, 8) if tiny else (256, 64)
-  default: Source = Topics(length) if tiny else Text("rocstories.txt", length)
-  text = source(data, length=length) if data else default
+  text = source(data, length=length)
   dtype = "float32" if tiny else "bfloat16"
   core = {"ch": 64, "mult": (1, 2, 2), "blocks": 1, "zero": True} if tiny else {"ch": 256, "mult": (1, 2, 2, 4)}
   core |= {"mid_attention": not tiny, "dtype": dtype}
