@@ -15,6 +15,7 @@ from PIL import Image
 
 from latents.command import overrides
 from latents.declare import Experiment, addresses, dumps, former_addresses
+from latents.media.video import animation
 from tests import micro
 
 FOLDER = Path(__file__).parent.parent / "experiments"
@@ -33,6 +34,9 @@ def make_data(root: Path) -> Path:
       pixels = rng.integers(0, 255, (70 + i, 80, 3), dtype=np.uint8)
       Image.fromarray(pixels).save(root / "pictures" / f"class{label}" / f"{i}.png")
   (root / "sounds").mkdir()
+  (root / "clips").mkdir()
+  for i in range(12):
+    (root / "clips" / f"{i}.gif").write_bytes(animation(rng.integers(0, 255, (20, 36, 40, 3), dtype=np.uint8), "GIF"))
   for i in range(24):
     wave = 0.3 * np.sin(np.arange(5000) * 0.05 * (1 + i % 10))
     soundfile.write(root / "sounds" / f"{i % 10}_speaker_{i}.wav", wave, 8000)
@@ -46,9 +50,12 @@ def build(path: Path, scale: str, data: Path) -> Experiment:
   assert "scale" in knobs
   options = {"scale": scale}
   if "data" in knobs:
-    sound = str(knobs["data"].default).startswith("audio:")
+    default = str(knobs["data"].default)
+    sound, clips = default.startswith("audio:"), default.startswith("strips:")
     options["data"] = f"audio:{data / 'sounds'}" if sound else f"folder:{data / 'pictures'}"
-    if scale == "paper" and not sound:
+    if clips:
+      options["data"] = f"video:{data / 'clips'}"
+    if default == "topics" or (scale == "paper" and not sound):
       del options["data"]  # paper scale is declared without the data being there
   return function(**options)
 

@@ -16,8 +16,17 @@ from latents.bottlenecks import (
   ResidualFSQ,
   VQReg,
 )
-from latents.data import Digits, Photos, Shapes
-from latents.decoders import ConvDecoder, Equivariant, FlowDecoder, Gained, IdentityDecoder, QueryDecoder, WaveDecoder
+from latents.data import Digits, Photos, Shapes, Topics
+from latents.decoders import (
+  Categorical,
+  ConvDecoder,
+  Equivariant,
+  FlowDecoder,
+  Gained,
+  IdentityDecoder,
+  QueryDecoder,
+  WaveDecoder,
+)
 from latents.diffusion import (
   DDPM,
   Betas,
@@ -33,7 +42,7 @@ from latents.diffusion import (
   Uniform,
 )
 from latents.discriminators import PatchGAN
-from latents.encoders import ConvEncoder, Gain, IdentityEncoder, QueryEncoder, WaveEncoder
+from latents.encoders import ConvEncoder, Embedded, Gain, IdentityEncoder, QueryEncoder, WaveEncoder
 from latents.evaluate import (
   PSNR,
   SSIM,
@@ -54,8 +63,9 @@ from latents.evaluate import (
   Signals,
   Smoothness,
   Spectrum,
+  TokenAccuracy,
 )
-from latents.losses import L1, L2, LPIPSLoss, MultiScaleSTFT, Perceptual
+from latents.losses import L1, L2, CrossEntropy, LPIPSLoss, MultiScaleSTFT, Perceptual
 from latents.priors import AutoregressivePrior, ConsistencyDistillation, FlowPrior
 from tests import sources
 
@@ -80,6 +90,11 @@ def hierarchy() -> Hierarchy:
   back = ConvDecoder(ch=8, mult=(1, 1), blocks=1, channels=4, mid_attention=False)
   return Hierarchy(down, EMAVQ(vocab=16, dim=3), back, FSQ(levels=(5, 3)), grid=(4, 4))
 
+
+# -- encoders of tokens: (name, make, signal shape [*S])
+TOKEN_ENCODERS = [
+  ("embedded", lambda: Embedded(ConvEncoder(ch=8, mult=(1, 2), blocks=1, out=4), vocab=20, width=6), (16,)),
+]
 
 # -- bottlenecks: (name, make, encoder output shape [*s,E])
 BOTTLENECKS = [
@@ -123,6 +138,11 @@ DECODERS = [
   ),
   ("gained", lambda: Gained(WaveDecoder(ch=4, strides=(2, 4))), (8, 6), (64, 1)),
   ("flow", lambda: FlowDecoder(UNet(8, mult=(1, 2), blocks=1, out=1), stride=4, channels=1), (2, 4, 3), (8, 16, 1)),
+]
+
+# -- decoders of tokens: (name, make, latent shape [*s,D], signal shape [*S], vocab)
+TOKEN_DECODERS = [
+  ("categorical", lambda: Categorical(ConvDecoder(ch=8, mult=(1, 2), blocks=1, channels=20)), (8, 3), (16,), 20),
 ]
 
 # -- backbones: (name, make, input shape [*s,D])
@@ -216,12 +236,18 @@ LOSSES = [
   ("stft", lambda: MultiScaleSTFT(windows=(8, 32, 64)), (40, 2)),  # the last is longer than the signal
 ]
 
+# -- losses of tokens: (name, make, signal shape [*S], vocab)
+TOKEN_LOSSES = [
+  ("cross entropy", CrossEntropy, (12,), 20),
+]
+
 # -- metrics of reconstructions, of latents, of samples: (name, make)
 METRICS = [
   ("psnr", PSNR),
   ("ssim", SSIM),
   ("energy", Energy),
   ("lpips", LPIPSMetric),
+  ("tokens", TokenAccuracy),
 ]
 LATENT_METRICS = [
   ("gaussian capacity", GaussianCapacity),
@@ -251,4 +277,8 @@ SOURCES = [
   ("folder", sources.folder),
   ("tfds", sources.tfds),
   ("audio", sources.audio),
+  ("video", sources.video),
+  ("strips", sources.strips),
+  ("text", sources.text),
+  ("topics", lambda: Topics(length=48)),
 ]

@@ -9,13 +9,14 @@ from latents.data import Digits, Photos, Shapes, batches, source
 from latents.data.photos import PHOTOGRAPHS
 from latents.data.shapes import FACTORS, SHAPES
 from latents.errors import UserError
+from latents.media import KINDS
 from tests.members import SOURCES
 
 
 @pytest.mark.parametrize("name,make", SOURCES, ids=[name for name, _ in SOURCES])
 def test_promises_of_every_source(name, make):
   data = make()
-  assert data.kind in ("image", "audio") and (data.rate is None) == (data.kind == "image")
+  assert data.kind in KINDS and (data.rate is None) == (data.kind != "audio")
   assert data == make() and hash(data) == hash(make())
   seen = {}
   for split in ("train", "test"):
@@ -25,7 +26,7 @@ def test_promises_of_every_source(name, make):
       for train in (True, False):
         example = data.augment(records[i], np.random.default_rng(i), train)
         assert example["x"].shape == data.shape, (split, i)
-        assert example["x"].dtype == (np.uint8 if data.kind == "image" else np.float32)
+        assert example["x"].dtype == np.dtype(KINDS[data.kind].dtype)
       if data.classes:
         assert 0 <= int(example["label"]) < data.classes
       again = data.augment(records[i], np.random.default_rng(99), False)

@@ -7,11 +7,11 @@ import pytest
 import skimage.metrics
 
 from latents.errors import UserError
-from latents.evaluate import PSNR, SSIM, Energy, LPIPSMetric
+from latents.evaluate import PSNR, SSIM, Energy, LPIPSMetric, TokenAccuracy
 from latents.evaluate.sums import add, total, zeros
 from tests.members import METRICS
 
-SHAPES = {"image": (32, 32, 3), "video": (2, 32, 32, 1), "audio": (40, 1)}
+SHAPES = {"image": (32, 32, 3), "video": (2, 32, 32, 1), "audio": (40, 1), "text": (30,)}
 CASES = [(name, make, kind) for name, make in METRICS for kind in make().kinds]
 BY_NAME = pytest.mark.parametrize(("make", "kind"), [c[1:] for c in CASES], ids=[f"{c[0]}-{c[2]}" for c in CASES])
 
@@ -134,3 +134,10 @@ def test_lpips_metric_is_named_after_its_network():
   assert LPIPSMetric("alex").name == "lpips_alex"
   with pytest.raises(UserError):
     LPIPSMetric(path="/nowhere.npz").load()
+
+
+def test_token_accuracy_by_hand():
+  x = np.array([[1, 2, 3, 4], [5, 6, 7, 8]], np.int32)
+  y = np.array([[1, 2, 3, 0], [0, 6, 0, 0]], np.int32)  # 3/4 and 1/4
+  assert measure(TokenAccuracy(), x, y)["token_accuracy"] == pytest.approx(0.5)
+  assert measure(TokenAccuracy(), x, y, [True, False])["token_accuracy"] == pytest.approx(0.75)

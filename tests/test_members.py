@@ -13,14 +13,14 @@ from tests import members
 
 # room -> its lists, and the parts whose contract is another (they have their own tests)
 ROOMS: dict[str, tuple[list, set[str]]] = {
-  "encoders": (members.ENCODERS, set()),
+  "encoders": (members.ENCODERS + members.TOKEN_ENCODERS, set()),
   "bottlenecks": (members.BOTTLENECKS, set()),
-  "decoders": (members.DECODERS, set()),
+  "decoders": (members.DECODERS + members.TOKEN_DECODERS, set()),
   "backbones": (members.BACKBONES + members.PRIORS, set()),
   "diffusion.paths": (members.PATHS, set()),
   "priors": (members.PRIORS, set()),
   "discriminators": (members.DISCRIMINATORS, set()),
-  "losses": (members.LOSSES, {"Adversarial"}),
+  "losses": (members.LOSSES + members.TOKEN_LOSSES, {"Adversarial"}),
   "evaluate": (members.METRICS + members.LATENT_METRICS + members.SAMPLE_METRICS, set()),
   "data": (members.SOURCES, {"CachedLatents"}),
 }

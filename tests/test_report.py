@@ -324,3 +324,25 @@ def test_scores_are_in_order_and_their_labels_whole(tmp_path):
   places = [text.index(word) for word in ("Fr\N{LATIN SMALL LETTER E WITH ACUTE}chet", "Kernel distance", "deviation")]
   assert places == sorted(places) and text.index("Kernel distance") + 30 < text.index("deviation")
   assert "KL to N(0,1)" in text and text.index("Other") > places[-1]
+
+
+def test_clips_move_text_is_marked_and_arrays_are_drawn(tmp_path):
+  rng = np.random.default_rng(0)
+  clips = rng.integers(0, 256, (3, 4, 16, 16, 3)).astype(np.uint8)
+  text = np.stack([np.frombuffer(b"<b>one\nbyte</b>\xff", np.uint8)] * 2).astype(np.int32)
+  wrong = text.copy()
+  wrong[0, 3] = ord("X")
+  array = rng.normal(size=(3, 4, 5, 2)).astype(np.float32)
+  for name, arrays in {
+    "clips": {"x": clips, "reconstruction": clips},
+    "text": {"x": text, "reconstruction": wrong},
+    "array": {"x": array, "reconstruction": array, "kind": np.array("array")},
+  }.items():
+    (tmp_path / name).mkdir()
+    np.savez(tmp_path / name / "reconstructions.npz", **arrays)
+    np.savez(tmp_path / name / "samples.npz", **{k: v for k, v in arrays.items() if k != "reconstruction"})
+  pages = {path.name: report([path]) for path in tmp_path.iterdir()}
+  assert pages["clips"].count("data:image/webp") == 2 and "data:image/webp" not in pages["array"]
+  assert "&lt;b&gt;<mark>X</mark>ne\N{PILCROW SIGN}byte&lt;/b&gt;\N{MIDDLE DOT}" in pages["text"]
+  assert "&lt;b&gt;one\N{PILCROW SIGN}byte&lt;/b&gt;\N{MIDDLE DOT}" in pages["text"]
+  assert len(pages["clips"]) < 500_000

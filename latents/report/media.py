@@ -7,9 +7,10 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from latents import media
 from latents.media.drawing import spectrogram
-from latents.report import figures
-from latents.report.run import Run, decoded, label_names, rate
+from latents.report import figures, text, video
+from latents.report.run import Run, decoded, kind, label_names, rate
 from latents.report.scores import clip
 
 SHOWN, PER_CLASS, TOTAL, CLIPS, SECONDS = 24, 10, 200, 8, 4.0
@@ -25,12 +26,23 @@ def reconstructions(run: Run, key: str, budget: int) -> str:
     return '<p class="none">reconstructions.npz holds no examples.</p>'
   if not decodings:
     return '<p class="none">reconstructions.npz holds originals only, no decoding of them.</p>'
-  if x.ndim == 3:
-    return _clips(run, key, x, decodings, budget)
-  return _images(run, key, x, decodings, budget)
+  match kind(run.reconstructions):
+    case "text":
+      return text.reconstructions(x, decodings)
+    case "audio":
+      return _clips(run, key, x, decodings, budget)
+    case "array":
+      drawn = media.KINDS["array"].tiles(np.concatenate([x, *decodings.values()]), None)  # on one scale
+      x, *rest = np.split(drawn, 1 + len(decodings))
+      return _images(key, x, dict(zip(decodings, rest, strict=True)), budget)
+    case "video":
+      words = f"Originals above, below them {', '.join(html.escape(n) for n in _names(decodings))}."
+      motion = video.moving([x, *decodings.values()], words, budget // 2)
+      return _images(key, x, decodings, budget // 2) + motion
+  return _images(key, x, decodings, budget)
 
 
-def _images(run: Run, key: str, x: np.ndarray, decodings: dict[str, np.ndarray], budget: int) -> str:
+def _images(key: str, x: np.ndarray, decodings: dict[str, np.ndarray], budget: int) -> str:
   arrays = [figures.pictures(a[:SHOWN]) for a in (x, *decodings.values())]
   sheets, side = figures.pack(arrays, budget, (256, 192, 128, 96, 48), (24, 16, 12, 8))
   first, n = sheets[0], sheets[0].count
@@ -182,7 +194,7 @@ def latents(run: Run, key: str, budget: int) -> str | None:
   tall = np.repeat(small, max(1, round(small.shape[2] / 12)), 1) if small.shape[1] == 1 else small
   colour = figures.pack([tall], budget // 2, (128, 64), (12, 8, 4))[0][0]
   signal = None
-  if x.ndim != 3:
+  if kind(run.reconstructions) in ("image", "video"):
     signal = figures.pack([figures.pictures(x[: colour.count])], budget // 2, (160, 96, 48), (colour.count,))[0][0]
   # a grid of about the picture's shape stands beside it, a strip of tokens below it
   beside = signal is not None and 0.5 < (colour.width / colour.height) / (signal.width / signal.height) < 2
@@ -218,9 +230,18 @@ def samples(run: Run, key: str, budget: int) -> str:
   if not len(x):
     return '<p class="none">samples.npz holds no examples.</p>'
   rows = _rows(run.samples)
-  if x.ndim == 3:
-    return _sample_clips(run, x, rows, budget)
-  chosen = [i for _, members in rows for i in members]
+  chosen, motion = [i for _, members in rows for i in members], ""
+  match kind(run.samples):
+    case "text":
+      return text.samples(x, rows)
+    case "audio":
+      return _sample_clips(run, x, rows, budget)
+    case "array":
+      x = media.KINDS["array"].tiles(x, None)
+    case "video":
+      budget //= 2
+      first = [i for turn in range(8) for _, members in rows for i in members[turn : turn + 1]]
+      motion = video.moving([x[sorted(first[:8])]], "Samples, in the order of the strips.", budget)
   sheets, side = figures.pack([figures.pictures(x[chosen])], budget, (160, 128, 96, 64, 48, 32, 24, 16), (len(chosen),))
   sheet, place, out = sheets[0], 0, []
   tile = f"--tile:{round(min(300, 76 * max(1, sheet.width / sheet.height)))}px;--n:{max(len(m) for _, m in rows)}"
@@ -239,7 +260,7 @@ def samples(run: Run, key: str, budget: int) -> str:
   return (
     f'<style>.{key}s{{{sheet.rule()}}}</style><div class="classes" style="{tile}">{"".join(out)}</div>'
     f'<p class="small">{len(chosen)} of {len(x)} stored samples, the first of each class, not selected.{some}'
-    f"{_scaled(x, side)}</p>"
+    f"{_scaled(x, side)}</p>{motion}"
   )
 
 

@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 
 from latents.errors import UserError, first_line
+from latents.media import BESIDE, KINDS
 
 FILES = ("experiment.json", "metrics.jsonl", "scores.json", "reconstructions.npz", "samples.npz")
 DEPTH, BYTES = 60, 2**31  # nested deeper or unpacked larger than this is not a run of ours
@@ -170,10 +171,11 @@ def _arrays(path: Path) -> dict[str, np.ndarray]:
   x = arrays.get("x")
   if x is None:
     raise UserError(f"{path} has no array 'x'")
-  if x.ndim not in (3, 4, 5) or x.dtype.kind not in "uif" or not all(x.shape[1:]):
-    raise UserError(f"{path}: 'x' is {x.dtype} {list(x.shape)}, not signals [N,*S,C]")
+  text = x.ndim == 2 and x.dtype.kind == "i"
+  if not (text or x.ndim in (3, 4, 5)) or x.dtype.kind not in "uif" or not all(x.shape[1:]):
+    raise UserError(f"{path}: 'x' is {x.dtype} {list(x.shape)}, not signals [N,*S,C] or text [N,T]")
   for name, array in arrays.items():
-    if name in ("rate", "names"):
+    if name in ("rate", "names", "kind"):
       continue
     if array.dtype.kind not in "uif" or array.ndim < 1 or len(array) != len(x):
       raise UserError(f"{path}: '{name}' is {array.dtype} {list(array.shape)}, not an array of {len(x)} rows")
@@ -188,12 +190,20 @@ def decoded(run: Run) -> dict[str, np.ndarray]:
   """The decodings of a run's reconstructions by their names; UserError if one does not fit its originals."""
   originals, out = run.reconstructions.get("x"), {}
   for name, array in run.reconstructions.items():
-    if name in ("x", "pca", "rate", "label", "names"):
+    if name in ("x", "pca", *BESIDE):
       continue
     if originals is None or array.shape != originals.shape:
       raise UserError(f"{run.path / FILES[3]}: '{name}' is {list(array.shape)}, unlike the originals")
     out["" if name == "reconstruction" else name] = array
   return out
+
+
+def kind(arrays: dict[str, np.ndarray]) -> str:
+  """The kind of the signals `x`: what their shape says, unless it is written beside them."""
+  said = arrays.get("kind")
+  if said is not None and said.size == 1 and str(said.reshape(-1)[0]) in KINDS and arrays["x"].ndim > 2:
+    return str(said.reshape(-1)[0])
+  return {2: "text", 3: "audio", 5: "video"}.get(arrays["x"].ndim, "image")
 
 
 def rate(arrays: dict[str, np.ndarray]) -> int | None:
