@@ -10,7 +10,8 @@ needs neither steps nor guidance.
     latents run experiments/few_step/consistency_distillation.py --stage2.prior.sampler.steps 1
 
 tiny: the prior of `images/digits.py` as teacher, which is trained first, or found; two minutes of one CPU core after
-it. paper: SiT-XL/2 of `images/ldm_kl.py`; steps, rate and intervals are ours, the paper distils no latents.
+it. Measured with `--stage2.steps 200`: class agreement 0.864 in two steps (the teacher in 30: 0.96). paper: SiT-XL/2 of
+`images/ldm_kl.py`; steps, rate and intervals are ours, the paper distils no latents.
 """
 
 import dataclasses
