@@ -9,7 +9,7 @@ from latents.bottlenecks import EMAVQ, FSQ, KL, LayerNormLatent, NestedDropout, 
 from latents.data import Digits, Photos, Shapes
 from latents.decoders import ConvDecoder, Equivariant, FlowDecoder, IdentityDecoder, QueryDecoder, WaveDecoder
 from latents.diffusion import Euler, Heun, Uniform
-from latents.discriminators import PatchGAN
+from latents.discriminators import BandSTFT, MultiPeriod, PatchGAN
 from latents.encoders import ConvEncoder, IdentityEncoder, QueryEncoder, WaveEncoder
 from latents.evaluate import PSNR, SSIM, Energy, LPIPSMetric
 from latents.losses import L1, L2, LPIPSLoss, MultiScaleSTFT, Perceptual
@@ -102,6 +102,8 @@ DISCRIMINATORS = [
   ("patchgan", lambda: PatchGAN(ch=4, layers=2), (16, 16, 3)),
   ("patchgan-audio", lambda: PatchGAN(ch=4, layers=3, norm="group"), (40, 1)),
   ("patchgan-video", lambda: PatchGAN(ch=4, layers=1, norm="none"), (6, 8, 8, 1)),
+  ("multi-period", lambda: MultiPeriod(periods=(2, 3), widths=(4, 6)), (40, 2)),
+  ("band-stft", lambda: BandSTFT(windows=(32, 16), bands=((0.0, 0.5), (0.5, 1.0)), ch=3), (40, 2)),
 ]
 
 # -- losses: (name, make, signal shape [*S,C])

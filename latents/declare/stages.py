@@ -9,8 +9,8 @@ from typing import Any, Literal
 
 from latents.autoencoders import Autoencoder, Stacked
 from latents.data import Source, place
-from latents.losses import Loss, Weight
-from latents.optim import Adam
+from latents.losses import Balancer, Loss, Weight
+from latents.optim import Adam, Average, Optimizer
 from latents.priors import Prior
 from latents.types import Terms, aside, later
 
@@ -73,6 +73,7 @@ class Stage1:
   skipped for being non-finite before the run stops.
   start: stages whose weights the model begins with. trained: paths of the parts that are trained; all others stay as
   they begin, to the bit. seed: this stage's own (None: the experiment's). keep_checkpoints: also once it is finished.
+  balancer: makes the losses' weights shares of the gradient at x_hat. averages: others beside `ema`, by name.
   """
 
   data: Source
@@ -83,7 +84,7 @@ class Stage1:
   start: tuple[Start, ...] = later(())
   trained: tuple[str, ...] = later(("",))
   microbatches: int = 1
-  optimizer: Adam = Adam()
+  optimizer: Optimizer = Adam()
   ema: float = 0.999
   log_every: int = aside(10)
   save_every: int = aside(500)
@@ -91,6 +92,8 @@ class Stage1:
   patience: int = aside(20)
   seed: int | None = later(None)
   keep_checkpoints: bool = later(False, address=False)
+  balancer: Balancer | None = later(None)
+  averages: Mapping[str, Average] = later({})
 
   def weighed(self, terms: Terms) -> Mapping[str, Loss]:
     """The losses by name."""
@@ -114,7 +117,7 @@ class Stage2:
   start: tuple[Start, ...] = later(())
   trained: tuple[str, ...] = later(("",))
   microbatches: int = 1
-  optimizer: Adam = Adam()
+  optimizer: Optimizer = Adam()
   ema: float = 0.9999
   cache: bool = False
   log_every: int = aside(10)
@@ -123,6 +126,7 @@ class Stage2:
   patience: int = aside(20)
   seed: int | None = later(None)
   keep_checkpoints: bool = later(False, address=False)
+  averages: Mapping[str, Average] = later({})
 
   def weighed(self, terms: Terms) -> Mapping[str, Loss]:
     """The losses by name, with a weight of 1 for each of the prior's terms that has none."""
@@ -136,7 +140,8 @@ class Evaluation:
   lpips: a file of LPIPS(squeeze) weights; without it LPIPS is left out. features: measure the distances
   on EfficientNet-Lite0 features; None = if its weights are installed (extra `perceptual`). classifier:
   have a classifier judge the samples' labels, and measure their distance from the training set (small
-  images, seen as pixels; short sounds, heard as the energies of mel bands).
+  images, seen as pixels; short sounds, heard as the energies of mel bands). average: the name of the average of the
+  parameters that is evaluated and sampled, of the stages that have one of that name; "" = each stage's `ema`.
   """
 
   images: int = 300
@@ -145,6 +150,7 @@ class Evaluation:
   lpips: str | None = None
   features: bool | None = None
   classifier: bool = False
+  average: str = later("")
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
