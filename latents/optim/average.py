@@ -21,8 +21,8 @@ class Average:
 @dataclasses.dataclass(frozen=True)
 class PowerAverage(Average):
   """The power-function average of EDM2 (Karras et al. 2024, arXiv:2312.02696, equation 127): after t updates
-  k = (1 - 1/t)^(gamma + 1), so that parameters weigh as t^gamma, whatever the length of the run. The first update replaces
-  what was there. gamma: 6.94 is a profile of relative width 0.1, 16.97 one of 0.05. `rate` is not read.
+  k = (1 - 1/t)^(gamma + 1), so that parameters weigh as t^gamma, whatever the length of the run. The first update
+  replaces what was there. gamma: 6.94 is a profile of relative width 0.1, 16.97 one of 0.05. `rate` is not read.
   """
 
   gamma: float = 6.94
