@@ -1,11 +1,13 @@
 """Discriminators: published size and receptive field, norms, any number of axes, clear errors."""
 
+import itertools
+
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from latents.discriminators import PatchGAN
+from latents.discriminators import BandSTFT, MultiPeriod, PatchGAN
 from latents.errors import UserError
 from tests.members import DISCRIMINATORS
 
@@ -92,3 +94,27 @@ def test_too_small_signals_name_the_least_size(layers: int, least: int):
   assert jax.eval_shape(lambda x: net.init_with_output(KEY, x, train=True)[0], x).logits[0].shape[1] == 1
   with pytest.raises(UserError, match=f"at least {least}, got {least - 1}x"):
     net.init(KEY, x[:, 1:], train=True)
+
+
+@pytest.mark.parametrize("net", [MultiPeriod(), BandSTFT()], ids=["periods", "bands"])
+def test_the_judges_of_sound_have_dacs_shapes(net):
+  """Each layer by the shapes of DAC's released code: v [in * size * out], scale [out], bias [out]."""
+  conv = lambda before, after, size: before * after * size + 2 * after
+  if isinstance(net, MultiPeriod):
+    widths = (1, 32, 128, 512, 1024, 1024)
+    wanted = 5 * (sum(conv(a, b, 5) for a, b in itertools.pairwise(widths)) + conv(1024, 1, 3))
+  else:
+    wanted = 3 * (5 * (conv(2, 32, 27) + 3 * conv(32, 32, 27) + conv(32, 32, 9)) + conv(32, 1, 9))
+  verdict, params = jax.eval_shape(lambda x: net.init_with_output(KEY, x, train=True), jnp.zeros((1, 16_384, 1)))
+  assert count(params) == wanted
+  assert [len(hidden) for hidden in verdict.features] == ([5] * 5 if isinstance(net, MultiPeriod) else [25] * 3)
+  frames = [logits.shape[2] for logits in verdict.logits]
+  if isinstance(net, BandSTFT):
+    assert frames == [16_384 // (w // 4) for w in net.windows]
+
+
+def test_the_judges_of_sound_name_what_they_need():
+  with pytest.raises(UserError, match="at least 2048"):
+    jax.eval_shape(lambda x: BandSTFT().init(KEY, x, train=True), jnp.zeros((1, 100, 1)))
+  with pytest.raises(UserError, match="more than 11"):
+    jax.eval_shape(lambda x: MultiPeriod().init(KEY, x, train=True), jnp.zeros((1, 11, 1)))
