@@ -41,7 +41,7 @@ from latents.diffusion import (
   Strided,
   Uniform,
 )
-from latents.discriminators import PatchGAN
+from latents.discriminators import BandSTFT, MultiPeriod, PatchGAN
 from latents.encoders import ConvEncoder, Embedded, Gain, IdentityEncoder, QueryEncoder, WaveEncoder
 from latents.evaluate import (
   PSNR,
@@ -223,6 +223,8 @@ DISCRIMINATORS = [
   ("patchgan", lambda: PatchGAN(ch=4, layers=2), (16, 16, 3)),
   ("patchgan-audio", lambda: PatchGAN(ch=4, layers=3, norm="group"), (40, 1)),
   ("patchgan-video", lambda: PatchGAN(ch=4, layers=1, norm="none"), (6, 8, 8, 1)),
+  ("multi-period", lambda: MultiPeriod(periods=(2, 3), widths=(4, 6)), (40, 2)),
+  ("band-stft", lambda: BandSTFT(windows=(32, 16), bands=((0.0, 0.5), (0.5, 1.0)), ch=3), (40, 2)),
 ]
 
 # -- losses: (name, make, signal shape [*S,C])

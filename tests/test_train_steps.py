@@ -103,7 +103,7 @@ def test_adaptive_weight_is_the_ratio_of_gradients_at_the_last_kernel(trained):
 
   def adv(params):
     logits = gan.discriminator.apply({"params": state.params["disc"]}, x_hat(params), train=True)
-    return gan.generator(logits)
+    return gan.generator(*logits.logits)
 
   norms = []
   for term in (rec, adv):
@@ -242,8 +242,11 @@ def test_terms_and_weights_must_match():
     objective.check_names({"l1": 0, "kl": 0, "commit": 0}, losses)
   with pytest.raises(UserError, match="'kl' weighs a term"):
     objective.check_names({"l1": 0}, losses)
-  with pytest.raises(UserError, match="one adversarial loss"):
+  with pytest.raises(UserError, match="set adaptive=False"):
     objective.check_balance({"a": Adversarial(), "b": Adversarial()})
+  with pytest.raises(UserError, match="cannot be named 'disc'"):
+    objective.check_balance({"l1": L1(), "gan": Adversarial(), "disc": Adversarial()})
+  assert [objective.group(name, Adversarial()) for name in ("gan", "a")] == ["disc", "a"]
 
 
 def test_total_is_weighted_and_starts_on_time():

@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 
 from latents.declare.stages import Experiment, Released, Stage1, Stage2, Start, bases
-from latents.errors import UserError
+from latents.errors import UserError, nearest
 from latents.evaluate import Measure
 
 LEAST = {"steps": 0, "batch": 1, "microbatches": 1, "log_every": 1, "save_every": 1, "workers": 0, "patience": 1}
@@ -21,6 +21,9 @@ def check(experiment: Experiment) -> None:
   for metric in experiment.evaluation.metrics:
     if not isinstance(metric, Measure):
       raise UserError(f"evaluation.metrics holds {type(metric).__name__}, which is no metric (see latents.evaluate)")
+  named = {name for _, stage in every_stage(experiment) for name in stage.averages}
+  if (name := experiment.evaluation.average) and name not in named:
+    raise UserError(f"evaluation.average is '{name}', which no stage keeps{nearest(name, named)}")
   if experiment.seed < 0:
     raise UserError(f"seed is {experiment.seed}: it must be at least 0")
 
@@ -51,6 +54,9 @@ def _numbers(place: str, stage: Stage1 | Stage2) -> None:
     raise UserError(f"{place}.batch is {stage.batch}: it does not divide into {stage.microbatches} microbatches")
   if not 0 <= stage.ema < 1:
     raise UserError(f"{place}.ema is {stage.ema}: it must be in [0, 1)")
+  for name, average in stage.averages.items():
+    if "/" in name or not 0 <= average.rate < 1:
+      raise UserError(f"{place}.averages.{name}: its name has no '/' and its rate is in [0, 1)")
   if stage.seed is not None and stage.seed < 0:
     raise UserError(f"{place}.seed is {stage.seed}: it must be at least 0")
 

@@ -10,8 +10,8 @@ from typing import Any, Literal
 from latents.autoencoders import Autoencoder, Stacked
 from latents.data import Source, place
 from latents.evaluate import Measure
-from latents.losses import Loss, Weight
-from latents.optim import Adam
+from latents.losses import Balancer, Loss, Weight
+from latents.optim import Adam, Average, Optimizer
 from latents.priors import Prior
 from latents.types import Terms, aside, later
 
@@ -76,6 +76,7 @@ class Stage1:
   they begin, to the bit. seed: this stage's own (None: the experiment's). keep_checkpoints: also once it is finished.
   normalise: what a prior's unit is: z has mean 0 and standard deviation 1 over the training set in every channel, in
   every element of the grid (which then is the only one), in all numbers together, or is as the model gives it.
+  balancer: makes the losses' weights shares of the gradient at x_hat. averages: others beside `ema`, by name.
   """
 
   data: Source
@@ -86,7 +87,7 @@ class Stage1:
   start: tuple[Start, ...] = later(())
   trained: tuple[str, ...] = later(("",))
   microbatches: int = 1
-  optimizer: Adam = Adam()
+  optimizer: Optimizer = Adam()
   ema: float = 0.999
   log_every: int = aside(10)
   save_every: int = aside(500)
@@ -95,6 +96,8 @@ class Stage1:
   seed: int | None = later(None)
   keep_checkpoints: bool = later(False, address=False)
   normalise: Literal["channel", "element", "scalar", "none"] = later("channel")
+  balancer: Balancer | None = later(None)
+  averages: Mapping[str, Average] = later({})
 
   def weighed(self, terms: Terms) -> Mapping[str, Loss]:
     """The losses by name."""
@@ -118,7 +121,7 @@ class Stage2:
   start: tuple[Start, ...] = later(())
   trained: tuple[str, ...] = later(("",))
   microbatches: int = 1
-  optimizer: Adam = Adam()
+  optimizer: Optimizer = Adam()
   ema: float = 0.9999
   cache: bool = False
   log_every: int = aside(10)
@@ -127,6 +130,7 @@ class Stage2:
   patience: int = aside(20)
   seed: int | None = later(None)
   keep_checkpoints: bool = later(False, address=False)
+  averages: Mapping[str, Average] = later({})
 
   def weighed(self, terms: Terms) -> Mapping[str, Loss]:
     """The losses by name, with a weight of 1 for each of the prior's terms that has none."""
@@ -143,7 +147,8 @@ class Evaluation:
   images, seen as pixels; short sounds, heard as the energies of mel bands).
   metrics: of reconstructions, latents or samples (see `latents.evaluate`), measured beside the usual ones of the
   signals and the latent, which the fields above switch; one of the same class as a usual one takes its place. The
-  prior's held-out loss is measured always.
+  prior's held-out loss is measured always. average: the name of the average of the parameters that is evaluated and
+  sampled, of the stages that have one of that name; "" = each stage's `ema`.
   """
 
   images: int = 300
@@ -153,6 +158,7 @@ class Evaluation:
   features: bool | None = None
   classifier: bool = False
   metrics: tuple[Measure, ...] = later((), address=False)
+  average: str = later("")
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

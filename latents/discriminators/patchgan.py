@@ -6,6 +6,7 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
+from latents.discriminators.base import Verdict
 from latents.errors import UserError
 from latents.nn.sharding import constrain
 from latents.types import Array
@@ -14,7 +15,7 @@ _near_zero = nn.initializers.normal(0.02)
 
 
 class PatchGAN(nn.Module):
-  """x [B,*S,C] in [-1,1] -> logits [B,*s,1], one a patch (70 px wide with 3 layers).
+  """x [B,*S,C] in [-1,1] -> one array of logits [B,*s,1], one a patch (70 px wide with 3 layers).
 
   Isola et al. 2016, arXiv:1611.07004, as in VQGAN: 4-wide convolutions, `layers` of stride 2 and two of
   stride 1, leaky ReLU 0.2, weights from N(0, 0.02). Signals may have one, two or three axes.
@@ -30,8 +31,8 @@ class PatchGAN(nn.Module):
   dtype: str = "float32"
 
   @nn.compact
-  def __call__(self, x: Array, *, train: bool) -> Array:
-    """See the class; `train` changes nothing."""
+  def __call__(self, x: Array, *, train: bool) -> Verdict:
+    """See the class; `train` changes nothing. The hidden layers are those after each activation."""
     axes, smallest = x.ndim - 2, 3 * 2**self.layers
     if min(x.shape[1:-1]) < smallest:
       size = "x".join(map(str, x.shape[1:-1]))
@@ -45,11 +46,13 @@ class PatchGAN(nn.Module):
       return constrain(layer(h))
 
     h = jax.nn.leaky_relu(conv(x, self.ch, 2, True, "conv0"), 0.2)
+    hidden = [h]
     for i in range(1, self.layers + 1):
       width, stride = self.ch * min(2**i, 8), 2 if i < self.layers else 1
       h = conv(h, width, stride, self.norm != "batch", f"conv{i}")  # batch norm would remove a bias
       h = jax.nn.leaky_relu(self._normalise(h, i), 0.2)
-    return conv(h, 1, 1, True, "conv_out").astype(jnp.float32)
+      hidden.append(h)
+    return Verdict((conv(h, 1, 1, True, "conv_out").astype(jnp.float32),), (tuple(hidden),))
 
   def _normalise(self, h: Array, i: int) -> Array:
     if self.norm == "batch":

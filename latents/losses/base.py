@@ -8,7 +8,7 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from latents.optim import Adam
+from latents.optim import Optimizer
 from latents.types import Array, Seen, Terms
 
 Tree = Any
@@ -68,7 +68,7 @@ class Loss(abc.ABC):
     return self.start > 0 and bool(self.at)
 
   @property
-  def optimizer_of(self) -> Adam | None:
+  def optimizer_of(self) -> Optimizer | None:
     """Of the loss's own network; None = the stage's."""
     return None
 

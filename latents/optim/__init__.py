@@ -1,5 +1,12 @@
-"""Optimisers as data: a frozen dataclass with `make(steps)` that gives the optax transformation."""
+"""Optimisers as data: frozen dataclasses (`base.Optimizer`) that give an optax transformation; averages of parameters.
+
+`transform(schedule, decays)` is the rule, `make(steps)` the whole with clipping and schedule, `project(params)` what
+becomes of the parameters after an update. An average (`average.Average`) says how much of it stays at a step.
+"""
 
 from latents.optim.adam import Adam
+from latents.optim.average import Average, PowerAverage
+from latents.optim.base import Optimizer
+from latents.optim.muon import Muon
 
-__all__ = ["Adam"]
+__all__ = ["Adam", "Average", "Muon", "Optimizer", "PowerAverage"]

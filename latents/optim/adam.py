@@ -1,18 +1,21 @@
-"""Optimisers as data: a frozen dataclass with `make(steps)` that gives the optax transformation."""
+"""Adam and AdamW."""
 
 import dataclasses
+from collections.abc import Callable
 from typing import Literal
 
 import optax
 
+from latents.optim.base import Optimizer, mask
+from latents.types import later
+
 
 @dataclasses.dataclass(frozen=True)
-class Adam:
+class Adam(Optimizer):
   """AdamW (Adam where `decay` is 0) with warm-up, a schedule and clipping by the global norm.
 
-  lr: peak learning rate, never scaled by the batch or the number of devices.
-  betas, eps: Adam's. decay: decoupled weight decay (times lr). clip: largest global norm; 0 = none.
-  warmup: steps of linear warm-up from 0. schedule: constant, or cosine to `final` * lr at `steps`.
+  lr, clip, warmup, schedule, final, decays: as of every optimiser. betas, eps: Adam's. decay: decoupled weight decay
+  (times lr).
   """
 
   lr: float = 1e-4
@@ -23,22 +26,8 @@ class Adam:
   warmup: int = 0
   schedule: Literal["constant", "cosine"] = "constant"
   final: float = 0.0
+  decays: Literal["all", "kernels"] = later("all")
 
-  def rate(self, steps: int) -> optax.Schedule:
-    """The learning rate as a function of the step, for a run of `steps` steps."""
-    warmup = min(self.warmup, steps)
-    if self.schedule == "cosine":
-      after = optax.cosine_decay_schedule(self.lr, max(steps - warmup, 1), alpha=self.final)
-    else:
-      after = optax.constant_schedule(self.lr)
-    if not warmup:
-      return after
-    return optax.join_schedules([optax.linear_schedule(self.lr / warmup, self.lr, warmup), after], [warmup])
-
-  def make(self, steps: int) -> optax.GradientTransformation:
-    """The optax transformation for a run of `steps` steps."""
-    clip = [optax.clip_by_global_norm(self.clip)] if self.clip else []
-    return optax.chain(
-      *clip,
-      optax.adamw(self.rate(steps), *self.betas, eps=self.eps, weight_decay=self.decay),
-    )
+  def transform(self, schedule: optax.Schedule, decays: Callable[[str], bool] | None) -> optax.GradientTransformation:
+    """Loshchilov and Hutter 2019, arXiv:1711.05101."""
+    return optax.adamw(schedule, *self.betas, eps=self.eps, weight_decay=self.decay, mask=mask(decays))

@@ -10,7 +10,7 @@ import jax.numpy as jnp
 from latents.backbones.transformer import CausalBlock
 from latents.losses.base import Loss, Term, Tree
 from latents.nn.norm import RMSNorm
-from latents.optim import Adam
+from latents.optim import Adam, Optimizer
 from latents.types import Array, Seen
 
 
@@ -49,11 +49,11 @@ class NextToken(Loss):
   network: NextVector = dataclasses.field(default_factory=NextVector)
   against: Literal["codes", "vectors"] = "vectors"
   ramp: int = 0
-  optimizer: Adam = dataclasses.field(default_factory=Adam)
+  optimizer: Optimizer = dataclasses.field(default_factory=Adam)
   tap: str = ""
 
   @property
-  def optimizer_of(self) -> Adam:
+  def optimizer_of(self) -> Optimizer:
     """The prior's."""
     return self.optimizer
 

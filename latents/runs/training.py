@@ -84,8 +84,9 @@ def _finish(
   if number == 1:
     facts["statistics"] = begin.inherited(folder) or _statistics(folder.experiment, variables, mesh)
   weights, networks = flatten(hosts.gather(variables)), flatten(hosts.gather(begin.networks(folder, number, state)))
+  averages = flatten(hosts.gather({"average": state.averages}))
   if hosts.first():
-    artefact.write(folder.stage(number), weights, facts, networks)
+    artefact.write(folder.stage(number), weights, facts, networks, averages)
     folder.keep(number)
   hosts.meet(f"the artefact of {folder.called(number)} is written")
 

@@ -17,7 +17,8 @@ from safetensors.numpy import load_file, save_file
 
 from latents.errors import UserError, first_line
 
-WEIGHTS, LOSSES, FACTS = "weights.safetensors", "losses.safetensors", "artefact.json"
+WEIGHTS, LOSSES, AVERAGES = "weights.safetensors", "losses.safetensors", "averages.safetensors"
+FACTS = "artefact.json"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -54,11 +55,14 @@ def fingerprint(weights: dict[str, np.ndarray], facts: dict[str, Any]) -> str:
 Arrays = dict[str, np.ndarray]
 
 
-def write(folder: Path, weights: Arrays, facts: dict[str, Any], losses: Arrays | None = None) -> Artefact:
+def write(
+  folder: Path, weights: Arrays, facts: dict[str, Any], losses: Arrays | None = None, averages: Arrays | None = None
+) -> Artefact:
   """Write all files; the facts come last and by a rename, so an artefact is complete or absent.
 
   losses: the networks that belong to the stage's losses ("NAME/params/..."), in a file of their own: a stage that goes
-  on from this one may begin with them, and nothing else needs them.
+  on from this one may begin with them, and nothing else needs them. averages: other averages of the same weights
+  ("average/NAME/params/..."), in a file of their own too: who does not ask for one does not read it.
   """
   weights = {name: np.asarray(array, order="C") for name, array in weights.items()}
   facts = {**facts, "fingerprint": fingerprint(weights, facts)}
@@ -68,6 +72,10 @@ def write(folder: Path, weights: Arrays, facts: dict[str, Any], losses: Arrays |
     losses = {name: np.asarray(array, order="C") for name, array in losses.items()}
     facts["losses"] = fingerprint(losses, {})
     _save(folder / LOSSES, losses)
+  if averages:
+    averages = {name: np.asarray(array, order="C") for name, array in averages.items()}
+    facts["averages"] = fingerprint(averages, {})
+    _save(folder / AVERAGES, averages)
   write_json(folder / FACTS, facts)
   return Artefact(weights, facts)
 
@@ -99,6 +107,20 @@ def read_losses(folder: Path) -> Arrays:
   if fingerprint(found, {}) != facts["losses"]:
     raise UserError(f"{folder / LOSSES} is damaged or not this stage's: its fingerprint does not match {FACTS}")
   return found
+
+
+def with_average(made: Artefact, folder: Path, name: str) -> Artefact:
+  """The artefact in `folder` with the average of that name in place of its weights; as it is for "", or where the
+  stage has none of that name. UserError where the file is damaged. The facts, and the statistics of latents among
+  them, stay those of the weights."""
+  if not name or "averages" not in made.facts:
+    return made
+  every = _load(folder / AVERAGES)
+  if fingerprint(every, {}) != made.facts["averages"]:
+    raise UserError(f"{folder / AVERAGES} is damaged or not this stage's: its fingerprint does not match {FACTS}")
+  start = f"average/{name}/"
+  found = {key.removeprefix(start): array for key, array in every.items() if key.startswith(start)}
+  return dataclasses.replace(made, weights={**made.weights, **found})
 
 
 def _save(path: Path, arrays: Arrays) -> None:

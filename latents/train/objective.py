@@ -6,7 +6,7 @@ import jax
 import jax.numpy as jnp
 
 from latents.errors import UserError, nearest
-from latents.losses import Loss, Weight
+from latents.losses import Balancer, Loss, Weight
 from latents.types import Array, Terms
 
 
@@ -38,16 +38,19 @@ def reads(losses: Mapping[str, Loss]) -> frozenset[str]:
 
 
 def group(name: str, loss: Loss) -> str:
-  """The name of a loss's own network among the trained ones."""
-  return loss.group or name
+  """The name of a loss's own network among the trained ones: its own; "disc" for the judge that is named "gan"."""
+  return loss.group if name == "gan" and loss.group else name
 
 
-def check_balance(losses: Mapping[str, Loss]) -> None:
-  """UserError where a weight is adaptive and nothing is there to compare with, or two networks have one name."""
+def check_balance(losses: Mapping[str, Loss], balancer: Balancer | None = None) -> None:
+  """UserError where a weight is adaptive and nothing is there to compare with, or balanced besides, or two networks
+  have one name."""
   found = measured(losses)
-  names = [group(n, loss) for n, loss in found.items() if loss.group]
-  if len(set(names)) < len(names):
-    raise UserError(f"one adversarial loss a stage, not {len(names)}: {', '.join(n for n in found if found[n].group)}")
+  for name, loss in found.items():
+    if name in ("ae", "prior", "balancer") or (name == "disc" and "gan" in found):
+      raise UserError(f"a loss cannot be named '{name}': another part of the training has that name")
+    if balancer and loss.at:
+      raise UserError(f"the loss '{name}' has an adaptive weight beside a balancer; set adaptive=False")
   if any(loss.at for loss in found.values()) and not any(loss.reference for loss in found.values()):
     raise UserError("an adaptive weight needs a loss on the signal to compare with; set adaptive=False")
 

@@ -1,5 +1,6 @@
 """What training carries from step to step: plain nested dicts of arrays."""
 
+from collections.abc import Iterable
 from typing import Any
 
 import jax
@@ -7,6 +8,7 @@ import jax.numpy as jnp
 import optax
 from flax import struct, traverse_util
 
+from latents.optim import Optimizer
 from latents.types import Array
 
 Tree = Any
@@ -18,7 +20,7 @@ class State(struct.PyTreeNode):
   params, opt: the same top-level keys ({"ae", "disc"} or {"prior"}), float32. ema: average of
   the variables of the stage's model: {"params": ..., and the collections beside them}. extra: state
   without a gradient: {"variables": linen collections such as the EMA codebook, "skipped": [] int32
-  updates skipped in a row, "skipped_total": []}.
+  updates skipped in a row, "skipped_total": []}. averages: others of the same variables by name, as declared.
   """
 
   step: Array
@@ -26,17 +28,22 @@ class State(struct.PyTreeNode):
   opt: dict[str, Tree]
   ema: Tree
   extra: dict[str, Tree]
+  averages: dict[str, Tree] = struct.field(default_factory=dict)
 
 
-def fresh(params: dict[str, Tree], opt: dict[str, Tree], averaged: str, variables: dict[str, Tree]) -> State:
-  """The state at step 0; the average starts as a copy of the parameters."""
+def fresh(
+  params: dict[str, Tree], opt: dict[str, Tree], averaged: str, variables: dict[str, Tree], averages: Iterable[str] = ()
+) -> State:
+  """The state at step 0; each average starts as a copy of the parameters."""
   zero = jnp.zeros((), jnp.int32)
+  copy = lambda: jax.tree.map(jnp.copy, {"params": params[averaged], **variables})  # noqa: E731
   return State(
     step=zero,
     params=params,
     opt=opt,
-    ema=jax.tree.map(jnp.copy, {"params": params[averaged], **variables}),
+    ema=copy(),
     extra={"variables": variables, "losses": {}, "skipped": zero, "skipped_total": zero},
+    averages={name: copy() for name in averages},
   )
 
 
@@ -46,15 +53,19 @@ def average(ema: Tree, params: Tree, variables: Tree, rate: float, step: Array) 
   Codebooks and the like are averaged with the parameters that were trained beside them; what is not a
   float is taken as it is. rate 0: no average.
   """
-  r = jnp.minimum(rate, (1.0 + step) / (10.0 + step)) if rate else 0.0
+  return average_by(ema, params, variables, jnp.minimum(rate, (1.0 + step) / (10.0 + step)) if rate else 0.0)
+
+
+def average_by(ema: Tree, params: Tree, variables: Tree, r: Array | float) -> Tree:
+  """As `average`, where r [] stays of the average."""
   now = {"params": params, **variables}
   return jax.tree.map(lambda e, p: r * e + (1.0 - r) * p if jnp.issubdtype(p.dtype, jnp.floating) else p, ema, now)
 
 
-def descend(tx: optax.GradientTransformation, grads: Tree, opt: Tree, params: Tree) -> tuple[Tree, Tree]:
+def descend(optimizer: Optimizer, steps: int, grads: Tree, opt: Tree, params: Tree) -> tuple[Tree, Tree]:
   """One update: (params, opt)."""
-  updates, opt = tx.update(grads, opt, params)
-  return optax.apply_updates(params, updates), opt
+  updates, opt = optimizer.make(steps).update(grads, opt, params)
+  return optimizer.project(optax.apply_updates(params, updates)), opt
 
 
 def guard(finite: Array, new: State, old: State) -> State:

@@ -13,11 +13,11 @@ from flax import traverse_util
 
 from latents.declare import Stage1, Stage2
 from latents.errors import UserError, nearest
-from latents.losses import Loss, Rival
+from latents.losses import Balancer, Loss, Rival
 from latents.train import objective, partition
 from latents.train.accumulate import accumulate
-from latents.train.state import State, average, descend, fresh, guard
-from latents.types import Array, Batch, Seen
+from latents.train.state import State, average, average_by, descend, fresh, guard
+from latents.types import Array, Batch, Seen, Terms
 
 Tree = Any
 Frozen = dict[str, Any]  # {"losses": by the loss's name, "fixed": untrained variables, what the pass itself needs}
@@ -71,7 +71,9 @@ def init(
       params[group] = own.pop("params", {})
       opt[group] = (loss.optimizer_of or stage.optimizer).make(stage.steps).init(params[group])
       states |= {name: own} if own else {}
-  state = fresh(params, opt, passing.group, moving)
+  if (balancer := _balancer(stage)) and found:
+    states["balancer"] = balancer.init(list(found))
+  state = fresh(params, opt, passing.group, moving, stage.averages)
   return state.replace(extra={**state.extra, "losses": states})
 
 
@@ -89,19 +91,23 @@ def step(
   norms = {name: optax.tree.norm(of) for name, of in grads.items()}
   params, opt = _descend(passing, stage, state, grads)
   ema = average(state.ema, params[passing.group], carried["model"], stage.ema, state.step)
+  averages = {
+    name: average_by(state.averages[name], params[passing.group], carried["model"], of.keep(state.step))
+    for name, of in stage.averages.items()
+  }
   extra = {**state.extra, "variables": carried["model"], "losses": carried["losses"]}
-  new = State(step=state.step + 1, params=params, opt=opt, ema=ema, extra=extra)
+  new = State(step=state.step + 1, params=params, opt=opt, ema=ema, extra=extra, averages=averages)
   finite = jnp.isfinite(logs["total"]) & jnp.isfinite(sum(norms.values()))
   return guard(finite, new, state), logs | {f"grad_{name}": norm for name, norm in norms.items()}
 
 
 def _descend(passing: Passing, stage: Stage1 | Stage2, state: State, grads: dict[str, Tree]) -> tuple[dict, dict]:
   params, opt, me = dict(state.params), dict(state.opt), passing.group
-  params[me], opt[me] = descend(stage.optimizer.make(stage.steps), grads[me], opt[me], params[me])
+  params[me], opt[me] = descend(stage.optimizer, stage.steps, grads[me], opt[me], params[me])
   for name, loss in objective.measured(stage.losses).items():
     group = objective.group(name, loss)
     if group in grads:
-      move = functools.partial(descend, (loss.optimizer_of or stage.optimizer).make(stage.steps))
+      move = functools.partial(descend, loss.optimizer_of or stage.optimizer, stage.steps)
       gate = loss.learn_gate(state.step) if isinstance(loss, Rival) else loss.gate(state.step)
       wait = lambda _, opt, params: (params, opt)  # noqa: E731
       params[group], opt[group] = jax.lax.cond(gate > 0, move, wait, grads[group], opt[group], params[group])
@@ -172,7 +178,8 @@ def gradients(
 
   Every network behind a loss is differentiated once, at the cut; the gradients meet there and go back together.
   """
-  objective.check_balance(stage.losses)
+  balancer = _balancer(stage)
+  objective.check_balance(stage.losses, balancer)
 
   def run(params: Tree) -> tuple[tuple, tuple]:
     own, out, *rest = forward(passing, stage, params, carried["model"], frozen, batch, key, state.step)
@@ -184,6 +191,7 @@ def gradients(
   objective.check_names({**cut.own, **objective.measured(losses)}, losses)
   value, push_own = jax.value_and_grad(lambda own: objective.total(own, losses, state.step))(cut.own)
   terms, grads, states = dict(cut.own), {}, dict(carried["losses"])
+  pushes, strengths = {}, {}
   push = reference = jax.tree.map(jnp.zeros_like, cut.out)
   for name, loss in objective.measured(losses).items():
     group, gate = objective.group(name, loss), loss.gate(state.step)
@@ -193,17 +201,35 @@ def gradients(
     terms[name], found, ratio, term = _when(gate, find, cut.out, params) if loss.waits else find(cut.out, params)
     strength = loss.weight * gate
     value = value + strength * terms[name]
+    if balancer:
+      pushes[name], strengths[name] = found[0]["x_hat"], strength
+      found = ({**found[0], "x_hat": jnp.zeros_like(found[0]["x_hat"])}, *found[1:])
     push = jax.tree.map(lambda a, g, s=strength: a + s * g, push, found[0])
     reference = push if loss.reference else reference
-    logs = logs | dict(term.logs) | ({f"{name}_adaptive": ratio} if loss.at else {})
+    logs = _with(logs, name, term.logs) | ({f"{name}_adaptive": ratio} if loss.at else {})
+    gates = gate
     if isinstance(loss, Rival):
       grads[group], term = _learn(loss, state.step, seen.replace(**jax.lax.stop_gradient(cut.out)), params, held, told)
-      logs = logs | {f"{name}_gate": gate} | dict(term.logs)
+      logs, gates = _with(logs | {f"{name}_gate": gate}, name, term.logs), loss.learn_gate(state.step)
     elif params:
       grads[group] = jax.tree.map(lambda g, s=strength: s * g, found[1])
-    states = states | ({name: term.state} if term.state else {})
+    if term.state:  # of a loss that waits: zeros
+      states[name] = jax.tree.map(lambda new, old, g=gates: jnp.where(g > 0, new, old), dict(term.state), held)
+  if balancer and pushes:
+    balanced, states["balancer"], factors = balancer(pushes, strengths, states["balancer"])
+    push = {**push, "x_hat": balanced}
+    logs = logs | {f"{name}_balance": factor for name, factor in factors.items()}
   grads[passing.group] = cut.back(push_own, push)
   return (grads, {**logs, "total": value, **terms}), {"model": changed, "losses": states}
+
+
+def _balancer(stage: Stage1 | Stage2) -> Balancer | None:
+  return stage.balancer if isinstance(stage, Stage1) else None
+
+
+def _with(logs: dict, name: str, more: Terms) -> dict:
+  """Logs and those of a loss; what another loss has said under the same name is said under this loss's."""
+  return logs | {(f"{name}_{key}" if key in logs else key): value for key, value in more.items()}
 
 
 def _push(

@@ -126,12 +126,15 @@ def load_folder(folder: Folder, mesh: jax.sharding.Mesh) -> Model:
   one = folder.artefact(1)
   if one is None:
     raise UserError(f"{folder.path} has no finished stage 1: the same `latents run` command goes on with it")
-  arrays = sharding.place(stage1_arrays(experiment, one, str(folder.stage(1))), mesh)
+  average = experiment.evaluation.average
+  shown = artefact.with_average(one, folder.stage(1), average)
+  arrays = sharding.place(stage1_arrays(experiment, shown, str(folder.stage(1))), mesh)
   two = folder.artefact(2) if experiment.stage2 is not None else None
   if two is None:
     return Model(experiment, mesh, arrays, None, one.fingerprint)
   if two.facts.get("stage1") not in (one.latents, one.fingerprint):  # the second: as it was written before
     raise UserError(f"{folder.stage(2)} was trained on another stage 1 than {folder.stage(1)} holds")
+  two = artefact.with_average(two, folder.stage(2), average)
   wanted = build_step.abstract_prior(experiment)
   artefact.check_shapes(str(folder.stage(2)), two.weights, flatten(wanted))
   prior = sharding.place({"params": {}, **nest(two.weights)}, mesh)

@@ -207,6 +207,6 @@ def test_patchgan(layers: int):
   assert jax.tree.map(np.shape, params) == jax.tree.map(lambda a: a.shape, template)
   assert sum(p.numel() for p in module.parameters()) == sum(a.size for a in jax.tree.leaves(template))
 
-  ours = np.moveaxis(jax.jit(lambda p, x: net.apply({"params": p}, x, train=True))(params, x), -1, 1)
+  ours = np.moveaxis(jax.jit(lambda p, x: net.apply({"params": p}, x, train=True).logits[0])(params, x), -1, 1)
   with torch.no_grad():
     np.testing.assert_allclose(ours, module(nchw(x)), atol=1e-4)

@@ -1,0 +1,55 @@
+"""The codec of `fsdd_codec` with the discriminators of DAC and feature matching.
+
+DAC (Kumar et al. 2023, arXiv:2306.06546, and its released configuration): a multi-period discriminator (periods 2,
+3, 5, 7, 11) and a multi-band STFT discriminator (windows 2048, 1024, 512), least squares, feature matching with weight
+2 against 1 of the adversarial term and 15 of the spectral one. DAC sums over sub-networks and layers where the terms
+here are means, hence weights of 5 and 3 (sub-networks) and features of 2 * 5 and 2 * 25 (layers).
+
+    latents run experiments/sound/dac_gan.py --data audio:FOLDER
+
+FOLDER: as of `fsdd_codec`. `--gan False` trains the same codec without them. There is no prior: DAC is a codec.
+tiny: 8 kHz spoken digits, judges of a few thousand weights that join at half of 400 steps.
+paper: DAC's discriminators in full, with residual FSQ in place of its codebooks and a magnitude STFT in place of its
+mel spectra.
+"""
+
+import dataclasses
+from typing import Literal
+
+from experiments.sound import fsdd_codec
+from latents.declare import Experiment
+from latents.discriminators import BandSTFT, MultiPeriod
+from latents.losses import Adversarial, Loss, MultiScaleSTFT
+from latents.optim import Adam
+
+
+def experiment(
+  scale: Literal["tiny", "paper"] = "tiny",
+  data: str = "audio:data/fsdd",
+  rate: int | None = None,
+  gan: bool = True,
+) -> Experiment:
+  """data: audio:PATH of a folder or zip. rate: samples a second. gan: with the discriminators."""
+  tiny = scale == "tiny"
+  base = fsdd_codec.experiment(scale, data, rate)
+  if tiny:
+    waves, bands = MultiPeriod(periods=(2, 3, 5), widths=(8, 16, 32, 32)), BandSTFT(windows=(256, 128), ch=8)
+  else:
+    waves, bands = MultiPeriod(), BandSTFT()
+  adam = Adam(lr=1e-3 if tiny else 1e-4, betas=(0.8, 0.99), clip=10.0)
+
+  def judged(by: MultiPeriod | BandSTFT, count: int, layers: int) -> Adversarial:
+    """DAC's sums over `count` sub-networks of `layers` hidden layers; tiny: a fiftieth."""
+    share = 0.02 if tiny else 1.0
+    return Adversarial(
+      weight=share * count, discriminator=by, objective="lsgan", features=2.0 * layers, adaptive=False, optimizer=adam,
+      start=200 if tiny else 0, lead=30 if tiny else 0, ramp=50 if tiny else 0,
+    )  # fmt: skip
+
+  losses: dict[str, Loss] = dict(base.stage1.losses)
+  if not tiny:
+    losses = {"stft": MultiScaleSTFT(weight=15.0, windows=(32, 64, 128, 256, 512, 1024, 2048))}
+  if gan:
+    losses["gan"] = judged(waves, len(waves.periods), len(waves.widths))
+    losses["bands"] = judged(bands, len(bands.windows), 5 * len(bands.bands))
+  return dataclasses.replace(base, name="dac_gan", stage1=dataclasses.replace(base.stage1, losses=losses), stage2=None)

@@ -1,0 +1,41 @@
+"""Convolutions whose kernels have a length of their own (Salimans and Kingma 2016, arXiv:1602.07868)."""
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+
+from latents.nn.sharding import constrain
+from latents.types import Array
+
+_uniform = nn.initializers.variance_scaling(1 / 3, "fan_in", "uniform")  # torch's of convolutions: 1/sqrt(fan in)
+
+
+class WeightNormConv(nn.Module):
+  """[B,*S,C] -> [B,*s,width]: a convolution with kernel scale * v / |v|, |v| over all but the last axis (eq. 2).
+
+  size, stride: by axis; zeros of size // 2 on both sides. Parameters: kernel (v, uniform within 1/sqrt(fan in)), scale
+  [width] (begins as |v|, so that the first kernel is v), bias [width] (uniform within 1/sqrt(fan in)).
+  """
+
+  width: int
+  size: tuple[int, ...]
+  stride: tuple[int, ...]
+  dtype: str = "float32"
+
+  @nn.compact
+  def __call__(self, x: Array) -> Array:
+    """See the class."""
+    shape = (*self.size, x.shape[-1], self.width)
+    v = self.param("kernel", _uniform, shape)
+    axes = tuple(range(v.ndim - 1))
+    length = jnp.sqrt(jnp.square(v).sum(axes))
+    scale = self.param("scale", lambda _: length)
+    edge = 1.0 / jnp.sqrt(float(v[..., 0].size))
+    bias = self.param("bias", lambda key: jax.random.uniform(key, (self.width,), minval=-edge, maxval=edge))
+    kernel = (v * (scale / jnp.maximum(length, 1e-12))).astype(self.dtype)
+    letters = "DHW"[-len(self.size) :]
+    h = jax.lax.conv_general_dilated(
+      x.astype(self.dtype), kernel, self.stride, [(n // 2, n // 2) for n in self.size],
+      dimension_numbers=(f"N{letters}C", f"{letters}IO", f"N{letters}C"),
+    )  # fmt: skip
+    return constrain(h + bias.astype(h.dtype))

@@ -1,0 +1,69 @@
+"""The contract of an optimiser."""
+
+import abc
+from collections.abc import Callable
+from typing import Any, Literal
+
+import jax
+import optax
+
+Tree = Any
+
+
+class Optimizer(abc.ABC):
+  """A frozen dataclass that gives an optax transformation.
+
+  Each has lr: peak learning rate, never scaled by the batch or the number of devices. clip: largest global norm; 0 =
+  none. warmup: steps of linear warm-up from 0. schedule: constant, or cosine to `final` * lr at `steps`. decays: which
+  leaves the weight decay is of: "all", or "kernels": no biases, scales of norms, embeddings, or whatever has another
+  name than "kernel". The schedule counts the updates of its own network: one that begins later warms up then.
+  """
+
+  lr: float  # annotations of a class that is no dataclass: the order of a member's own fields is its own
+  clip: float
+  warmup: int
+  schedule: Literal["constant", "cosine"]
+  final: float
+  decays: Literal["all", "kernels"]
+
+  @abc.abstractmethod
+  def transform(self, schedule: optax.Schedule, decays: Callable[[str], bool] | None) -> optax.GradientTransformation:
+    """The update rule. schedule: the learning rate by the number of updates. decays: whether the leaf at a path
+    ("encoder/conv_in/kernel") decays; None = all do."""
+
+  def project(self, params: Tree) -> Tree:
+    """What becomes of the parameters after an update (a normalisation, say); here: nothing."""
+    return params
+
+  def rate(self, steps: int) -> optax.Schedule:
+    """The learning rate as a function of the step, for a run of `steps` steps."""
+    warmup = min(self.warmup, steps)
+    if self.schedule == "cosine":
+      after = optax.cosine_decay_schedule(self.lr, max(steps - warmup, 1), alpha=self.final)
+    else:
+      after = optax.constant_schedule(self.lr)
+    if not warmup:
+      return after
+    return optax.join_schedules([optax.linear_schedule(self.lr / warmup, self.lr, warmup), after], [warmup])
+
+  def make(self, steps: int) -> optax.GradientTransformation:
+    """The optax transformation for a run of `steps` steps, clipping first."""
+    clip = [optax.clip_by_global_norm(self.clip)] if self.clip else []
+    return optax.chain(*clip, self.transform(self.rate(steps), is_kernel if self.decays == "kernels" else None))
+
+
+def is_kernel(path: str) -> bool:
+  """Whether the leaf at a path is a kernel of a layer."""
+  return path.rpartition("/")[2] == "kernel"
+
+
+def mask(decays: Callable[[str], bool] | None) -> Callable[[Tree], Tree] | None:
+  """A rule on paths -> optax's mask, a function of the parameters; None -> None."""
+  if decays is None:
+    return None
+  return lambda params: jax.tree_util.tree_map_with_path(lambda path, _: decays(path_of(path)), params)
+
+
+def path_of(path: tuple) -> str:
+  """jax's path of a leaf in nested dicts -> "a/b/c"."""
+  return "/".join(str(getattr(key, "key", key)) for key in path)

@@ -1,0 +1,117 @@
+"""Several judges in one stage: each changes by its own objective, and parts of a batch make the update of the whole."""
+
+import dataclasses
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from latents.autoencoders import Autoencoder
+from latents.bottlenecks import NoBottleneck
+from latents.decoders import ConvDecoder
+from latents.discriminators import PatchGAN
+from latents.encoders import ConvEncoder
+from latents.losses import L2, Adversarial, Balancer
+from latents.optim import Adam, PowerAverage
+from latents.train.state import flatten
+from tests import micro
+
+BATCH = 4
+
+
+def stage(microbatches=1, **changes):
+  judge = Adversarial(
+    discriminator=PatchGAN(ch=4, layers=1, norm="none"), adaptive=False, features=1.0, optimizer=Adam(lr=1e-3)
+  )
+  made = micro.experiment(gan=False).stage1
+  model = Autoencoder(
+    encoder=ConvEncoder(ch=4, mult=(1,), blocks=1, out=2, mid_attention=False),
+    bottleneck=NoBottleneck(),
+    decoder=ConvDecoder(ch=4, mult=(1,), blocks=1, channels=1, mid_attention=False),
+  )
+  late = dataclasses.replace(judge, objective="lsgan", lecam=0.1 if "lecam" in changes else 0.0, start=2)
+  changes.pop("lecam", None)
+  losses = {"l2": L2(), "gan": judge, "other": dataclasses.replace(late, start=changes.pop("start", 0))}
+  return dataclasses.replace(
+    made, data=dataclasses.replace(made.data, size=8), model=model, losses=losses, batch=BATCH,
+    microbatches=microbatches, **changes,
+  )  # fmt: skip
+
+
+def batch():
+  x = np.random.default_rng(0).uniform(-1, 1, (BATCH, 8, 8, 1)).astype(np.float32)
+  return {"x": jnp.asarray(x), "index": jnp.arange(BATCH)}
+
+
+FROZEN = {"losses": {}, "fixed": {}}
+
+
+def stepper(one):
+  return jax.jit(lambda s, b: micro.update(one, s, FROZEN, b))
+
+
+def first(one):
+  return jax.jit(lambda b: micro.first_state(one, FROZEN, b))(batch())
+
+
+def test_two_rivals_in_parts_make_the_update_of_the_whole():
+  state = first(stage())
+  assert set(state.params) == {"ae", "disc", "other"}
+  (whole, logs), (parts, found) = (stepper(stage(n))(state, batch()) for n in (1, 2))
+  assert {"disc", "other_disc", "features", "other_features", "grad_disc", "grad_other"} <= set(logs)
+  for name in logs:
+    assert float(found[name]) == pytest.approx(float(logs[name]), rel=1e-4, abs=1e-6), name
+  moments = [{k: v for k, v in flatten(s.opt).items() if "/mu/" in k} for s in (whole, parts)]
+  for name, wanted in moments[0].items():
+    np.testing.assert_allclose(
+      moments[1][name], wanted, rtol=1e-3, atol=1e-3 * np.abs(wanted).max() + 1e-7, err_msg=name
+    )
+
+
+def test_each_network_changes_by_its_own_objective_only():
+  """Without the losses of the others, a judge's gradient is the same to the last digits; without its own, none."""
+  one = stage()
+  state = first(one)
+  after = {"both": stepper(one)(state, batch())[0]}
+  for name, group in (("gan", "disc"), ("other", "other")):
+    quiet = {**one.losses, name: dataclasses.replace(one.losses[name], start=100)}
+    after[group] = stepper(dataclasses.replace(one, losses=quiet))(state, batch())[0]
+  still = {**one.losses, "l2": L2(weight=0.0)} | {
+    n: dataclasses.replace(one.losses[n], weight=0.0) for n in ("gan", "other")
+  }
+  after["ae"] = stepper(dataclasses.replace(one, losses=still))(state, batch())[0]
+  same = lambda a, b, group: all(
+    np.allclose(x, y, rtol=1e-4, atol=1e-6)
+    for x, y in zip(jax.tree.leaves(a.params[group]), jax.tree.leaves(b.params[group]), strict=True)
+  )
+  for stopped in ("ae", "disc", "other"):
+    for group in ("ae", "disc", "other"):
+      if group == stopped:
+        assert same(after[stopped], state, group), (stopped, group)
+      elif group != "ae":  # the model feels what the judges say: it may change
+        assert same(after[stopped], after["both"], group), (stopped, group)
+  assert not any(same(after["both"], state, group) for group in ("ae", "disc", "other"))
+
+
+def test_a_judge_that_waits_keeps_its_state_and_counts_its_own_updates():
+  one = stage(lecam=True, start=1, averages={"power": PowerAverage(gamma=1.0)}, balancer=Balancer())
+  state, step = first(one), None
+  step = stepper(one)
+  shares, counts = [], []
+  for _ in range(3):
+    state, logs = step(state, batch())
+    shares.append(float(state.extra["losses"]["other"]["lecam"]["share"]))
+    counts.append(int(max(v for k, v in flatten(state.opt["other"]).items() if k.endswith("count"))))
+  assert shares[0] == 0 and 0 < shares[1] < shares[2]
+  assert counts == [0, 1, 2]
+  assert set(state.extra["losses"]["balancer"]) == {"l2", "gan", "other"}
+  assert float(state.extra["losses"]["balancer"]["other"]["share"]) == pytest.approx(1 + 0.999, rel=1e-5)
+  assert float(logs["l2_balance"]) > 0
+  assert flatten(state.averages["power"]).keys() == flatten(state.ema).keys()
+  bad = {**batch(), "x": jnp.full_like(batch()["x"], jnp.nan)}
+  after, _ = step(state, bad)
+  for a, b in zip(jax.tree.leaves(after.extra["losses"]), jax.tree.leaves(state.extra["losses"]), strict=True):
+    np.testing.assert_array_equal(a, b)
+  for a, b in zip(jax.tree.leaves(after.averages), jax.tree.leaves(state.averages), strict=True):
+    np.testing.assert_array_equal(a, b)
