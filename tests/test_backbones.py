@@ -155,6 +155,6 @@ def test_transformer_label_and_dropout():
   tokens = tokens_of(model)
   params = drawn(model, tokens, None)
   run = lambda cond, **kw: model.apply(params, tokens, cond, **kw)
-  assert np.array_equal(run(None), run(jnp.full(2, 3)))
+  assert np.array_equal(run(None), run({"label": jnp.full(2, 3)}))
   assert np.abs(run(None) - run({"label": jnp.zeros(2, jnp.int32)}))[:, 0].max() > 1e-3
   assert np.abs(run(None) - run(None, train=True, rngs={"dropout": KEY})).max() > 1e-3

@@ -145,6 +145,7 @@ def test_flow_shift_comes_from_the_size_of_the_latent():
 
   class Clock(nn.Module):
     classes: int = 0
+    conditions = ()
 
     @nn.compact
     def __call__(self, x, t, cond, *, train: bool = False):
@@ -280,6 +281,8 @@ class ExactNoise(nn.Module):
   """E[eps | x_tau] for data N(0.5, 0.4^2) on DDPM's path, and the middle of the variances."""
 
   classes: int = 0
+
+  conditions = ()
 
   @nn.compact
   def __call__(self, x, t, cond, *, train: bool = False):
