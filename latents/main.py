@@ -81,6 +81,7 @@ def _add_using(sub: Any) -> None:
   sample = _command(sub, "sample", _sample, "draw samples from a finished run")
   sample.add_argument("run", type=Path)
   sample.add_argument("--labels", type=_integers, help="e.g. 0,1,2; default: all in turn")
+  sample.add_argument("--text", type=lambda words: words.split(","), help="conditions by name, e.g. three,seven")
   sample.add_argument("--number", type=int, help="how many; labels repeat in turn")
   sample.add_argument("--guidance", type=float, help="default: the experiment's")
   sample.add_argument("--seed", type=int, default=0)
@@ -205,7 +206,10 @@ def _sample(arguments: argparse.Namespace) -> None:
 
   files.check_out(arguments.out)
   made = model.load(arguments.run)
-  labels = made.sampler.labels(arguments.labels, arguments.number)
+  asked = arguments.labels
+  if arguments.text is not None:
+    asked = made.sampler.named(arguments.text, made.experiment.stage1.data.names)
+  labels = made.sampler.labels(asked, arguments.number)
   x = made.sampler.signals(labels, seed=arguments.seed, guidance=arguments.guidance)
   files.write_signals(arguments.out, x, labels if made.sampler.classes else None, made.experiment.stage1.data)
   print(f"{arguments.out}: {len(x)} samples")

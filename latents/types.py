@@ -18,6 +18,8 @@ from flax import struct
 
 Array = Any  # jax.Array, numpy.ndarray or jax.ShapeDtypeStruct: all carry shape and dtype; None where it says so
 Terms = Mapping[str, Array]  # name -> scalar [], unweighted, mean over batch and elements
+# What is known of each example: "label" [B] int32, "text" [B,L,E], ...; "drop" [B] bool: rows of which nothing is.
+Cond = Mapping[str, Array]
 Batch = dict[str, Array]  # "x" [B,*S,C]; "label" int32 [B]; "index" int32 [B]; "mask" bool [B] (padding)
 
 

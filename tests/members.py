@@ -16,6 +16,7 @@ from latents.bottlenecks import (
   ResidualFSQ,
   VQReg,
 )
+from latents.conditioners import Labels, Text
 from latents.data import Digits, Photos, Shapes, Topics
 from latents.decoders import (
   Categorical,
@@ -170,6 +171,12 @@ SAMPLERS = [
   ("ddpm-large", lambda: DDPM(6, "large")),
   ("dpm-solver-2m", lambda: DPMSolver2M(6)),
   ("consistency", lambda: Consistency(6)),
+]
+
+# -- conditioners: (name, make)
+CONDITIONERS = [
+  ("labels", Labels),
+  ("text", lambda: Text(texts=("zero", "one", "two"), length=4, size=6)),
 ]
 
 # -- priors: (name, make, per-sample latent shape, vocab, or one a token, or None)

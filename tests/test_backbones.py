@@ -31,7 +31,7 @@ def count(tree) -> int:
 def test_dit_sizes_are_the_papers(make, width: int, paper: int):
   """The paper's implementation counts the fixed table of 256 positions, which is no parameter here."""
   model = make(patch=2, classes=1000, out=8)
-  params = jax.eval_shape(model.init, KEY, jnp.zeros((1, 32, 32, 4)), jnp.zeros(1), jnp.zeros(1, jnp.int32))
+  params = jax.eval_shape(model.init, KEY, jnp.zeros((1, 32, 32, 4)), jnp.zeros(1), {"label": jnp.zeros(1, jnp.int32)})
   assert count(params) + 256 * width == paper
 
 
@@ -49,19 +49,19 @@ def test_time_and_label_matter_and_samples_do_not_mix(make, shape):
   model, x = make(), normal(2, *shape)
   params = drawn(model, x, TIME, None, scale=0.2)
   run = jax.jit(lambda x, t, c: model.apply(params, x, t, c))
-  label, null = jnp.array([0, 1]), jnp.full(2, model.classes)
+  label, null = {"label": jnp.array([0, 1])}, {"label": jnp.array([1, 0]), "drop": jnp.ones(2, bool)}
   y = run(x, TIME, label)
   assert np.abs(y - run(x, TIME + 0.1, label)).max() > 1e-3
   assert (np.abs(y - run(x, TIME, null)).max() > 1e-3) == (model.classes > 0)
   assert np.abs(run(x, TIME, null) - run(x, TIME, None)).max() < 1e-5
-  swapped = run(x[::-1], TIME[::-1], label[::-1])[::-1]
+  swapped = run(x[::-1], TIME[::-1], {"label": label["label"][::-1]})[::-1]
   assert np.abs(y - swapped).max() < 1e-4 * (1 + np.abs(y).max())
   other = run(x.at[1].add(1.0), TIME, label)
   assert np.abs((y - other)[0]).max() < 1e-4 * (1 + np.abs(y).max())
 
 
 def test_gradients_reach_the_zero_layers_first_and_remat_changes_nothing():
-  x, label = normal(2, 4, 4, 3), jnp.array([0, 2])
+  x, label = normal(2, 4, 4, 3), {"label": jnp.array([0, 2])}
   model = DiT(2, 16, 2, classes=3)
   params = first_run(model, x, TIME, label)[1]
 
@@ -125,7 +125,7 @@ def test_logits_are_zero_at_the_start(model: Transformer):
 
 @OF_TOKENS
 def test_cached_steps_give_the_full_pass_at_every_position(model: Transformer):
-  tokens, label = tokens_of(model), jnp.array([0, 2])
+  tokens, label = tokens_of(model), {"label": jnp.array([0, 2])}
   params = drawn(model, tokens, label)
   full = jax.jit(model.apply)(params, tokens, label)
   step = jax.jit(lambda *args: model.apply(params, *args, method="step"))
@@ -155,6 +155,6 @@ def test_transformer_label_and_dropout():
   tokens = tokens_of(model)
   params = drawn(model, tokens, None)
   run = lambda cond, **kw: model.apply(params, tokens, cond, **kw)
-  assert np.array_equal(run(None), run(jnp.full(2, 3)))
-  assert np.abs(run(None) - run(jnp.zeros(2, jnp.int32)))[:, 0].max() > 1e-3
+  assert np.array_equal(run(None), run({"label": jnp.full(2, 3)}))
+  assert np.abs(run(None) - run({"label": jnp.zeros(2, jnp.int32)}))[:, 0].max() > 1e-3
   assert np.abs(run(None) - run(None, train=True, rngs={"dropout": KEY})).max() > 1e-3

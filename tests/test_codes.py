@@ -161,7 +161,9 @@ def test_the_likelihood_of_two_grids_by_hand():
   model = Transformer(VOCABS, 8, 0, 2, length=5, classes=2, layout=GRIDS)
   prior, codes, label = AutoregressivePrior(model), tokens(), jnp.array([0, 1, 1])
   latent = Latent(codes=codes)
-  variables = randomise(jax.eval_shape(lambda: prior.init(RNGS, latent, label, train=True, method="loss")), 0.5)
+  variables = randomise(
+    jax.eval_shape(lambda: prior.init(RNGS, latent, {"label": label}, train=True, method="loss")), 0.5
+  )
   p = jax.tree.map(lambda a: np.asarray(a, np.float64), variables["params"]["backbone"])
   total = 0.0
   for b in range(3):
@@ -173,7 +175,7 @@ def test_the_likelihood_of_two_grids_by_hand():
       h = h / np.sqrt((h**2).mean() + 1e-5) * next(iter(p["norm"].values()))
       logits = h @ p[f"grid_heads_{grid}"]["kernel"]
       total -= logits[int(codes[b, i])] - np.log(np.exp(logits).sum())
-  nll = prior.apply(variables, latent, label, train=False, method="loss")["nll"]
+  nll = prior.apply(variables, latent, {"label": label}, train=False, method="loss")["nll"]
   np.testing.assert_allclose(nll, total / 15, rtol=1e-4)
 
 
@@ -190,7 +192,7 @@ def test_samples_never_leave_their_grids_vocabulary_and_use_all_of_it(options):
   variables = prior.init(RNGS, Latent(codes=tokens()), None, train=False, method="loss")
   variables = randomise(variables, 0.3)
   label = jnp.zeros(400, jnp.int32)
-  codes = np.asarray(prior.apply(variables, label, shape=(5,), method="sample", rngs=RNGS, **options).codes)
+  codes = np.asarray(prior.apply(variables, {"label": label}, shape=(5,), method="sample", rngs=RNGS, **options).codes)
   assert codes.shape == (400, 5) and codes.min() == 0 and (codes < BELOW).all()
   assert [len(np.unique(codes[:, i])) for i in (0, 1)] == [2, 2] and len(np.unique(codes[:, 2:])) == 4
 

@@ -22,6 +22,7 @@ class Scaled(nn.Module):
   """weight * x: one parameter."""
 
   classes: int = 0
+  conditions = ()
 
   @nn.compact
   def __call__(self, x, t, cond, *, train: bool = False):
@@ -33,6 +34,7 @@ class Ending(nn.Module):
 
   classes: int = 0
   off: float = 0.0
+  conditions = ()
 
   @nn.compact
   def __call__(self, x, t, cond, *, train: bool = False):
@@ -127,9 +129,9 @@ def test_the_guided_teacher_is_followed():
     backbone=Exact(classes=3), teacher=FlowPrior(Exact(classes=3)), teacher_guidance=3.0, decay=0.0
   )
   now, then = jnp.full(6, 0.6), jnp.full(6, 0.5)
-  step = prior.apply({}, z, now, then, label, method="_teacher_step")
+  step = prior.apply({}, z, now, then, {"label": label}, method="_teacher_step")
   field = lambda cond: Exact(classes=3).apply({}, z, now, cond)
-  v = field(jnp.full(6, 3)) + 3.0 * (field(label) - field(jnp.full(6, 3)))
+  v = field(None) + 3.0 * (field({"label": label}) - field(None))
   assert np.abs(step - (z - 0.1 * v)).max() < 1e-5  # Euler's step on the linear path
 
 

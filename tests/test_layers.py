@@ -14,7 +14,7 @@ ORDER = (
   "machine",
   "optim nn media",
   "backbones diffusion pretrained data",
-  "encoders bottlenecks",
+  "encoders bottlenecks conditioners",
   "decoders",
   "autoencoders",
   "frozen",

@@ -18,6 +18,7 @@ ROOMS: dict[str, tuple[list, set[str]]] = {
   "decoders": (members.DECODERS + members.TOKEN_DECODERS, set()),
   "backbones": (members.BACKBONES + members.PRIORS, set()),
   "diffusion.paths": (members.PATHS, set()),
+  "conditioners": (members.CONDITIONERS, set()),
   "priors": (members.PRIORS, set()),
   "discriminators": (members.DISCRIMINATORS, set()),
   "losses": (members.LOSSES + members.TOKEN_LOSSES, {"Adversarial", "PairAdversarial", "ConditionalAdversarial"}),

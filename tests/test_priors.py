@@ -10,15 +10,16 @@ import pytest
 from latents.backbones import DiT, Transformer
 from latents.diffusion import DDPM, Betas, DPMSolver2M, Euler, Heun, Process, Steps
 from latents.errors import UserError
+from latents.nn.condition import labels
 from latents.priors import AutoregressivePrior, FlowPrior
 from latents.priors.autoregressive import keep_top_k, keep_top_p
-from latents.priors.base import drop_labels
+from latents.priors.base import drop
 from latents.types import Latent
 from tests.members import PRIORS
 from tests.test_nn import normal, randomise
 
 KEY = jax.random.key(0)
-LABEL = jnp.array([0, 1, 2, 0])
+LABEL = {"label": jnp.array([0, 1, 2, 0])}
 BY_NAME = pytest.mark.parametrize(("make", "shape", "vocab"), [m[1:] for m in PRIORS], ids=[m[0] for m in PRIORS])
 
 
@@ -62,7 +63,7 @@ def test_a_sample_depends_on_its_own_index_and_label_alone(make, shape, vocab):
   prior = make()
   params = start(prior, latent_of(shape, vocab), 0.1)
   run = draw_with(prior, shape)
-  four, two, again = run(params, LABEL), run(params, LABEL[:2]), run(params, LABEL)
+  four, two, again = run(params, LABEL), run(params, {"label": LABEL["label"][:2]}), run(params, LABEL)
   other = run(params, LABEL, jax.random.key(1))
   values = lambda latent: np.asarray(latent.z if vocab is None else latent.codes)
   assert np.abs(values(four)[:2] - values(two)).max() < 1e-4
@@ -82,7 +83,7 @@ def test_guidance_one_is_conditional_and_zero_is_unconditional(make, shape, voca
     return
   runs = {g: draw_with(prior, shape, guidance=g) for g in (0.0, 1.0, 1.0 + 1e-6, 4.0)}
   values = lambda g, cond=LABEL: np.asarray(jax.tree.leaves(runs[g](params, cond))[0])
-  null = jnp.full(4, prior.backbone.classes)
+  null = {**LABEL, "drop": jnp.ones(4, bool)}
   assert np.array_equal(values(0.0), values(1.0, null))
   assert np.abs(values(1.0 + 1e-6) - values(1.0)).max() < 1e-2  # the doubled batch at scale 1
   assert not np.array_equal(values(4.0), values(1.0))
@@ -95,10 +96,15 @@ class Exact(nn.Module):
   classes: int = 0
   std: float = 0.4
 
+  @property
+  def conditions(self):
+    return ("label",) if self.classes else ()
+
   @nn.compact
   def __call__(self, x, t, cond, *, train: bool = False):
     t = t.reshape(-1, *[1] * (x.ndim - 1))
-    mean = 0.5 if cond is None else jnp.where(cond == self.classes, 0.5, cond).reshape(t.shape)
+    label = labels(cond, self.classes, len(x)) if self.classes else jnp.zeros(len(x))
+    mean = jnp.where(label == self.classes, 0.5, label).reshape(t.shape)
     var = (1 - t) ** 2 * self.std**2 + t**2
     return (t - (1 - t) * self.std**2) / var * (x - (1 - t) * mean) - mean
 
@@ -106,7 +112,7 @@ class Exact(nn.Module):
 def test_flow_prior_with_the_exact_velocity_samples_the_data():
   label = jnp.arange(3)
   for sampler in (Euler(200), Heun(40)):
-    z = draw(FlowPrior(Exact(classes=3), sampler=sampler), {}, label, (64, 64)).z
+    z = draw(FlowPrior(Exact(classes=3), sampler=sampler), {}, {"label": label}, (64, 64)).z
     assert np.abs(z.mean((1, 2)) - label).max() < 0.03
     assert np.abs(z.std((1, 2)) - 0.4).max() < 0.02
 
@@ -139,6 +145,7 @@ def test_flow_shift_comes_from_the_size_of_the_latent():
 
   class Clock(nn.Module):
     classes: int = 0
+    conditions = ()
 
     @nn.compact
     def __call__(self, x, t, cond, *, train: bool = False):
@@ -152,15 +159,15 @@ def test_flow_shift_comes_from_the_size_of_the_latent():
 
 
 def test_label_dropout_has_its_rate_and_only_in_training():
-  cond = jnp.arange(20_000) % 3
-  dropped = drop_labels(KEY, cond, 0.1, 3)
+  cond = {"label": jnp.arange(20_000) % 3}
+  dropped = labels(drop(KEY, cond, 0.1), 3, 20_000)
   assert np.isin(dropped, [0, 1, 2, 3]).all()
   assert abs(np.mean(dropped == 3) - 0.1) < 0.01
-  assert np.array_equal(np.where(dropped == 3, cond, dropped), cond)
+  assert np.array_equal(np.where(dropped == 3, cond["label"], dropped), cond["label"])
   prior, latent = FlowPrior(Exact(classes=3), label_drop=1.0), Latent(z=normal(4, 5))
   value = lambda cond, train: prior.apply({}, latent, cond, train=train, method="loss", rngs={"prior": KEY})["flow"]
-  assert np.isclose(value(LABEL, True), value(jnp.full(4, 3), True))
-  assert not np.isclose(value(LABEL, False), value(jnp.full(4, 3), False))
+  assert np.isclose(value(LABEL, True), value(None, True))
+  assert not np.isclose(value(LABEL, False), value(None, False))
 
 
 def test_the_first_nll_is_the_log_of_the_vocabulary():
@@ -274,6 +281,8 @@ class ExactNoise(nn.Module):
   """E[eps | x_tau] for data N(0.5, 0.4^2) on DDPM's path, and the middle of the variances."""
 
   classes: int = 0
+
+  conditions = ()
 
   @nn.compact
   def __call__(self, x, t, cond, *, train: bool = False):

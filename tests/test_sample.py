@@ -5,6 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from latents import media
 from latents.errors import UserError
 from latents.types import Latent
 from latents.use.sample import Sampler
@@ -23,7 +24,7 @@ def noisy():
   def decode(_, latent, key):
     return jnp.concatenate([latent.z, jax.random.uniform(key, (len(latent.z), 1))], -1)
 
-  made._draw, made._decode = draw, decode
+  made._draw, made._decode, made.kind = draw, decode, media.kind("array")
   return made
 
 

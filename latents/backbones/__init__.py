@@ -1,8 +1,8 @@
 """Networks with conditioning, which priors and generative decoders share.
 
-Contract of a backbone on arrays: `__call__(x [B,*s,D], t [B] in [0,1], cond [B] int32 | None, *, train) ->
-[B,*s,out] float32`; `classes` labels, of which `classes` itself is the null label (cond None means it); rng
-stream "dropout"; with train=False deterministic.
+Contract of a backbone on arrays: `__call__(x [B,*s,D], t [B] in [0,1], cond | None, *, train) ->
+[B,*s,out] float32`; `conditions` names what is read of cond (`types.Cond`), None and dropped rows mean that nothing is
+known; rng stream "dropout"; with train=False deterministic.
 Contract of a backbone on tokens: `__call__(tokens [B,L], cond, *, train) -> logits [B,L,V]`, `cache(batch)` and
 `step(token [B], cond, index [], cache) -> (logits [B,V], cache)`, with the same logits at every position.
 """

@@ -6,13 +6,14 @@ import flax.linen as nn
 import jax.numpy as jnp
 
 from latents.nn.attention import Attention
+from latents.nn.condition import TextTokens, labels
 from latents.nn.mlp import Mlp
 from latents.nn.norm import LayerNorm, modulate
 from latents.nn.patch import patchify, unpatchify
 from latents.nn.position import sincos
 from latents.nn.sharding import constrain
 from latents.nn.time import TimeEmbedding
-from latents.types import Array
+from latents.types import Array, Cond, later
 
 
 def zero_dense(width: int, dtype: str, name: str) -> nn.Dense:
@@ -23,6 +24,8 @@ def zero_dense(width: int, dtype: str, name: str) -> nn.Dense:
 class Block(nn.Module):
   """x [B,N,width], c [B,width] -> x: attention and MLP, each with adaLN-Zero's shift, scale and gate (fig. 3).
 
+  seen: [B,N] bool, tokens that may be looked at; None = all.
+
   The identity at the start.
   """
 
@@ -31,23 +34,24 @@ class Block(nn.Module):
   dtype: str = "float32"
 
   @nn.compact
-  def __call__(self, x: Array, c: Array) -> Array:
+  def __call__(self, x: Array, c: Array, seen: Array | None = None) -> Array:
     """See the class."""
     modulation = zero_dense(6 * x.shape[-1], self.dtype, "modulation")(nn.silu(c))
     shift1, scale1, gate1, shift2, scale2, gate2 = jnp.split(constrain(modulation)[:, None], 6, -1)
     h = modulate(LayerNorm(dtype=self.dtype)(x), shift1, scale1)
-    x = x + gate1 * Attention(self.heads, dtype=self.dtype, name="attention")(h)
+    x = x + gate1 * Attention(self.heads, dtype=self.dtype, name="attention")(h, seen)
     h = modulate(LayerNorm(dtype=self.dtype)(x), shift2, scale2)
     return constrain(x + gate2 * Mlp(self.ratio, dtype=self.dtype, name="mlp")(h))
 
 
 class DiT(nn.Module):
-  """x [B,*s,D], t [B] in [0,1], cond [B] int32 or None -> [B,*s,out] float32; exactly 0 at the start.
+  """x [B,*s,D], t [B] in [0,1], cond or None -> [B,*s,out] float32; exactly 0 at the start.
 
-  classes: number of labels; label `classes` is the null label, and cond None means it; 0 = unconditional
-  (cond is ignored). out: output channels, None = D (2 D for a learned sigma). patch: tokens are patch^n cells of
-  the grid *s, which has any number of axes. position: fixed sine-cosine, no parameters. remat: "block" recomputes
-  each block in the backward pass. Raises UserError where the grid does not divide by the patch.
+  classes: number of labels; label `classes` is the null label, for rows that are dropped and where cond is None; 0 = no
+  labels are read. text: (L, E) of texts that are read, () = none: their tokens stand before those of x in every block,
+  and their mean is added to the time. out: output channels, None = D (2 D for a learned sigma). patch: tokens are
+  patch^n cells of the grid *s, which has any number of axes. position: fixed sine-cosine, no parameters. remat: "block"
+  recomputes each block in the backward pass. Raises UserError where the grid does not divide by the patch.
   """
 
   depth: int
@@ -60,9 +64,15 @@ class DiT(nn.Module):
   position: Literal["sincos", "none"] = "sincos"
   remat: Literal["none", "block"] = "none"
   dtype: str = "float32"
+  text: tuple[int, ...] = later(())
+
+  @property
+  def conditions(self) -> tuple[str, ...]:
+    """Names of what it reads of a condition."""
+    return (*(("label",) if self.classes else ()), *(("text", "text_mask") if self.text else ()))
 
   @nn.compact
-  def __call__(self, x: Array, t: Array, cond: Array | None, *, train: bool = False) -> Array:
+  def __call__(self, x: Array, t: Array, cond: Cond | None, *, train: bool = False) -> Array:
     """See the class."""
     del train  # no dropout
     out = (self.out or x.shape[-1]) * self.patch ** (x.ndim - 2)
@@ -73,13 +83,22 @@ class DiT(nn.Module):
       h = h + sincos(grid, self.width).astype(self.dtype)
     c = TimeEmbedding(self.width, dtype=self.dtype, name="time")(t)
     if self.classes:
-      label = jnp.full(t.shape, self.classes, jnp.int32) if cond is None else cond
+      label = labels(cond, self.classes, t.shape[0])
       init = nn.initializers.normal(0.02)
       c = c + nn.Embed(self.classes + 1, self.width, dtype=self.dtype, embedding_init=init, name="label")(label)
+    seen = None
+    if self.text:
+      length, size = self.text
+      words, seen = TextTokens(self.width, length, self.dtype, name="text_tokens")(cond, size, t.shape[0])
+      share = seen / jnp.maximum(seen.sum(1, keepdims=True), 1)
+      c = c + nn.Dense(self.width, dtype=self.dtype, name="text_mean")(jnp.einsum("bl,blw->bw", share, words))
+      h = jnp.concatenate([words, h], 1)
+      seen = jnp.concatenate([seen, jnp.ones((t.shape[0], tokens.shape[1]), bool)], 1)
     h, c = constrain(h), constrain(c)
     block = nn.remat(Block) if self.remat == "block" else Block
     for i in range(self.depth):
-      h = block(self.heads, self.mlp_ratio, self.dtype, name=f"blocks_{i}")(h, c)
+      h = block(self.heads, self.mlp_ratio, self.dtype, name=f"blocks_{i}")(h, c, seen)
+    h = h[:, h.shape[1] - tokens.shape[1] :]
     modulation = zero_dense(2 * self.width, self.dtype, "final_modulation")(nn.silu(c))
     shift, scale = jnp.split(constrain(modulation)[:, None], 2, -1)
     h = modulate(LayerNorm(dtype=self.dtype)(h), shift, scale)

@@ -15,11 +15,12 @@ import numpy as np
 
 from latents.errors import UserError
 from latents.nn.attention import attend
+from latents.nn.condition import labels
 from latents.nn.mlp import SwiGLU, swiglu_hidden
 from latents.nn.norm import RMSNorm
 from latents.nn.position import sincos
 from latents.nn.sharding import constrain
-from latents.types import Array, later
+from latents.types import Array, Cond, later
 
 NEVER = -1e30  # finite, so that guidance between two of them is no NaN; its probability is 0 exactly
 Cache = tuple[tuple[Array, Array], ...]  # per block: keys and values [B,L,heads,F], zeros where not yet written
@@ -71,7 +72,7 @@ class CausalBlock(nn.Module):
 
 
 class Transformer(nn.Module):
-  """tokens [B,L] int32 in 0..vocab-1, cond [B] int32 or None -> logits [B,L,vocab] float32.
+  """tokens [B,L] int32 in 0..vocab-1, cond or None -> logits [B,L,vocab] float32.
 
   Row i are the logits of token i given the tokens before i: the inputs are shifted here, and the class token
   stands at position 0. Tokens are positions in raster order with the `groups` levels of one position
@@ -167,10 +168,13 @@ class Transformer(nn.Module):
     places = jnp.repeat(table, self.groups, 0)
     return places + jnp.tile(self.levels, (spatial, 1)) if self.groups > 1 else places
 
-  def _start(self, cond: Array | None, batch: int) -> Array:
-    if cond is None or not self.classes:
-      cond = jnp.full((batch,), self.classes, jnp.int32)
-    return constrain(self.label(cond))
+  @property
+  def conditions(self) -> tuple[str, ...]:
+    """Names of what it reads of a condition."""
+    return ("label",) if self.classes else ()
+
+  def _start(self, cond: Cond | None, batch: int) -> Array:
+    return constrain(self.label(labels(cond if self.classes else None, self.classes, batch)))
 
   def _logits(self, h: Array) -> Array:
     """h [B,L,width] of all rows -> [B,L,the largest vocabulary]."""
@@ -191,7 +195,7 @@ class Transformer(nn.Module):
       return self.head(h).astype(jnp.float32)
     return jnp.stack([self._padded(head(h)) for head in self.grid_heads])[jnp.asarray(self._grid_of())[index]]
 
-  def __call__(self, tokens: Array, cond: Array | None, *, train: bool = False) -> Array:
+  def __call__(self, tokens: Array, cond: Cond | None, *, train: bool = False) -> Array:
     """See the class."""
     if tokens.ndim != 2 or tokens.shape[1] != self.length:
       raise UserError(f"this transformer models [B,{self.length}] tokens, got {tokens.shape}")
@@ -207,7 +211,7 @@ class Transformer(nn.Module):
     shape = (batch, self.length, self.heads, self.width // self.heads)
     return tuple((jnp.zeros(shape, self.dtype), jnp.zeros(shape, self.dtype)) for _ in range(self.depth))
 
-  def step(self, token: Array, cond: Array | None, index: Array, cache: Cache) -> tuple[Array, Cache]:
+  def step(self, token: Array, cond: Cond | None, index: Array, cache: Cache) -> tuple[Array, Cache]:
     """Logits [B,vocab] of token `index` [] given token index-1 (`token` [B]; ignored at index 0), and the cache."""
     before = self.embed(token + self._offsets()[jnp.maximum(index - 1, 0)])
     h = jnp.where(index == 0, self._start(cond, token.shape[0]), before)

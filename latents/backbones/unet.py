@@ -4,15 +4,16 @@ import flax.linen as nn
 import jax.numpy as jnp
 
 from latents.errors import UserError
+from latents.nn.condition import labels
 from latents.nn.conv import AttentionBlock, Conv, Downsample, ResBlock, Upsample
 from latents.nn.norm import GroupNorm
 from latents.nn.sharding import constrain
 from latents.nn.time import TimeEmbedding
-from latents.types import Array
+from latents.types import Array, Cond
 
 
 class UNet(nn.Module):
-  """x [B,*S,C], t [B] in [0,1], cond [B] int32 or None -> [B,*S,out] float32; exactly 0 at the start.
+  """x [B,*S,C], t [B] in [0,1], cond or None -> [B,*S,out] float32; exactly 0 at the start.
 
   Level i works at S / 2^i with ch * mult[i] channels and `blocks` residual blocks (one more on the way up).
   attention: levels that attend over all positions after each block; the middle always does. heads: of attention.
@@ -39,16 +40,21 @@ class UNet(nn.Module):
   def _attend(self, name: str) -> AttentionBlock:
     return AttentionBlock(self.heads, 1e-5, zero=True, dtype=self.dtype, name=name)
 
-  def _condition(self, t: Array, cond: Array | None) -> Array:
+  @property
+  def conditions(self) -> tuple[str, ...]:
+    """Names of what it reads of a condition."""
+    return ("label",) if self.classes else ()
+
+  def _condition(self, t: Array, cond: Cond | None) -> Array:
     c = TimeEmbedding(4 * self.ch, self.ch, dtype=self.dtype, name="time")(t)
     if self.classes:
-      label = jnp.full(t.shape, self.classes, jnp.int32) if cond is None else cond
+      label = labels(cond, self.classes, t.shape[0])
       init = nn.initializers.normal(0.02)
       c = c + nn.Embed(self.classes + 1, 4 * self.ch, dtype=self.dtype, embedding_init=init, name="label")(label)
     return constrain(c)
 
   @nn.compact
-  def __call__(self, x: Array, t: Array, cond: Array | None, *, train: bool = False) -> Array:
+  def __call__(self, x: Array, t: Array, cond: Cond | None, *, train: bool = False) -> Array:
     """See the class."""
     last = len(self.mult) - 1
     if any(n % 2**last for n in x.shape[1:-1]):

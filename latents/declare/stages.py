@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from typing import Any, Literal
 
 from latents.autoencoders import Autoencoder, Stacked
+from latents.conditioners import Conditioner, Labels
 from latents.data import Source, place
 from latents.evaluate import Measure
 from latents.losses import Balancer, Loss, Weight
@@ -110,7 +111,8 @@ class Stage2:
 
   data: usually stage 1's; another crop or size where the autoencoder is used on larger grids.
   cache: encode the data once (both mirrored copies) instead of in every step. losses: beside the prior's own terms,
-  which count once where nothing here weighs them. Others as `Stage1`.
+  which count once where nothing here weighs them. conditioner: what the prior is told of each example. Others as
+  `Stage1`.
   """
 
   data: Source
@@ -130,6 +132,7 @@ class Stage2:
   patience: int = aside(20)
   seed: int | None = later(None)
   keep_checkpoints: bool = later(False, address=False)
+  conditioner: Conditioner = later(Labels())
   averages: Mapping[str, Average] = later({})
 
   def weighed(self, terms: Terms) -> Mapping[str, Loss]:

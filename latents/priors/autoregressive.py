@@ -11,8 +11,8 @@ import jax.numpy as jnp
 from latents.backbones.transformer import Transformer
 from latents.diffusion.guidance import guide
 from latents.errors import UserError
-from latents.priors.base import Prior, check_guidance, drop_labels, null_labels, sample_keys
-from latents.types import Array, Latent, Terms, aside
+from latents.priors.base import Prior, check_guidance, doubled, drop, rows, sample_keys, without
+from latents.types import Array, Cond, Latent, Terms, aside
 
 
 def keep_top_k(logits: Array, k: int) -> Array:
@@ -61,19 +61,19 @@ class AutoregressivePrior(Prior):
         f"the transformer models {self.backbone.length} tokens, but codes of {shape} are {math.prod(shape)}"
       )
 
-  def loss(self, latent: Latent, cond: Array | None, *, train: bool) -> Terms:
+  def loss(self, latent: Latent, cond: Cond | None, *, train: bool) -> Terms:
     """{"nll": nats a token, mean over batch and tokens (mask: over kept positions)}."""
-    if train and cond is not None and self.backbone.classes:
-      cond = drop_labels(self.make_rng("prior"), cond, self.label_drop, self.backbone.classes)
+    if train and cond is not None and self.conditions:
+      cond = drop(self.make_rng("prior"), cond, self.label_drop)
     nll, mask = self._tokens(latent, cond, train)
     return {"nll": nll.mean() if mask is None else jnp.sum(nll * mask) / jnp.maximum(mask.sum(), 1)}
 
-  def nll(self, latent: Latent, cond: Array | None) -> Array:
+  def nll(self, latent: Latent, cond: Cond | None) -> Array:
     """See `Prior.nll`: the sum over an example's (kept) tokens."""
     nll, mask = self._tokens(latent, cond, False)
     return (nll if mask is None else nll * mask).sum(1)
 
-  def _tokens(self, latent: Latent, cond: Array | None, train: bool) -> tuple[Array, Array | None]:
+  def _tokens(self, latent: Latent, cond: Cond | None, train: bool) -> tuple[Array, Array | None]:
     """[B,N] nats of each token, and which of them are kept (None: all)."""
     codes = latent.codes
     if codes is None:
@@ -87,17 +87,16 @@ class AutoregressivePrior(Prior):
     return nll, jnp.repeat(latent.mask.reshape(codes.shape[0], -1), self.backbone.groups, 1)
 
   def sample(
-    self, cond: Array | None, *, shape: tuple[int, ...], guidance: float | None = None, count: int = 1
+    self, cond: Cond | None, *, shape: tuple[int, ...], guidance: float | None = None, count: int = 1
   ) -> Latent:
-    """See `Prior.sample`; codes [B,*shape]. Guidance runs null and label as one batch of 2 B with one cache."""
+    """See `Prior.sample`; codes [B,*shape]. Guidance runs both conditions as one batch of 2 B with one cache."""
     self._check(shape)
-    scale, classes = self.guidance if guidance is None else guidance, self.backbone.classes
-    check_guidance(scale, classes)
-    batch = count if cond is None else cond.shape[0]
-    null = null_labels(classes, batch)
-    labels = null if cond is None or not classes or scale == 0.0 else cond
+    scale = self.guidance if guidance is None else guidance
+    check_guidance(scale, self.conditions)
+    batch = count if cond is None else rows(cond)
+    cond = cond if self.conditions else None
     double = scale not in (0.0, 1.0)
-    labels = jnp.concatenate([null, labels]) if double else labels
+    told = doubled(cond, batch) if double else without(cond, batch) if scale == 0.0 else cond
     keys = sample_keys(self.make_rng("prior"), batch)
     backbone, variables = self.backbone.unbind()
 
@@ -110,7 +109,7 @@ class AutoregressivePrior(Prior):
     def step(carry: tuple, index: Array) -> tuple:
       token, cache = carry
       given = jnp.concatenate([token, token]) if double else token
-      logits, cache = backbone.apply(variables, given, labels, index, cache, method="step")
+      logits, cache = backbone.apply(variables, given, told, index, cache, method="step")
       if double:
         u, c = jnp.split(logits, 2)
         logits = guide(u, c, scale)

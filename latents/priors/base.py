@@ -1,40 +1,69 @@
-"""What all priors have in common: the contract, label dropout, and one random key per sample."""
+"""What all priors have in common: the contract, dropping and doubling of conditions, and one random key per sample."""
 
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
 from latents.errors import UserError
-from latents.types import Array, Latent, Terms
+from latents.types import Array, Cond, Latent, Terms
 
 
 class Prior(nn.Module):
   """A generative model of latents. Reads latent.z (normalised per channel) or, if `discrete`, latent.codes."""
 
   discrete = False
+  guidance = 1.0  # scale of a sample's guidance where nobody asks for another; not annotated: a field would come first
   likelihood = False  # whether `nll` is there
 
-  def loss(self, latent: Latent, cond: Array | None, *, train: bool) -> Terms:
-    """latent, cond [B] int32 or None -> one term of weight 1, e.g. {"flow": []}; rng streams "prior", "dropout"."""
+  @property
+  def classes(self) -> int:
+    """How many labels it reads; 0 = none."""
+    return self.backbone.classes  # pyright: ignore[reportAttributeAccessIssue]
+
+  @property
+  def conditions(self) -> tuple[str, ...]:
+    """Names of what it reads of a condition; () = unconditional."""
+    return self.backbone.conditions  # pyright: ignore[reportAttributeAccessIssue]
+
+  def loss(self, latent: Latent, cond: Cond | None, *, train: bool) -> Terms:
+    """latent, cond (None: nothing is known) -> terms of weight 1, e.g. {"flow": []}; rng streams "prior", "dropout"."""
     raise TypeError(f"{type(self).__name__} has no loss")
 
-  def nll(self, latent: Latent, cond: Array | None) -> Array:
-    """latent, cond [B] int32 or None -> [B] nats of each example's whole latent; deterministic up to stream "prior"."""
+  def nll(self, latent: Latent, cond: Cond | None) -> Array:
+    """latent, cond -> [B] nats of each example's whole latent; deterministic up to stream "prior"."""
     raise TypeError(f"{type(self).__name__} has no likelihood")
 
   def sample(
-    self, cond: Array | None, *, shape: tuple[int, ...], guidance: float | None = None, count: int = 1
+    self, cond: Cond | None, *, shape: tuple[int, ...], guidance: float | None = None, count: int = 1
   ) -> Latent:
-    """cond [B] int32, or None for `count` samples without a label -> Latent of B samples; rng stream "prior".
+    """cond of B examples, or None for `count` of which nothing is known -> Latent of B samples; rng stream "prior".
 
     shape: of one sample (z's or codes' without the batch). guidance: None = the prior's own; 1 = conditional.
     """
     raise TypeError(f"{type(self).__name__} has no sample")
 
 
-def drop_labels(key: Array, cond: Array, rate: float, null: int) -> Array:
-  """[B] labels -> the same, each replaced by `null` with probability `rate`."""
-  return jnp.where(jax.random.bernoulli(key, rate, cond.shape), null, cond)
+def drop(key: Array, cond: Cond, rate: float) -> Cond:
+  """The same condition, each row dropped with probability `rate`."""
+  return {**cond, "drop": jax.random.bernoulli(key, rate, (rows(cond),))}
+
+
+def rows(cond: Cond) -> int:
+  """The number of examples that a condition is of."""
+  return next(iter(cond.values())).shape[0]
+
+
+def without(cond: Cond | None, batch: int) -> Cond | None:
+  """The condition of examples of which nothing is known, with the entries of `cond`."""
+  return None if cond is None else {**cond, "drop": jnp.ones(batch, bool)}
+
+
+def doubled(cond: Cond | None, batch: int) -> Cond | None:
+  """[B] -> [2 B]: the examples without their condition, then with it."""
+  if cond is None:
+    return None
+  halves = without(cond, batch), {"drop": jnp.zeros(batch, bool), **cond}
+  return {name: jnp.concatenate([half[name] for half in halves]) for name in halves[0]}  # pyright: ignore
 
 
 def sample_keys(key: Array, batch: int) -> Array:
@@ -42,12 +71,7 @@ def sample_keys(key: Array, batch: int) -> Array:
   return jax.vmap(lambda i: jax.random.fold_in(key, i))(jnp.arange(batch))
 
 
-def null_labels(classes: int, batch: int) -> Array:
-  """[batch] null labels, or None for an unconditional backbone (classes 0)."""
-  return jnp.full((batch,), classes, jnp.int32) if classes else None
-
-
-def check_guidance(guidance: float, classes: int) -> None:
-  """Raises UserError where guidance is asked of a prior that has no classes."""
-  if guidance != 1.0 and not classes:
+def check_guidance(guidance: float, conditions: tuple[str, ...]) -> None:
+  """Raises UserError where guidance is asked of a prior that reads no condition."""
+  if guidance != 1.0 and not conditions:
     raise UserError(f"guidance {guidance} needs a backbone with classes > 0; this one is unconditional")

@@ -9,9 +9,9 @@ import jax.numpy as jnp
 from latents.diffusion.grids import grid
 from latents.diffusion.samplers import Consistency, Sampler
 from latents.errors import UserError
-from latents.priors.base import check_guidance, drop_labels, null_labels
+from latents.priors.base import check_guidance, drop, without
 from latents.priors.flow import FlowPrior
-from latents.types import Array, Latent, Terms, aside
+from latents.types import Array, Cond, Latent, Terms, aside
 
 
 class ConsistencyDistillation(FlowPrior, kw_only=True):
@@ -38,7 +38,7 @@ class ConsistencyDistillation(FlowPrior, kw_only=True):
   sampler: Sampler = aside(Consistency(2))
 
   @nn.compact
-  def loss(self, latent: Latent, cond: Array | None, *, train: bool) -> Terms:
+  def loss(self, latent: Latent, cond: Cond | None, *, train: bool) -> Terms:
     """See the class; random intervals and noise."""
     self._check()
     z = self._continuous(latent)
@@ -46,8 +46,8 @@ class ConsistencyDistillation(FlowPrior, kw_only=True):
     number = jax.random.randint(self.make_rng("prior"), z.shape[:1], 1, self.intervals + 1)
     times = jnp.asarray(grid(self.intervals, self._shift(z.shape[1:]))[::-1], jnp.float32)
     now, then = times[number], times[number - 1]
-    if train and cond is not None and self.backbone.classes:
-      cond = drop_labels(self.make_rng("prior"), cond, self.label_drop, self.backbone.classes)
+    if train and cond is not None and self.conditions:
+      cond = drop(self.make_rng("prior"), cond, self.label_drop)
     x = self.process.path.mix(z, eps, now)
     if self.is_initializing():  # the parameters are made by bound modules; below they are used unbound
       self.backbone(x, now, cond, train=train)
@@ -68,11 +68,11 @@ class ConsistencyDistillation(FlowPrior, kw_only=True):
     error = jnp.square(estimate(params, x, now) - aim).mean(-1)
     return {"consistency": self._mean(error, latent.mask)}
 
-  def _teacher_step(self, x: Array, now: Array, then: Array, cond: Array | None) -> Array:
+  def _teacher_step(self, x: Array, now: Array, then: Array, cond: Cond | None) -> Array:
     backbone, variables = self.teacher.backbone.unbind()
     process, scale = self.teacher.process, self.teacher_guidance
-    null = null_labels(backbone.classes, x.shape[0])
-    check_guidance(scale, backbone.classes)
+    null = without(cond, x.shape[0])
+    check_guidance(scale, backbone.conditions)
 
     def network(x: Array, tau: Array) -> Array:
       own = backbone.apply(variables, x, tau, cond, train=False)

@@ -6,7 +6,6 @@ time from Esser et al. 2024, arXiv:2403.03206; guidance interval from Kynkaannie
 
 import math
 from collections.abc import Callable
-from typing import Any
 
 import flax.linen as nn
 import jax
@@ -19,8 +18,8 @@ from latents.diffusion.samplers import Euler, Sampler
 from latents.diffusion.times import LogitNormal, Steps, Uniform, dimension_shift
 from latents.diffusion.times import shift as shift_time
 from latents.errors import UserError
-from latents.priors.base import Prior, check_guidance, drop_labels, null_labels, sample_keys
-from latents.types import Array, Latent, Terms, aside, later
+from latents.priors.base import Prior, check_guidance, doubled, drop, rows, sample_keys, without
+from latents.types import Array, Cond, Latent, Terms, aside, later
 
 Denoiser = Callable[[Array, Array, Array | None], Array]
 
@@ -48,7 +47,7 @@ class FlowPrior(Prior):
   def _shift(self, shape: tuple[int, ...]) -> float:
     return dimension_shift(math.prod(shape)) if self.shift is None else self.shift
 
-  def loss(self, latent: Latent, cond: Array | None, *, train: bool) -> Terms:
+  def loss(self, latent: Latent, cond: Cond | None, *, train: bool) -> Terms:
     """{"flow": mean over batch and elements (mask: over kept tokens) of |v_hat - v|^2}; random times and noise.
 
     Other errors, and "vlb": as `Process.terms`, each with its weight in it.
@@ -56,8 +55,8 @@ class FlowPrior(Prior):
     z = self._continuous(latent)
     eps = jax.random.normal(self.make_rng("prior"), z.shape)
     tau = shift_time(self.times(self.make_rng("prior"), z.shape[0]), self._shift(z.shape[1:]))
-    if train and cond is not None and self.backbone.classes:
-      cond = drop_labels(self.make_rng("prior"), cond, self.label_drop, self.backbone.classes)
+    if train and cond is not None and self.conditions:
+      cond = drop(self.make_rng("prior"), cond, self.label_drop)
     noisy = self.process.path.mix(z, eps, tau)
     out = self.backbone(noisy, tau, cond, train=train)
     if out.shape != (*z.shape[:-1], wanted := self.process.width(z.shape[-1])):
@@ -82,29 +81,28 @@ class FlowPrior(Prior):
     return jnp.sum(error * mask) / jnp.maximum(mask.sum(), 1)
 
   def sample(
-    self, cond: Array | None, *, shape: tuple[int, ...], guidance: float | None = None, count: int = 1
+    self, cond: Cond | None, *, shape: tuple[int, ...], guidance: float | None = None, count: int = 1
   ) -> Latent:
     """See `Prior.sample`; z [B,*shape] in normalised units. Guidance 1 evaluates the conditional half alone."""
-    scale, classes = self.guidance if guidance is None else guidance, self.backbone.classes
-    check_guidance(scale, classes)
-    batch = count if cond is None else cond.shape[0]
+    scale = self.guidance if guidance is None else guidance
+    check_guidance(scale, self.conditions)
+    batch = count if cond is None else rows(cond)
+    cond = cond if self.conditions else None
     keys = sample_keys(self.make_rng("prior"), batch)
     noise = jax.vmap(lambda key: jax.random.normal(key, shape))(keys)
-    null = null_labels(classes, batch)
-    labels = null if cond is None or not classes else cond
+    null, both = without(cond, batch), doubled(cond, batch)
     backbone, variables = self.backbone.unbind()
 
-    def network(x: Array, tau: Array, label: Any) -> Array:
-      return backbone.apply(variables, x, jnp.broadcast_to(tau, x.shape[:1]), label, train=False)
+    def network(x: Array, tau: Array, cond: Cond | None) -> Array:
+      return backbone.apply(variables, x, jnp.broadcast_to(tau, x.shape[:1]), cond, train=False)  # pyright: ignore
 
     def conditional(x: Array, tau: Array) -> Array:
-      return network(x, tau, labels)
+      return network(x, tau, cond)
 
     def guided(x: Array, tau: Array) -> Array:
       if scale == 1.0 or scale == 0.0:
-        return network(x, tau, labels if scale else null)
-      both = network(jnp.concatenate([x, x]), tau, jnp.concatenate([null, labels]))
-      u, c = jnp.split(both, 2)
+        return network(x, tau, cond if scale else null)
+      u, c = jnp.split(network(jnp.concatenate([x, x]), tau, both), 2)
       return self.process.guide(u, c, scale)
 
     times = self.grid(self.sampler.steps, self._shift(shape))

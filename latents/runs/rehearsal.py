@@ -36,10 +36,10 @@ def rehearse(folder: Folder, mesh: jax.sharding.Mesh) -> Program | None:
   score.load_metrics(experiment)
   if folder.declared():
     return None
-  made = {base.stage(n): (base, n, build_step(base.experiment, n, mesh)) for base, n in waiting}
-  made |= {folder.stage(n): (folder, n, build_step(experiment, n, mesh)) for n in stages}
   if experiment.stage2:
     _check_labels(experiment.stage2)
+  made = {base.stage(n): (base, n, build_step(base.experiment, n, mesh)) for base, n in waiting}
+  made |= {folder.stage(n): (folder, n, build_step(experiment, n, mesh)) for n in stages}
   for base, number, program in made.values():
     begin.check(base, number, program)
     program.step.shapes(program.state, program.frozen, program.batch)
@@ -70,11 +70,16 @@ def _open(data: Source) -> None:
 
 
 def _check_labels(stage: Stage2) -> None:
-  """The prior's labels are the data's, or there are none on its side."""
-  wanted, found = getattr(stage.prior.backbone, "classes", 0), stage.data.classes
+  """The prior is given what it reads, and its labels are the data's, or there are none on its side."""
+  wanted, found, read = stage.prior.classes, stage.data.classes, stage.prior.conditions
+  gives = stage.conditioner.gives
+  if missing := [name for name in read if name not in gives]:
+    raise UserError(f"the prior reads '{missing[0]}', but {type(stage.conditioner).__name__} gives {', '.join(gives)}")
   if wanted and wanted != found:
     raise UserError(f"the prior has {wanted} labels, the data have {found or 'none'}")
-  if not wanted and stage.prior.guidance != 1.0:
+  if read:
+    stage.conditioner.count(found)
+  if not read and stage.prior.guidance != 1.0:
     missing = "the data have no labels" if not found else "the prior has no labels"
     raise UserError(f"guidance {stage.prior.guidance} needs labels, but {missing}: set --stage2.prior.guidance 1")
 
@@ -87,7 +92,8 @@ def _check_sampling(experiment: Experiment, program: Program) -> None:
     key = jax.random.key(0)
     latent = frozen.encode(arrays, x, key=key, train=False)
     shape = (latent.codes if stage.prior.discrete else latent.z).shape[1:]
-    drawn: Any = stage.prior.apply(variables, labels, shape=shape, method="sample", rngs=streams(key))
+    cond = stage.conditioner.asked(labels)
+    drawn: Any = stage.prior.apply(variables, cond, shape=shape, method="sample", rngs=streams(key))
     return frozen.decode(arrays, drawn, key=key)
 
   labels = jax.ShapeDtypeStruct((1,), jnp.int32)

@@ -95,6 +95,7 @@ def abstract_prior(experiment: Experiment) -> dict[str, Any]:
   stage = experiment.stage2
   assert stage is not None
   batch = {"x": jax.ShapeDtypeStruct((1, *stage.data.shape), jnp.float32)}
+  batch["label"] = jax.ShapeDtypeStruct((1,), jnp.int32)  # a condition changes no shape of a variable
   first = stage2.passing(stage, Frozen(experiment.stage1.model)).first
   return {"params": {}, **jax.eval_shape(first, jax.random.key(0), abstract_autoencoder(experiment), batch)}
 

@@ -8,7 +8,7 @@ from latents.declare import Stage2
 from latents.frozen import Frozen, from_batch
 from latents.nn.streams import streams
 from latents.train import step as steps
-from latents.types import Array, Batch, Latent, Seen, to_signal
+from latents.types import Array, Batch, Cond, Latent, Seen, to_signal
 
 
 def latents_of(frozen: Frozen, arrays: dict[str, Any], batch: Batch, key: Array) -> Latent:
@@ -18,12 +18,17 @@ def latents_of(frozen: Frozen, arrays: dict[str, Any], batch: Batch, key: Array)
   return frozen.encode(arrays, to_signal(batch["x"]), key=key, train=True)
 
 
+def condition(stage: Stage2, batch: Batch) -> Cond | None:
+  """What the prior is told of a batch; None for a prior that reads nothing."""
+  return stage.conditioner(batch) if stage.prior.conditions else None
+
+
 def passing(stage: Stage2, model: Frozen) -> steps.Passing:
   """latent, condition -> the prior's terms; no gradient reaches stage 1's arrays."""
 
   def run(variables: dict, frozen: steps.Frozen, batch: Batch, key: Array, **options: Any) -> tuple:
     key, key_encode = jax.random.split(key)
-    latent, cond = latents_of(model, frozen, batch, key_encode), batch.get("label")
+    latent, cond = latents_of(model, frozen, batch, key_encode), condition(stage, batch)
     out: Any = stage.prior.apply(variables, latent, cond, train=True, method="loss", rngs=streams(key), **options)
     terms, changed = out
     signal = to_signal(batch["x"]) if "x" in batch else None
@@ -32,6 +37,6 @@ def passing(stage: Stage2, model: Frozen) -> steps.Passing:
   def first(key: Array, frozen: steps.Frozen, batch: Batch) -> dict[str, Any]:
     latent = latents_of(model, frozen, batch, key)
     rngs = {"params": jax.random.fold_in(key, 0), **streams(jax.random.fold_in(key, 1))}
-    return dict(stage.prior.init(rngs, latent, batch.get("label"), train=True, method="loss"))
+    return dict(stage.prior.init(rngs, latent, condition(stage, batch), train=True, method="loss"))
 
   return steps.Passing("prior", 2**31 - 2, run, first, lambda where: (where,))

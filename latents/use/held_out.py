@@ -49,7 +49,7 @@ def copied(tree: Any, mesh: jax.sharding.Mesh) -> Any:
 
 
 def placed(mesh: jax.sharding.Mesh, *arrays: Any) -> list[Any]:
-  """Batches (None stays) and, last, their mask on the mesh; rows that fill it up are masked."""
+  """Trees of batches and, last, their mask on the mesh; rows that fill it up are masked."""
   *rest, mask = arrays
   filled = np.concatenate([mask, np.zeros(-len(mask) % sharding.parts(mesh), bool)])
-  return [*(None if x is None else sharding.spread(x, mesh) for x in rest), sharding.spread(filled, mesh)]
+  return [*jax.tree.map(lambda x: sharding.spread(np.asarray(x), mesh), rest), sharding.spread(filled, mesh)]

@@ -10,6 +10,7 @@ import numpy as np
 from latents.evaluate.sums import add, sum_kept, total, zeros
 from latents.machine import hosts
 from latents.nn.streams import streams
+from latents.train.stage2 import condition
 from latents.types import Array, Latent, to_signal
 from latents.use import held_out, measures
 from latents.use.model import Model
@@ -48,7 +49,7 @@ def measure(model: Model) -> dict[str, float]:
 
   run, acc, number = held_out.accumulator(mesh, update), None, 0
   for batch in source:
-    x, cond, mask = batch["x"], batch.get("label"), batch["mask"]  # the condition as in training
+    x, cond, mask = batch["x"], condition(stage, batch), batch["mask"]
     given = held_out.placed(mesh, x, cond, np.arange(number, number + len(x)), mask)
     if acc is None:
       names = jax.eval_shape(terms, model.arrays, model.prior, *given[:-1])

@@ -32,7 +32,8 @@ class Sampler:
     self.mesh, self.arrays, self.variables = mesh, arrays, prior
     self.chunk = -(-chunk // sharding.parts(mesh)) * sharding.parts(mesh)
     self.kind = media.kind(experiment.stage2.data.kind)
-    self.classes = getattr(self.prior.backbone, "classes", 0)
+    self.conditioner, names = experiment.stage2.conditioner, self.prior.conditions
+    self.classes = self.conditioner.count(self.prior.classes) if names else 0  # conditions that can be asked for
     latent = self.frozen.shape(arrays, experiment.stage2.data.shape)
     self.shape = (latent.codes if self.prior.discrete else latent.z).shape
     self._draw = InMesh(mesh, jax.jit(self._draw_chunk, static_argnums=3))
@@ -40,7 +41,9 @@ class Sampler:
 
   def _draw_chunk(self, variables: Any, labels: Any, key: Any, guidance: float | None) -> Latent:
     prior: Any = self.prior
-    return prior.apply(variables, labels, shape=self.shape, guidance=guidance, method="sample", rngs=streams(key))
+    return prior.apply(
+      variables, self.conditioner.asked(labels), shape=self.shape, guidance=guidance, method="sample", rngs=streams(key)
+    )
 
   def labels(self, labels: Sequence[int] | None, number: int | None) -> np.ndarray:
     """int32 labels to draw: those asked for, repeated up to `number`; all classes in turn by default."""
@@ -54,6 +57,10 @@ class Sampler:
     if number < 1 or not turn:
       raise UserError(f"cannot draw {number} samples of {len(turn)} labels")
     return np.asarray([turn[i % len(turn)] for i in range(number)], np.int32)
+
+  def named(self, words: Sequence[str], names: tuple[str, ...]) -> list[int]:
+    """The numbers of conditions by their names; names: of the data's labels. UserError with the nearest."""
+    return [self.conditioner.number(word, names) for word in words]
 
   def latents(self, labels: np.ndarray, seed: int, guidance: float | None) -> Iterator[tuple[Latent, int]]:
     """Chunks of normalised latents, each with the number of its rows that were asked for."""

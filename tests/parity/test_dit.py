@@ -72,7 +72,7 @@ def test_outputs_agree():
   net, model = reference(), DiT(DEPTH, WIDTH, HEADS, classes=CLASSES, out=8)
   x = np.random.default_rng(0).normal(size=(3, GRID, GRID, 4)).astype(np.float32)
   steps, label = np.array([0, 250, 999]), np.array([0, 9, CLASSES])  # the last is the null label
-  shapes = jax.eval_shape(model.init, jax.random.key(0), x, steps / 1000, label)
+  shapes = jax.eval_shape(model.init, jax.random.key(0), x, steps / 1000, {"label": label})
   params = ours(net)
   assert jax.tree.map(np.shape, params) == jax.tree.map(lambda leaf: leaf.shape, shapes)
   with torch.no_grad():
@@ -81,6 +81,6 @@ def test_outputs_agree():
       timestep=torch.from_numpy(steps),
       class_labels=torch.from_numpy(label),
     ).sample
-  got = jax.jit(model.apply)(params, x, jnp.asarray(steps / 1000, jnp.float32), label)
+  got = jax.jit(model.apply)(params, x, jnp.asarray(steps / 1000, jnp.float32), {"label": label})
   assert np.abs(expected.numpy()).max() > 0.1
   assert np.abs(np.asarray(got).transpose(0, 3, 1, 2) - expected.numpy()).max() <= 2e-5

@@ -1,0 +1,84 @@
+"""Texts as embeddings: one text a label, of a fixed embedding of this project or of a file."""
+
+import dataclasses
+import functools
+from typing import ClassVar
+
+import jax.numpy as jnp
+import numpy as np
+
+from latents.conditioners.base import Conditioner
+from latents.errors import UserError
+from latents.types import Batch, Cond
+
+
+@dataclasses.dataclass(frozen=True)
+class Text(Conditioner):
+  """{"text": [B,L,E] float32, "text_mask": [B,L] bool}: the text of an example's label.
+
+  texts: one a label. Each character is a token, embedded by a normal vector of size E / 2 that its code point seeds,
+  beside sines of its place, E / 2: a fixed embedding that needs no file. path: an npz or safetensors file with "text"
+  [K,L,E] and "text_mask" [K,L], the embeddings of the same texts by some other network, in their place.
+  length: L, characters that are kept; shorter texts are padded and masked. size: E.
+  """
+
+  texts: tuple[str, ...] = ()
+  length: int = 8
+  size: int = 32
+  path: str = dataclasses.field(default="", metadata={"address": False})
+  sha256: str = ""
+
+  gives: ClassVar[tuple[str, ...]] = ("text", "text_mask")
+
+  def __call__(self, batch: Batch) -> Cond | None:
+    """See the class. UserError for data without labels."""
+    if "label" not in batch:
+      raise UserError("texts are chosen by the label of an example, but the data have no labels")
+    text, mask = self.table
+    return {"text": jnp.asarray(text)[batch["label"]], "text_mask": jnp.asarray(mask)[batch["label"]]}
+
+  def count(self, classes: int) -> int:
+    """The number of texts. UserError where labels have none."""
+    if classes > len(self.texts):
+      raise UserError(f"there are {len(self.texts)} texts for {classes} labels")
+    return len(self.texts)
+
+  def words(self, names: tuple[str, ...]) -> tuple[str, ...]:
+    """The texts."""
+    return self.texts
+
+  @functools.cached_property
+  def table(self) -> tuple[np.ndarray, np.ndarray]:
+    """(text [K,L,E], mask [K,L]). UserError for a file that does not fit."""
+    if not self.path:
+      return embedded(self.texts, self.length, self.size)
+    return read(self.path, self.sha256, (len(self.texts), self.length, self.size))
+
+
+def embedded(texts: tuple[str, ...], length: int, size: int) -> tuple[np.ndarray, np.ndarray]:
+  """Texts -> (characters embedded [K,length,size] float32, mask [K,length])."""
+  text, mask = np.zeros((len(texts), length, size), np.float32), np.zeros((len(texts), length), bool)
+  half = size // 2
+  place = np.arange(length)[:, None] / 10_000 ** (np.arange(size - half) // 2 * 2 / (size - half))
+  waves = np.where(np.arange(size - half) % 2, np.cos(place), np.sin(place))
+  for k, word in enumerate(texts):
+    for i, letter in enumerate(word[:length]):
+      text[k, i] = np.concatenate([np.random.default_rng(ord(letter)).normal(size=half), waves[i]])
+      mask[k, i] = True
+  return text, mask
+
+
+def read(path: str, sha256: str, shape: tuple[int, int, int]) -> tuple[np.ndarray, np.ndarray]:
+  """Embeddings of a file, checked against their hash and shape."""
+  import hashlib
+
+  from latents.pretrained.readers import read_weights
+
+  found = read_weights(path)
+  if set(found) != {"text", "text_mask"} or found["text"].shape != shape or found["text_mask"].shape != shape[:2]:
+    told = {name: array.shape for name, array in found.items()}
+    raise UserError(f"{path} holds {told}: wanted are text {shape} and text_mask {shape[:2]}")
+  hasher = hashlib.sha256(np.asarray(found["text"], np.float32).tobytes())
+  if sha256 and hasher.hexdigest() != sha256:
+    raise UserError(f"{path} holds other embeddings than were declared (SHA-256 {hasher.hexdigest()[:12]})")
+  return np.asarray(found["text"], np.float32), np.asarray(found["text_mask"], bool)

@@ -1,0 +1,150 @@
+"""What priors are told: conditioners, dropping, guidance, texts with a mask; and what is said where something lacks."""
+
+import dataclasses
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from latents.backbones import DiT
+from latents.conditioners import Labels, Text
+from latents.conditioners.text import embedded
+from latents.declare import addresses, dumps, loads
+from latents.diffusion import Euler
+from latents.errors import UserError
+from latents.nn.condition import TextTokens, labels
+from latents.priors import FlowPrior
+from latents.priors.base import doubled, drop, without
+from latents.runs import run
+from latents.types import Latent
+from tests import micro
+from tests.members import CONDITIONERS
+from tests.test_nn import normal
+from tests.test_priors import randomise
+
+KEY = jax.random.key(0)
+WORDS = ("zero", "one", "two", "three")
+NUMBERS = jnp.array([0, 1, 2, 1])
+
+
+def text(**fields) -> Text:
+  return Text(**{"texts": WORDS, "length": 5, "size": 6, **fields})
+
+
+@pytest.mark.parametrize("make", [make for _, make in CONDITIONERS], ids=[name for name, _ in CONDITIONERS])
+def test_every_conditioner_gives_what_it_says_for_each_example(make):
+  made = make()
+  batch = {"x": jnp.zeros((4, 2)), "label": NUMBERS}
+  found = jax.jit(made)(batch)
+  assert set(found) == set(made.gives) and all(len(a) == 4 for a in found.values())
+  for name, a in made.asked(NUMBERS).items():
+    np.testing.assert_array_equal(a, found[name])  # asked for by number: as in training
+  assert made.count(3) == 3 and made.number(made.words(("a", "b", "c"))[1], ("a", "b", "c")) == 1
+  with pytest.raises(UserError, match="no condition 'zerro'"):
+    made.number("zerro", ("a", "b", "c"))
+
+
+def test_labels_dropped_are_the_null_and_the_draws_are_those_of_before():
+  cond = {"label": jnp.arange(1000) % 3}
+  gone = jax.random.bernoulli(KEY, 0.3, (1000,))
+  np.testing.assert_array_equal(labels(drop(KEY, cond, 0.3), 3, 1000), jnp.where(gone, 3, cond["label"]))
+  assert (labels(None, 3, 5) == 3).all() and (labels(without(cond, 1000), 3, 1000) == 3).all()
+  both = doubled({"label": NUMBERS}, 4)
+  np.testing.assert_array_equal(labels(both, 3, 8), [3, 3, 3, 3, 0, 1, 2, 1])  # nothing known first
+  assert doubled(None, 4) is None
+  with pytest.raises(UserError, match="conditioned on 'label', but the condition has text, text_mask"):
+    labels(text()({"label": NUMBERS}), 3, 4)
+
+
+def test_texts_are_their_characters_in_order():
+  found, mask = embedded(("ab", "ba", "aab"), 4, 6)
+  assert mask.tolist() == [[1, 1, 0, 0], [1, 1, 0, 0], [1, 1, 1, 0]] and not found[~mask].any()
+  np.testing.assert_array_equal(found[0, 0, :3], found[1, 1, :3])  # one letter, two places
+  assert not np.allclose(found[0, 0], found[1, 1]) and not np.allclose(found[0, 0, :3], found[0, 1, :3])
+  np.testing.assert_array_equal(found, embedded(("ab", "ba", "aab"), 4, 6)[0])
+
+
+def test_embeddings_of_a_file(tmp_path):
+  table, mask = embedded(WORDS, 5, 6)
+  np.savez(tmp_path / "e.npz", text=2 * table, text_mask=mask)
+  made = text(path=str(tmp_path / "e.npz"))
+  np.testing.assert_array_equal(made.asked(NUMBERS)["text"], 2 * table[NUMBERS])
+  for change, words in (({"size": 7}, "wanted are text"), ({"sha256": "0" * 64}, "other embeddings")):
+    with pytest.raises(UserError, match=words):
+      text(path=str(tmp_path / "e.npz"), **change).asked(NUMBERS)
+
+
+def test_dropped_texts_are_one_learned_token_and_the_mask_is_kept():
+  cond = text()({"label": NUMBERS})
+  module = TextTokens(width=8, length=5)
+  variables = module.init(KEY, cond, 6, 4)
+  tokens, mask = module.apply(variables, {**cond, "drop": jnp.array([True, False, False, True])}, 6, 4)
+  plain, seen = module.apply(variables, cond, 6, 4)
+  nothing, _ = module.apply(variables, None, 6, 4)
+  np.testing.assert_array_equal(tokens[0], nothing[0])
+  np.testing.assert_array_equal(tokens[1], plain[1])
+  assert mask[0].all() and mask[3].all() and np.array_equal(mask[1:3], seen[1:3]) and not seen.all()
+  assert jax.tree.map(jnp.shape, module.init(KEY, None, 6, 4)) == jax.tree.map(jnp.shape, variables)
+  with pytest.raises(UserError, match=r"texts of \(5, 6\), not \(4, 6\)"):
+    module.apply(variables, {**cond, "text": cond["text"][:, :4]}, 6, 4)
+
+
+def told(classes: int = 0) -> tuple:
+  """(a prior that reads texts, its variables, an example's shape)."""
+  prior = FlowPrior(DiT(depth=2, width=16, heads=2, patch=1, classes=classes, text=(5, 6)), sampler=Euler(3))
+  latent, cond = Latent(z=normal(4, 2, 2, 3)), text()({"label": NUMBERS}) | {"label": NUMBERS}
+  rngs = {"params": KEY, "prior": KEY}
+  shapes = jax.eval_shape(lambda: prior.init(rngs, latent, cond, train=True, method="loss"))
+  return prior, randomise(shapes, 0.3), (2, 2, 3)
+
+
+def test_what_a_mask_hides_changes_nothing():
+  prior, variables, shape = told()
+  cond = text()({"label": NUMBERS})
+  noisy = {**cond, "text": jnp.where(cond["text_mask"][..., None], cond["text"], 9.0)}
+  run = lambda c: prior.backbone.apply({"params": variables["params"]["backbone"]}, normal(4, *shape), jnp.ones(4), c)
+  np.testing.assert_allclose(run(cond), run(noisy), atol=1e-5)
+  other = {**cond, "text": cond["text"].at[:, 0].add(1.0)}
+  assert np.abs(run(cond) - run(other)).max() > 1e-3
+
+
+def test_guidance_on_texts_is_two_passes_and_a_split_batch_draws_the_same():
+  prior, variables, shape = told(classes=3)
+  cond = text()({"label": NUMBERS}) | {"label": NUMBERS}
+  draw = lambda c, s: prior.apply(variables, c, shape=shape, guidance=s, method="sample", rngs={"prior": KEY}).z
+  network = {"params": variables["params"]["backbone"]}
+  x = jax.vmap(lambda k: jax.random.normal(k, shape))(
+    jax.vmap(
+      lambda i: jax.random.fold_in(prior.apply({}, method=lambda m: m.make_rng("prior"), rngs={"prior": KEY}), i)
+    )(jnp.arange(4))
+  )
+  for now, then in ((1.0, 2 / 3), (2 / 3, 1 / 3), (1 / 3, 0.0)):
+    t = jnp.full(4, now)
+    u, c = (prior.backbone.apply(network, x, t, given) for given in (None, cond))
+    x = x + (then - now) * (u + 2.5 * (c - u))
+  np.testing.assert_allclose(draw(cond, 2.5), x, rtol=1e-4, atol=1e-4)
+  halves = draw({name: a[:2] for name, a in cond.items()}, 2.5)
+  np.testing.assert_allclose(halves, draw(cond, 2.5)[:2], rtol=1e-5, atol=1e-5)
+
+
+def test_a_conditioner_is_declared_and_the_usual_one_stands_nowhere():
+  made = micro.experiment(gan=False)
+  assert '"conditioner"' not in dumps(made) and made.stage2.conditioner == Labels()
+  two = dataclasses.replace(made.stage2, conditioner=text())
+  other = dataclasses.replace(made, stage2=two)
+  assert loads(dumps(other), "x") == other and addresses(other)[1] != addresses(made)[1]
+
+
+def test_what_a_prior_is_not_given_is_said_before_anything_is_trained(tmp_path):
+  made = micro.experiment(gan=False)
+  backbone = made.stage2.prior.backbone.clone(classes=0, text=(5, 6))
+  read = dataclasses.replace(made.stage2, prior=made.stage2.prior.clone(backbone=backbone))
+  for two, words in (
+    (read, "the prior reads 'text', but Labels gives label"),
+    (dataclasses.replace(made.stage2, conditioner=text()), "the prior reads 'label', but Text gives text, text_mask"),
+    (dataclasses.replace(read, conditioner=text()), "4 texts for 10 labels"),
+  ):
+    with pytest.raises(UserError, match=words):
+      run.run(dataclasses.replace(made, stage2=two), tmp_path, None, "test")
+  assert not list(tmp_path.iterdir())
