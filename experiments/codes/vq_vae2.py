@@ -10,6 +10,8 @@ squared error of 0.0050, FID near 30 without rejection.
 
 tiny: 4x4 and 8x8 codes of 64 entries for 32 px digits, four minutes. paper: 32x32 and 64x64 codes of 512 entries and 64
 numbers for ImageNet-256, commitment 0.25, moving average 0.99, batch 128, 2,207,444 steps.
+
+Paper: NLL 3.41 (top), 3.45 (bottom) nats a code; MSE 0.0050
 """
 
 from typing import Literal

@@ -12,6 +12,9 @@ needs neither steps nor guidance.
 tiny: the prior of `images/digits.py` as teacher, which is trained first, or found; two minutes of one CPU core after
 it. Measured with `--stage2.steps 200`: class agreement 0.864 in two steps (the teacher in 30: 0.96). paper: SiT-XL/2 of
 `images/ldm_kl.py`; steps, rate and intervals are ours, the paper distils no latents.
+
+Paper: FID 3.55 in one step, 2.93 in two (CIFAR-10)
+Shown: two steps without guidance in place of 30 with; 3, 8 and 9 are confused now and then
 """
 
 import dataclasses

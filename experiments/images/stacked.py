@@ -7,6 +7,8 @@ the latents or codes of a frozen first one; the error of the first is a floor th
 
 tiny: `digits`' f4c4 autoencoder (8x8x4) under a second of stride 2 (4x4x4, TSR 16 in all), a prior on its 16 vectors.
 paper: `ldm_kl`'s f8c4 under a second of stride 4: f32c16 in all; no paper has it.
+
+Paper: no paper has just this
 """
 
 import dataclasses

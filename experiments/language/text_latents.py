@@ -12,6 +12,8 @@ place of word pieces, convolutions in place of the resampler, no self-conditioni
 
 tiny: windows of 64 bytes of Python's own language reference (`topics`), 16 latents of 8 numbers. paper: 256 bytes
 (about 64 word pieces) of --data text:PATH as LD4LG's 32 latents of 64 numbers, and its width and depth of prior.
+
+Paper: MAUVE and perplexity, which need networks that no package carries
 """
 
 from typing import Literal

@@ -12,6 +12,9 @@ minutes of one CPU core. In its 980 steps it learns strokes and hardly the class
 paper: LDM-8's U-Net (256 channels, 1, 2, 4, attention at all levels) and its betas on the
 latents of `images/ldm_kl.py`; the class is added to the time, LDM-8 attends to it; batch, rate and length are those of
 stage 2 there, not LDM's.
+
+Paper: FID 3.17 (CIFAR-10), 15.8 (LDM-8, ImageNet-256)
+Shown: strokes of digits, hardly the class that was asked for: at 980 steps undertrained, where flow matching is not
 """
 
 import dataclasses

@@ -4,13 +4,13 @@ Text-to-image priors read embeddings of a text, token by token, with a mask: lat
 (Rombach et al. 2022, arXiv:2112.10752, section 4.3.1), MM-DiT by joint attention of the tokens of both (Esser et al.
 2024, arXiv:2403.03206), which is done here: the words' tokens stand before those of the latent.
 
-Paper: no paper has it.
-
     latents run experiments/priors/text_to_digit.py
     latents sample runs/text_to_digit --text three,seven --number 10 --out x.png
 
 tiny: "zero" to "nine", a token a character, embedded by fixed random vectors and sines; the prior must learn to read.
 Its latents are those of `digits`. paper: `ldm_kl`'s prior on texts of 77 tokens of 768, from a file of embeddings.
+
+Paper: no paper has it
 """
 
 import dataclasses

@@ -8,6 +8,8 @@ epochs of OpenImages (rFID 0.82, PSNR 25.95 dB) and finds DiT-XL/2 to train 7 ti
 
 tiny: the autoencoder and prior of `digits`, the inner decoder wrapped, from random weights. paper: `ldm_kl`'s with the
 same wrapper; three scales in place of 24 (a program has a copy of the decoder for each).
+
+Paper: rFID 0.82, PSNR 25.95 dB (SD-VAE fine-tuned); DiT-XL/2 trains 7 times faster
 """
 
 import dataclasses

@@ -11,6 +11,8 @@ FOLDER: as of `fsdd_codec`. `--gan False` trains the same codec without them. Th
 tiny: 8 kHz spoken digits, judges of a few thousand weights that join at half of 400 steps.
 paper: DAC's discriminators in full, with residual FSQ in place of its codebooks and a magnitude STFT in place of its
 mel spectra.
+
+Paper: no number on these data
 """
 
 import dataclasses

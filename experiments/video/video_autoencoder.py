@@ -10,6 +10,8 @@ Our convolutions have one stride on all three axes and are not causal. paper: so
 Cosmos' CV8x8x8 (its wavelet patches in front, causality and factorised convolutions left out), 16 frames of 256 px as
 2 x 32 x 32 latents, and DiT-XL/2 in them. tiny: 8 frames of 32 px of `clip_strips64` (people who wave, jump and bend,
 and pieces of films) as 2 x 8 x 8 latents of 8, the same code on a CPU.
+
+Paper: no number on these data
 """
 
 from typing import Literal
