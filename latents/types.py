@@ -32,6 +32,8 @@ class Latent(struct.PyTreeNode):
   terms: the bottleneck's losses; each must have a weight of the same name in the experiment.
   logs: diagnostics (usage, perplexity, ...): logged, never part of the objective.
   side: name -> [B,..], what the encoder itself measures beside z and the decoder is told (a gain). A cache keeps it.
+  given: what the data say of the signal and a conditioned decoder is told (`Cond`); no part of what is compressed, so
+  no cache keeps it and no prior sees it here.
   Codes of several grids (a bottleneck's `layout`) are one sequence [B,N], grid after grid, each in raster order.
   """
 
@@ -41,6 +43,7 @@ class Latent(struct.PyTreeNode):
   terms: Terms = struct.field(default_factory=dict)
   logs: Terms = struct.field(default_factory=dict)
   side: Mapping[str, Array] = struct.field(default_factory=dict)
+  given: Cond | None = None
 
 
 class Encoded(struct.PyTreeNode):
@@ -72,7 +75,8 @@ class Seen(struct.PyTreeNode):
 
   signal: [B,*S,C] what was encoded. target: what x_hat is compared with, `signal` unless the decoder says otherwise.
   x_hat: Decoded.x. z: [B,*s,D] Latent.z. codes, mask: of the latent. taps: outputs of parts of the model by the path
-  of the part ("decoder/trunk/blocks_3"), as far as a loss asks for them. step: [] int32.
+  of the part ("decoder/trunk/blocks_3"), as far as a loss asks for them. step: [] int32. given: the batch's other
+  entries by name (label [B], ...).
   """
 
   signal: Array
@@ -83,6 +87,7 @@ class Seen(struct.PyTreeNode):
   mask: Array
   taps: dict[str, Array]
   step: Array
+  given: Mapping[str, Array] = struct.field(default_factory=dict)
 
 
 def to_signal(x: Array) -> Array:

@@ -43,7 +43,7 @@ from latents.diffusion import (
   Uniform,
 )
 from latents.discriminators import BandSTFT, MultiPeriod, PatchGAN
-from latents.encoders import ConvEncoder, Embedded, Gain, IdentityEncoder, QueryEncoder, WaveEncoder
+from latents.encoders import ConvEncoder, Downsample, Embedded, Gain, IdentityEncoder, QueryEncoder, WaveEncoder
 from latents.evaluate import (
   PSNR,
   SSIM,
@@ -76,6 +76,7 @@ ENCODERS = [
   ("conv remat", lambda: ConvEncoder(ch=8, mult=(1, 2), blocks=1, out=4, remat=True, mid_attention=False), (8, 8, 1)),
   ("conv 1d", lambda: ConvEncoder(ch=8, mult=(1, 2), blocks=1, out=4), (16, 2)),
   ("conv 3d", lambda: ConvEncoder(ch=8, mult=(1, 2), blocks=1, out=4), (4, 8, 8, 1)),
+  ("downsample", lambda: Downsample(factor=2), (8, 8, 3)),
   ("identity", lambda: IdentityEncoder(), (8, 8, 3)),
   ("query", lambda: QueryEncoder(width=16, depth=2, heads=2, patch=4, tokens=6, out=5), (16, 8, 3)),
   ("query remat", lambda: QueryEncoder(width=16, depth=2, heads=2, patch=4, tokens=6, out=5, remat=True), (16, 1)),

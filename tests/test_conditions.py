@@ -7,12 +7,18 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from latents.backbones import DiT
+import latents
+from latents.autoencoders import Autoencoder
+from latents.backbones import DiT, UNet
+from latents.bottlenecks import NoBottleneck
 from latents.conditioners import Labels, Text
 from latents.conditioners.text import embedded
 from latents.declare import addresses, dumps, loads
+from latents.decoders import FlowDecoder
 from latents.diffusion import Euler
+from latents.encoders import Downsample
 from latents.errors import UserError
+from latents.losses import Weight
 from latents.nn.condition import TextTokens, labels
 from latents.priors import FlowPrior
 from latents.priors.base import doubled, drop, without
@@ -148,3 +154,58 @@ def test_what_a_prior_is_not_given_is_said_before_anything_is_trained(tmp_path):
     with pytest.raises(UserError, match=words):
       run.run(dataclasses.replace(made, stage2=two), tmp_path, None, "test")
   assert not list(tmp_path.iterdir())
+
+
+# -- decoders that are told
+
+
+def super_resolution(classes: int) -> Autoencoder:
+  """4x4 means of 8x8 pictures, and a decoder that draws the pictures, told their label."""
+  decoder = FlowDecoder(backbone=UNet(ch=8, mult=(1,), blocks=1, classes=classes, out=1), stride=2, channels=1)
+  return Autoencoder(encoder=Downsample(factor=2), bottleneck=NoBottleneck(), decoder=decoder)
+
+
+def test_down_sampling_is_the_mean_and_has_no_parameters():
+  x = normal(2, 8, 8, 3)
+  module = Downsample(factor=4)
+  assert not module.init(KEY, x, train=True)
+  y = module.apply({}, x, train=False)
+  np.testing.assert_allclose(y, x.reshape(2, 2, 4, 2, 4, 3).mean((2, 4)), atol=1e-6)
+  with pytest.raises(UserError, match="does not divide"):
+    module.apply({}, normal(1, 6, 8, 1), train=False)
+
+
+def test_a_decoder_is_told_the_label_in_training_and_in_sampling():
+  model, x = super_resolution(3), normal(4, 8, 8, 1)
+  assert model.conditions == ("label",) and super_resolution(0).conditions == ()
+  rngs = {"params": KEY, "decoder": KEY}
+  variables = randomise(jax.eval_shape(lambda: model.init(rngs, x, train=True)), 0.3)
+  run = lambda given: model.apply(variables, x, train=True, given=given, rngs={"decoder": KEY})
+  (latent, told), (_, other), (_, nothing) = (run(g) for g in ({"label": NUMBERS}, {"label": NUMBERS[::-1]}, None))
+  assert float(told.terms["flow"]) != float(other.terms["flow"]) != float(nothing.terms["flow"])
+  np.testing.assert_array_equal(told.x[3], run({"label": NUMBERS.at[0].set(2)})[1].x[3])  # each its own
+  np.testing.assert_array_equal(latent.z, model.apply(variables, x, method="encode").z)  # the encoder never reads it
+  decode = lambda given: model.apply(
+    variables, Latent(z=latent.z, given=given), steps=2, method="decode", rngs={"decoder": KEY}
+  )
+  assert np.abs(decode({"label": NUMBERS}) - decode(None)).max() > 1e-3
+
+
+def test_a_cascade_is_trained_sampled_and_scored_by_the_same_code(tmp_path):
+  made = micro.experiment(gan=False)
+  model = Autoencoder(
+    encoder=Downsample(factor=4),
+    bottleneck=NoBottleneck(),
+    decoder=FlowDecoder(backbone=UNet(ch=8, mult=(1,), blocks=1, classes=10, out=1), stride=4, channels=1),
+  )
+  one = dataclasses.replace(made.stage1, model=model, losses={"flow": Weight(1.0)}, steps=2)
+  two = dataclasses.replace(made.stage2, steps=2)
+  folder = run.run(dataclasses.replace(made, name="cascade", stage1=one, stage2=two), tmp_path, None, "test")
+  found = latents.load(folder)
+  x = np.random.default_rng(0).uniform(-1, 1, (3, 16, 16, 1)).astype(np.float32)
+  a, b = (found.reconstruct(x, labels=labels) for labels in ([1, 2, 3], None))
+  assert a.shape == x.shape and not np.array_equal(a, b)
+  draw = lambda labels: found.sample(labels=labels, guidance=1.0)
+  assert draw([1, 2]).shape == (2, 16, 16, 1)
+  latent = next(found.sampler.latents(np.array([1, 2], np.int32), 0, 1.0))[0]
+  assert latent.given["label"][:2].tolist() == [1, 2]

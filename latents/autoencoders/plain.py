@@ -6,7 +6,7 @@ import flax.linen as nn
 
 from latents.bottlenecks import Bottleneck
 from latents.decoders import Decoder
-from latents.types import Array, Decoded, Encoded, Latent, Stored
+from latents.types import Array, Cond, Decoded, Encoded, Latent, Stored
 
 
 class Autoencoder(nn.Module):
@@ -20,9 +20,15 @@ class Autoencoder(nn.Module):
   bottleneck: Bottleneck
   decoder: Decoder
 
-  def __call__(self, x: Array, *, train: bool) -> tuple[Latent, Decoded]:
-    """x [B,*S,C] in [-1,1] -> the latent and what the decoder makes of it, one training pass."""
-    latent = self.encode(x, train=train)
+  @property
+  def conditions(self) -> tuple[str, ...]:
+    """Names of what the decoder reads of a condition."""
+    return self.decoder.conditions
+
+  def __call__(self, x: Array, *, train: bool, given: Cond | None = None) -> tuple[Latent, Decoded]:
+    """x [B,*S,C] in [-1,1] -> the latent and what the decoder makes of it, one training pass. given: what the data say
+    of x, for the decoder alone."""
+    latent = self.encode(x, train=train).replace(given=given)
     return latent, self.decoder(latent if train else self.bottleneck.settle(latent), x, train=train)
 
   def encode(self, x: Array, *, train: bool = False) -> Latent:

@@ -5,7 +5,7 @@ import jax.numpy as jnp
 
 from latents.autoencoders.plain import Autoencoder
 from latents.bottlenecks import Bottleneck
-from latents.types import Array, Decoded, Latent
+from latents.types import Array, Cond, Decoded, Latent
 
 
 class Units(nn.Module):
@@ -45,12 +45,17 @@ class Stacked(nn.Module):
     """The outer one: the latent is its."""
     return self.outer.bottleneck
 
-  def __call__(self, x: Array, *, train: bool) -> tuple[Latent, Decoded]:
+  @property
+  def conditions(self) -> tuple[str, ...]:
+    """Names of what either decoder reads of a condition."""
+    return tuple(dict.fromkeys((*self.outer.conditions, *self.inner.conditions)))
+
+  def __call__(self, x: Array, *, train: bool, given: Cond | None = None) -> tuple[Latent, Decoded]:
     """x [B,*S,C] in [-1,1] -> the outer latent, and its decoding beside what that is compared with."""
     if self.is_initializing():
       self.inner(x, train=train)  # its decoder's variables too
     z = self._inward(x)
-    latent, decoded = self.outer(z, train=train)
+    latent, decoded = self.outer(z, train=train, given=given)
     return latent, decoded.replace(target=z if decoded.target is None else decoded.target)
 
   def encode(self, x: Array, *, train: bool = False) -> Latent:
@@ -67,11 +72,11 @@ class Stacked(nn.Module):
 
   def decode(self, latent: Latent, *, steps: int | None = None) -> Array:
     """Latent -> x [B,*S,C]; `steps` is for a generative outer decoder, the inner one takes its own."""
-    return self._outward(self.outer.decode(latent, steps=steps))
+    return self._outward(self.outer.decode(latent, steps=steps), latent.given)
 
   def decodings(self, latent: Latent) -> dict[str, Array]:
     """See `Autoencoder.decodings`: the ways of the outer one."""
-    return {name: self._outward(z) for name, z in self.outer.decodings(latent).items()}
+    return {name: self._outward(z, latent.given) for name, z in self.outer.decodings(latent).items()}
 
   def last(self, where: str) -> tuple[str, ...]:
     """The path of the last kernel of the outer "encoder" or "decoder"."""
@@ -80,5 +85,5 @@ class Stacked(nn.Module):
   def _inward(self, x: Array) -> Array:
     return self.inner_units(self.inner.encode(x, train=False).z)
 
-  def _outward(self, z: Array) -> Array:
-    return self.inner.decode(Latent(z=self.inner_units(z, back=True)))
+  def _outward(self, z: Array, given: Cond | None) -> Array:
+    return self.inner.decode(Latent(z=self.inner_units(z, back=True), given=given))

@@ -75,6 +75,7 @@ class Stage1:
   skipped for being non-finite before the run stops.
   start: stages whose weights the model begins with. trained: paths of the parts that are trained; all others stay as
   they begin, to the bit. seed: this stage's own (None: the experiment's). keep_checkpoints: also once it is finished.
+  conditioner: what a decoder that reads conditions is told of each example.
   normalise: what a prior's unit is: z has mean 0 and standard deviation 1 over the training set in every channel, in
   every element of the grid (which then is the only one), in all numbers together, or is as the model gives it.
   balancer: makes the losses' weights shares of the gradient at x_hat. averages: others beside `ema`, by name.
@@ -96,6 +97,7 @@ class Stage1:
   patience: int = aside(20)
   seed: int | None = later(None)
   keep_checkpoints: bool = later(False, address=False)
+  conditioner: Conditioner = later(Labels())
   normalise: Literal["channel", "element", "scalar", "none"] = later("channel")
   balancer: Balancer | None = later(None)
   averages: Mapping[str, Average] = later({})

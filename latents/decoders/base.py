@@ -12,6 +12,7 @@ class Decoder(nn.Module):
   """A feed-forward decoder: subclasses give `reconstruct`; see the room's contract in `__init__.py`."""
 
   last: ClassVar[tuple[str, ...]] = ()
+  conditions = ()  # names of what it reads of `latent.given`
   variants: ClassVar[tuple[tuple[str, int | None], ...]] = (("", None),)
 
   def __call__(self, latent: Latent, x: Array, *, train: bool) -> Decoded:

@@ -20,7 +20,8 @@ class FlowDecoder(Decoder):
   """z [B,*s,D] -> a sample of x [B,*s*stride,channels] by flow matching on x, conditioned on z.
 
   The backbone sees x_tau and z (nearest-upsampled by `stride`) side by side in its channels, gives v = eps - x,
-  and must have out = channels and no classes. Loss (section 3.1), tau ~ U(0,1) per sample:
+  and must have out = channels. What it is told besides, a label or a text, comes with the latent (`Latent.given`), as a
+  super-resolution stage wants it (Ho et al. 2021, arXiv:2106.15282). Loss (section 3.1), tau ~ U(0,1) per sample:
     {"flow"}: mean |v(x_tau, tau, z) - (eps - x)|^2,  x_tau = (1 - tau) x + tau eps.
   Its gradient reaches the encoder through z. Decoded.x is the one-step estimate x_tau - tau v, whose error in
   x is blur where tau is large. Random numbers: rng "decoder", in training and in sampling.
@@ -38,6 +39,11 @@ class FlowDecoder(Decoder):
   sampler: Sampler = aside(Euler(20))
   process: Process = later(Process())
 
+  @property
+  def conditions(self) -> tuple[str, ...]:  # pyright: ignore[reportIncompatibleVariableOverride]
+    """The backbone's."""
+    return self.backbone.conditions  # pyright: ignore[reportAttributeAccessIssue]
+
   def __call__(self, latent: Latent, x: Array, *, train: bool) -> Decoded:
     """Latent, x [B,*S,channels] -> Decoded(one-step estimate of x, {"flow"}); random also where train is False."""
     wanted = self._signal_shape(read_z(latent))
@@ -48,7 +54,7 @@ class FlowDecoder(Decoder):
     tau = jax.random.uniform(key_tau, x.shape[:1])
     eps = jax.random.normal(key_eps, x.shape)
     noisy = self.process.path.mix(x, eps, tau)
-    out = self._network(self.backbone, noisy, tau, nearest(read_z(latent), self.stride), train)
+    out = self._network(self.backbone, noisy, tau, latent, train)
     terms = {}
     for name, (error, weight) in self.process.terms(out, x, eps, noisy, tau).items():
       terms[name] = error.mean() if weight == 1.0 else weight * error.mean()
@@ -61,12 +67,11 @@ class FlowDecoder(Decoder):
     key = self.make_rng("decoder")
     keys = jax.vmap(lambda i: jax.random.fold_in(key, i))(jnp.arange(z.shape[0]))
     noise = jax.vmap(lambda k: jax.random.normal(k, shape[1:]))(keys)
-    wide = nearest(z, self.stride)
     backbone, variables = self.backbone.unbind()  # a bound module must not be called inside the sampler's scan
 
     def network(x: Array, tau: Array) -> Array:
       def call(bound: nn.Module) -> Array:
-        return self._network(bound, x, jnp.full(x.shape[:1], tau), wide, False)
+        return self._network(bound, x, jnp.full(x.shape[:1], tau), latent, False)
 
       return nn.apply(call, backbone)(variables)
 
@@ -76,8 +81,9 @@ class FlowDecoder(Decoder):
   def _signal_shape(self, z: Array) -> tuple[int, ...]:
     return (z.shape[0], *(n * self.stride for n in z.shape[1:-1]), self.channels)
 
-  def _network(self, backbone: nn.Module, x: Array, tau: Array, wide: Array, train: bool) -> Array:
-    out = backbone(jnp.concatenate([x, wide], -1), tau, None, train=train)
+  def _network(self, backbone: nn.Module, x: Array, tau: Array, latent: Latent, train: bool) -> Array:
+    wide = nearest(read_z(latent), self.stride)
+    out = backbone(jnp.concatenate([x, wide], -1), tau, latent.given, train=train)
     if out.shape != (*x.shape[:-1], wanted := self.process.width(self.channels)):
       raise UserError(f"the backbone of a FlowDecoder gives {out.shape[-1]} channels, set its out={wanted}")
     return out.astype(jnp.float32)

@@ -7,10 +7,11 @@ and axis, where there is a grid.
 """
 
 from latents.encoders.conv import ConvEncoder
+from latents.encoders.downsample import Downsample
 from latents.encoders.embedded import Embedded
 from latents.encoders.gain import Gain
 from latents.encoders.identity import IdentityEncoder
 from latents.encoders.query import QueryEncoder
 from latents.encoders.wave import WaveEncoder
 
-__all__ = ["ConvEncoder", "Embedded", "Gain", "IdentityEncoder", "QueryEncoder", "WaveEncoder"]
+__all__ = ["ConvEncoder", "Downsample", "Embedded", "Gain", "IdentityEncoder", "QueryEncoder", "WaveEncoder"]

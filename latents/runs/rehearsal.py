@@ -94,7 +94,9 @@ def _check_sampling(experiment: Experiment, program: Program) -> None:
     shape = (latent.codes if stage.prior.discrete else latent.z).shape[1:]
     cond = stage.conditioner.asked(labels)
     drawn: Any = stage.prior.apply(variables, cond, shape=shape, method="sample", rngs=streams(key))
-    return frozen.decode(arrays, drawn, key=key)
+    one = experiment.stage1
+    given = one.conditioner.asked(labels) if one.model.conditions else None
+    return frozen.decode(arrays, drawn.replace(given=given), key=key)
 
   labels = jax.ShapeDtypeStruct((1,), jnp.int32)
   x = jax.ShapeDtypeStruct((1, *stage.data.shape), jnp.float32)

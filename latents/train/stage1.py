@@ -18,18 +18,24 @@ def passing(stage: Stage1) -> steps.Passing:
 
   def run(variables: dict, frozen: steps.Frozen, batch: Batch, key: Array, **options: Any) -> tuple:
     x = to_signal(batch["x"])
-    out: Any = stage.model.apply(variables, x, train=True, rngs=streams(key), **options)
+    given = stage.conditioner(batch) if stage.model.conditions else None
+    out: Any = stage.model.apply(variables, x, train=True, given=given, rngs=streams(key), **options)
     (latent, decoded), changed = out
     target = x if decoded.target is None else jax.lax.stop_gradient(decoded.target)
     if decoded.x.shape != target.shape and jnp.issubdtype(target.dtype, jnp.floating):  # a loss would broadcast them
       raise UserError(f"the decoder gives signals of {decoded.x.shape[1:]}, the data have {target.shape[1:]}")
-    rest = Seen(x, target, None, None, latent.codes, latent.mask, {}, None)
+    rest = Seen(x, target, None, None, latent.codes, latent.mask, {}, None, others(batch))
     return {**latent.terms, **decoded.terms}, {"x_hat": decoded.x, "z": latent.z}, rest, latent.logs, changed
 
   def first(key: Array, frozen: steps.Frozen, batch: Batch) -> dict[str, Any]:
     return first_variables(stage.model, key, to_signal(batch["x"]))
 
   return steps.Passing("ae", 2**31 - 1, run, first, stage.model.last)
+
+
+def others(batch: Batch) -> Batch:
+  """The entries of a batch besides the signal and its number."""
+  return {name: array for name, array in batch.items() if name not in ("x", "index")}
 
 
 def first_variables(model: Autoencoder | Stacked, key: Array, x: Array) -> dict[str, Any]:

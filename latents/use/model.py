@@ -19,7 +19,7 @@ from latents.store.folder import Folder, open_folder
 from latents.train import build_step, sharding
 from latents.train.build_step import InMesh
 from latents.train.state import flatten, nest
-from latents.types import Latent
+from latents.types import Batch, Cond, Latent
 from latents.use.sample import Sampler
 
 
@@ -54,13 +54,20 @@ class Model:
     x = self._decode(self.arrays, self._spread(latent), jax.random.key(seed), steps)
     return self.kind.clip(self._host(x, _rows(latent)))
 
-  def reconstruct(self, x: Any, *, steps: int | None = None, seed: int = 0) -> np.ndarray:
-    """decode(encode(x))."""
-    return self.decode(self.encode(x), steps=steps, seed=seed)
+  def reconstruct(self, x: Any, *, labels: Any = None, steps: int | None = None, seed: int = 0) -> np.ndarray:
+    """decode(encode(x)). labels: [B] int32, for a decoder that is told them; None = it is told nothing."""
+    given = self.given({} if labels is None else {"label": np.asarray(labels, np.int32)})
+    return self.decode(self.encode(x).replace(given=given), steps=steps, seed=seed)
 
-  def decodings(self, x: Any, seed: int = 0) -> dict[str, np.ndarray]:
+  def given(self, batch: Batch) -> Cond | None:
+    """What the decoder is told of a batch; None for one that reads nothing, or where the batch says nothing."""
+    stage = self.experiment.stage1
+    return stage.conditioner(batch) if stage.model.conditions else None
+
+  def decodings(self, x: Any, seed: int = 0, given: Cond | None = None) -> dict[str, np.ndarray]:
     """Every way to decode that the model offers (numbers of steps, prefixes): name -> x [B,*S,C]."""
     latent = self._encode(self.arrays, sharding.spread(self._typed(x), self.mesh), jax.random.key(0))
+    latent = latent.replace(given=jax.tree.map(lambda a: sharding.spread(np.asarray(a), self.mesh), given))
     out = self._decodings(self.arrays, latent.replace(terms={}, logs={}), jax.random.key(seed))
     return {name: self.kind.clip(y) for name, y in self._host(out, len(x)).items()}
 

@@ -34,6 +34,8 @@ class Sampler:
     self.kind = media.kind(experiment.stage2.data.kind)
     self.conditioner, names = experiment.stage2.conditioner, self.prior.conditions
     self.classes = self.conditioner.count(self.prior.classes) if names else 0  # conditions that can be asked for
+    one = experiment.stage1
+    self.tell = one.conditioner.asked if one.model.conditions else lambda _: None  # what the decoder is told
     latent = self.frozen.shape(arrays, experiment.stage2.data.shape)
     self.shape = (latent.codes if self.prior.discrete else latent.z).shape
     self._draw = InMesh(mesh, jax.jit(self._draw_chunk, static_argnums=3))
@@ -41,9 +43,9 @@ class Sampler:
 
   def _draw_chunk(self, variables: Any, labels: Any, key: Any, guidance: float | None) -> Latent:
     prior: Any = self.prior
-    return prior.apply(
-      variables, self.conditioner.asked(labels), shape=self.shape, guidance=guidance, method="sample", rngs=streams(key)
-    )
+    cond = self.conditioner.asked(labels)
+    drawn = prior.apply(variables, cond, shape=self.shape, guidance=guidance, method="sample", rngs=streams(key))
+    return drawn.replace(given=self.tell(labels))
 
   def labels(self, labels: Sequence[int] | None, number: int | None) -> np.ndarray:
     """int32 labels to draw: those asked for, repeated up to `number`; all classes in turn by default."""

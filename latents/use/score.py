@@ -117,9 +117,10 @@ def _reconstruction(model: Model, folder: Path, metrics: list[Metric]) -> tuple[
   update, count = held_out.accumulator(model.mesh, add), 0
   sums: dict[str, list] = {}
   shown: dict[str, np.ndarray] = {"x": np.empty(0)}  # the originals come first in pictures
-  for number, (x, mask) in enumerate(held_out.signals(model.experiment)):
+  for number, batch in enumerate(held_out.rows(model.experiment)):
+    x, mask = np.asarray(to_signal(batch["x"])), batch["mask"]
     count += int(mask.sum())
-    for name, x_hat in model.decodings(x, seed=number).items():
+    for name, x_hat in model.decodings(x, number, model.given(batch)).items():
       acc = sums.get(name) or held_out.copied([m.init() for m in metrics], model.mesh)
       sums[name] = update(acc, loaded, *held_out.placed(model.mesh, x, x_hat, mask))
       shown.setdefault(name or "reconstruction", x_hat[:SHOWN])
