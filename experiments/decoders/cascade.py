@@ -1,8 +1,8 @@
 """A cascade: a prior of small pictures, and a diffusion decoder that draws the large one from the small one.
 
 Cascaded diffusion (Ho et al. 2021, arXiv:2106.15282): here the autoencoder has a fixed encoder, the mean over cells,
-and a generative decoder that is told the label; the base model is its prior. CDM has FID 4.88 on ImageNet-256 with three
-models (32, 64, 256 px) and noise on what the upper ones are given.
+and a generative decoder that is told the label; the base model is its prior. CDM has FID 4.88 on ImageNet-256 with
+three models (32, 64, 256 px) and noise on what the upper ones are given.
 
     latents run experiments/decoders/cascade.py
 
