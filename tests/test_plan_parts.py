@@ -71,8 +71,8 @@ def test_flops_of_dit_xl():
   """Peebles & Xie 2022, table 4: DiT-XL/2 at 256 px has 118.6 Gflops, where they count a multiply-add as one."""
   net = dit_xl(2, classes=1000, out=8)
   x, t, y = (jax.ShapeDtypeStruct(s, d) for s, d in (((1, 32, 32, 4), "float32"), ((1,), "float32"), ((1,), "int32")))
-  params = jax.eval_shape(net.init, jax.random.key(0), x, t, y)
-  found = flops.count(jax.make_jaxpr(net.apply)(params, x, t, y))
+  params = jax.eval_shape(net.init, jax.random.key(0), x, t, {"label": y})
+  found = flops.count(jax.make_jaxpr(net.apply)(params, x, t, {"label": y}))
   assert found["float32"] / 2e9 == pytest.approx(118.64, rel=1e-3)
 
 

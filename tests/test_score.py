@@ -65,7 +65,7 @@ def test_the_held_out_loss_of_a_flow_is_the_mean_over_examples_whatever_the_batc
   loss = jax.jit(lambda z, y, key: prior.apply(made.prior, z, y, train=False, method="loss", rngs=streams(key))["flow"])
   for i in range(20):
     one = jax.tree.map(lambda a, i=i: a[i : i + 1], latent)
-    values.append(float(loss(one, labels[i : i + 1], jax.random.fold_in(jax.random.key(prior_loss.KEY), i))))
+    values.append(float(loss(one, {"label": labels[i : i + 1]}, jax.random.fold_in(jax.random.key(prior_loss.KEY), i))))
   assert mask.all() and np.std(values) > 0.01
   assert whole["flow"] == pytest.approx(np.mean(values), rel=1e-5)
 
@@ -76,9 +76,9 @@ def test_a_likelihood_is_told_in_nats_and_bits():
   rows = list(held_out.rows(made.experiment))
   x, y = (np.concatenate([np.asarray(b[k])[b["mask"]] for b in rows]) for k in ("x", "label"))
   prior, latent = made.experiment.stage2.prior, made.encode(np.asarray(to_signal(x)))
-  nll = prior.apply(made.prior, latent, y, method="nll")
+  nll = prior.apply(made.prior, latent, {"label": y}, method="nll")
   assert nll.shape == (20,)
-  loss = prior.apply(made.prior, latent, y, train=False, method="loss")["nll"]
+  loss = prior.apply(made.prior, latent, {"label": y}, train=False, method="loss")["nll"]
   assert float(nll.mean()) == pytest.approx(16 * float(loss), rel=1e-5)  # 4 x 4 codes
   expected = {
     "nll": float(loss),

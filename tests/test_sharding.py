@@ -145,7 +145,7 @@ def test_per_sample_tensors_keep_their_layout(net, shape, least):
   """Forward passes hold a constraint for every tensor that belongs to a sample: DiT's adaLN, U-Net's time."""
   tokens = isinstance(net, Transformer)
   x = jax.ShapeDtypeStruct(shape, np.int32 if tokens else np.float32)
-  each = jax.ShapeDtypeStruct(shape[:1], np.int32)
+  each = {"label": jax.ShapeDtypeStruct(shape[:1], np.int32)}
   args = (x, each) if tokens else (x, jax.ShapeDtypeStruct(shape[:1], np.float32), each)
   params = jax.eval_shape(net.init, jax.random.key(0), *args)
   mesh = jax.sharding.AbstractMesh((2, 4, 1), sharding.AXES, axis_types=(AxisType.Auto,) * 3)

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator
 
-from latents.declare.stages import Experiment, Released, Stage1, Stage2, Start, bases
+from latents.declare.stages import Experiment, Released, Stage1, Stage2, bases
 from latents.errors import UserError, nearest
 from latents.evaluate import Measure
 
@@ -64,7 +64,7 @@ def _numbers(place: str, stage: Stage1 | Stage2) -> None:
 def _starts(place: str, stage: Stage1 | Stage2) -> None:
   for number, start in enumerate(stage.start):
     where = f"{place}.start.{number}"
-    if not isinstance(start, Start) or not isinstance(start.stage, Stage1 | Stage2 | Released):
+    if not isinstance(start.stage, Stage1 | Stage2 | Released):
       raise UserError(f"{where} is no Start with a stage 1, a stage 2 or released weights")
     if isinstance(stage, Stage1) and isinstance(start.stage, Stage2):
       raise UserError(f"{where}.stage is a stage 2: a stage 1 begins with weights of a stage 1, or released ones")

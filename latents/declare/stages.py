@@ -10,6 +10,7 @@ from typing import Any, Literal
 from latents.autoencoders import Autoencoder, Stacked
 from latents.conditioners import Conditioner, Labels
 from latents.data import Source, place
+from latents.errors import UserError
 from latents.evaluate import Measure
 from latents.losses import Balancer, Loss, Weight
 from latents.optim import Adam, Average, Optimizer
@@ -191,9 +192,15 @@ class Experiment:
 
 def bases(stage: Stage1 | Stage2) -> dict[str, Stage1 | Stage2]:
   """The stages that must be finished before this one: those that it begins with, and the teachers of its losses; by
-  their place in the declaration, as flags spell it."""
+  their place in the declaration, as flags spell it. UserError for what is no Start or no loss (a stored declaration is
+  untrusted)."""
+  for i, start in enumerate(stage.start):
+    if not isinstance(start, Start):
+      raise UserError(f"start.{i} is {type(start).__name__}, not a Start")
   found = {f"start.{i}.stage": start.stage for i, start in enumerate(stage.start)}
   for name, loss in stage.losses.items():
+    if not isinstance(loss, Loss):
+      raise UserError(f"losses.{name} is {type(loss).__name__}, not a loss")
     if loss.stage is not None:
       found[f"losses.{name}{_path_to(loss, loss.stage)}"] = loss.stage
   return {name: made for name, made in found.items() if isinstance(made, Stage1 | Stage2)}
