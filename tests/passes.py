@@ -134,7 +134,7 @@ def paper_traces(path: Path, data: Path) -> tuple[int, int]:
   """Both stages' steps at full size, without memory: shapes, names of terms; (autoencoder, prior) parameters."""
   made = build(path, "paper", data)
   counts = []
-  for stage in (1, 2):
+  for stage in (1, 2) if made.stage2 else (1,):
     program = build_step(made, stage, micro.one_device())
     state, logs = program.step.shapes(program.state, program.frozen, program.batch)
     assert jax.tree.map(lambda a: (a.shape, a.dtype), state) == jax.tree.map(
@@ -144,7 +144,7 @@ def paper_traces(path: Path, data: Path) -> tuple[int, int]:
     assert all(a.dtype == np.float32 for a in jax.tree.leaves(program.state.params))
     params = program.state.params["ae" if stage == 1 else "prior"]
     counts.append(sum(a.size for a in jax.tree.leaves(params)))
-  return counts[0], counts[1]
+  return counts[0], counts[1] if made.stage2 else 0
 
 
 @dataclasses.dataclass

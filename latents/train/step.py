@@ -153,12 +153,8 @@ class _Cut:
 
   def back(self, own: Tree, out: Tree) -> Tree:
     """Cotangents of the model's terms and of the outputs -> the gradient of its parameters."""
-    out = jax.tree.map(
-      lambda push, seen: push.astype(seen.dtype), out, self.out
-    )  # summed in float32, a tap may be less
-    out = jax.tree.map(
-      lambda push, seen: push.astype(seen.dtype), out, self.out
-    )  # summed in float32, a tap may be less
+    # Pushes are summed in float32; a tap may be less.
+    out = jax.tree.map(lambda push, seen: push.astype(seen.dtype), out, self.out)
     return self._pull((own, out))[0]
 
   def kernel(self, where: str, push: Tree, through_z: bool = False) -> Array:
