@@ -213,7 +213,7 @@ def test_stage1_gradients_in_stage2_are_exactly_zero(codes):
     terms = made.stage2.prior.apply(
       {"params": state.params["prior"]},
       latent,
-      batch["label"],
+      {"label": batch["label"]},
       train=True,
       method="loss",
       rngs=streams(jax.random.key(1)),
