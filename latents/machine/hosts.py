@@ -94,7 +94,7 @@ def stop_agreed(step: int) -> bool:
 
 def gather(tree: Any) -> Any:
   """Global arrays -> numpy, whole, on every process."""
-  if jax.process_count() == 1:
+  if jax.process_count() == 1 or not jax.tree.leaves(tree):
     return jax.device_get(tree)
   meshes = {a.sharding.mesh for a in jax.tree.leaves(tree) if isinstance(a.sharding, NamedSharding)}
   whole = NamedSharding(meshes.pop(), PartitionSpec())
