@@ -1,6 +1,7 @@
 """What priors are told: conditioners, dropping, guidance, texts with a mask; and what is said where something lacks."""
 
 import dataclasses
+import hashlib
 
 import jax
 import jax.numpy as jnp
@@ -11,10 +12,10 @@ import latents
 from latents.autoencoders import Autoencoder
 from latents.backbones import DiT, UNet
 from latents.bottlenecks import NoBottleneck
-from latents.conditioners import Labels, Text
+from latents.conditioners import Conditioner, Labels, Text
 from latents.conditioners.text import embedded
-from latents.declare import addresses, dumps, loads
-from latents.decoders import FlowDecoder
+from latents.declare import Experiment, addresses, dumps, loads
+from latents.decoders import Categorical, ConvDecoder, Equivariant, FlowDecoder, Gained
 from latents.diffusion import Euler
 from latents.encoders import Downsample
 from latents.errors import UserError
@@ -46,6 +47,7 @@ def test_every_conditioner_gives_what_it_says_for_each_example(make):
   assert set(found) == set(made.gives) and all(len(a) == 4 for a in found.values())
   for name, a in made.asked(NUMBERS).items():
     np.testing.assert_array_equal(a, found[name])  # asked for by number: as in training
+  assert made({"x": jnp.zeros((4, 2))}) is None  # a decoder can be told nothing of what has no label
   assert made.count(3) == 3 and made.number(made.words(("a", "b", "c"))[1], ("a", "b", "c")) == 1
   with pytest.raises(UserError, match="no condition 'zerro'"):
     made.number("zerro", ("a", "b", "c"))
@@ -63,6 +65,11 @@ def test_labels_dropped_are_the_null_and_the_draws_are_those_of_before():
     labels(text()({"label": NUMBERS}), 3, 4)
 
 
+def test_texts_need_labels_to_choose_by():
+  with pytest.raises(UserError, match="the data have no labels"):
+    text().count(0)
+
+
 def test_texts_are_their_characters_in_order():
   found, mask = embedded(("ab", "ba", "aab"), 4, 6)
   assert mask.tolist() == [[1, 1, 0, 0], [1, 1, 0, 0], [1, 1, 1, 0]] and not found[~mask].any()
@@ -73,12 +80,25 @@ def test_texts_are_their_characters_in_order():
 
 def test_embeddings_of_a_file(tmp_path):
   table, mask = embedded(WORDS, 5, 6)
-  np.savez(tmp_path / "e.npz", text=2 * table, text_mask=mask)
-  made = text(path=str(tmp_path / "e.npz"))
+  file = tmp_path / "e.npz"
+  np.savez(file, text=2 * table, text_mask=mask)
+  sha256 = hashlib.sha256(file.read_bytes()).hexdigest()
+  made = text(path=str(file), sha256=sha256)
   np.testing.assert_array_equal(made.asked(NUMBERS)["text"], 2 * table[NUMBERS])
-  for change, words in (({"size": 7}, "wanted are text"), ({"sha256": "0" * 64}, "other embeddings")):
+  for change, words in (
+    ({"size": 7}, "wanted are text"),
+    ({"sha256": "0" * 64}, "is not the declared file"),
+    ({"sha256": ""}, f"its sha256 is {sha256}"),  # or files that differ would share an address
+    ({"path": str(tmp_path / "f.npz")}, "cannot be read"),
+  ):
     with pytest.raises(UserError, match=words):
-      text(path=str(tmp_path / "e.npz"), **change).asked(NUMBERS)
+      dataclasses.replace(made, **change).asked(NUMBERS)
+  made = micro.experiment(gan=False)
+  at = lambda **fields: addresses(
+    dataclasses.replace(made, stage2=dataclasses.replace(made.stage2, conditioner=text(**fields)))
+  )
+  moved, other = at(path="/elsewhere", sha256=sha256), at(path=str(file), sha256="0" * 64)
+  assert at(path=str(file), sha256=sha256) == moved != other
 
 
 def test_dropped_texts_are_one_learned_token_and_the_mask_is_kept():
@@ -191,20 +211,58 @@ def test_a_decoder_is_told_the_label_in_training_and_in_sampling():
   assert np.abs(decode({"label": NUMBERS}) - decode(None)).max() > 1e-3
 
 
-def test_a_cascade_is_trained_sampled_and_scored_by_the_same_code(tmp_path):
+@pytest.mark.parametrize("wrap", [Equivariant, Gained, Categorical])
+def test_a_decoder_around_another_reads_what_that_one_reads(wrap):
+  inner = super_resolution(3).decoder.clone()
+  assert (wrap(inner=inner).conditions, wrap(inner=inner).classes) == (("label",), 3)
+  assert (wrap(inner=ConvDecoder(ch=8)).conditions, wrap(inner=ConvDecoder(ch=8)).classes) == ((), 0)
+  assert super_resolution(3).clone(decoder=wrap(inner=inner)).conditions == ("label",)
+
+
+def cascade(classes: int = 10, conditioner: Conditioner = Labels(), **unet) -> Experiment:  # noqa: B008
+  """Pictures of 16x16 from 4x4, by a decoder that is told labels, and a prior of the small ones."""
   made = micro.experiment(gan=False)
+  backbone = UNet(ch=8, mult=(1,), blocks=1, classes=classes, out=1, **unet)
   model = Autoencoder(
     encoder=Downsample(factor=4),
     bottleneck=NoBottleneck(),
-    decoder=FlowDecoder(backbone=UNet(ch=8, mult=(1,), blocks=1, classes=10, out=1), stride=4, channels=1),
+    decoder=FlowDecoder(backbone=backbone, stride=4, channels=1),
   )
-  one = dataclasses.replace(made.stage1, model=model, losses={"flow": Weight(1.0)}, steps=2)
-  two = dataclasses.replace(made.stage2, steps=2)
-  folder = run.run(dataclasses.replace(made, name="cascade", stage1=one, stage2=two), tmp_path, None, "test")
-  found = latents.load(folder)
+  one = dataclasses.replace(made.stage1, model=model, losses={"flow": Weight(1.0)}, steps=2, conditioner=conditioner)
+  return dataclasses.replace(made, name="cascade", stage1=one, stage2=dataclasses.replace(made.stage2, steps=2))
+
+
+def test_a_decoder_that_is_told_other_labels_than_the_data_have_is_refused(tmp_path):
+  for made, words in (
+    (cascade(classes=3), "the decoder has 3 labels, the data have 10"),
+    (cascade(conditioner=text()), "the decoder reads 'label', but Text gives text, text_mask"),
+  ):
+    with pytest.raises(UserError, match=words):
+      run.run(made, tmp_path, None, "test")
+  assert not list(tmp_path.iterdir())
+
+
+def test_samples_of_a_prior_without_labels_are_told_to_a_decoder_that_has_them(tmp_path):
+  made = cascade()
+  prior = made.stage2.prior
+  blind = prior.clone(backbone=prior.backbone.clone(classes=0), guidance=1.0)
+  found = latents.load(
+    run.run(dataclasses.replace(made, stage2=dataclasses.replace(made.stage2, prior=blind)), tmp_path, None, "test")
+  )
+  assert found.sampler.labels(None, 12).tolist() == [*range(10), 0, 1]  # all in turn, not the first again and again
+  latent = next(found.sampler.latents(np.array([1, 2], np.int32), 0, None))[0]
+  assert latent.given["label"][:2].tolist() == [1, 2]
+  assert found.sample(labels=[3]).shape == (1, 16, 16, 1)
+
+
+def test_a_cascade_is_trained_sampled_and_scored_by_the_same_code(tmp_path):
+  found = latents.load(run.run(cascade(), tmp_path, None, "test"))
   x = np.random.default_rng(0).uniform(-1, 1, (3, 16, 16, 1)).astype(np.float32)
   a, b = (found.reconstruct(x, labels=labels) for labels in ([1, 2, 3], None))
   assert a.shape == x.shape and not np.array_equal(a, b)
+  for wrong in ([1, 2], [1, 2, 10]):
+    with pytest.raises(UserError, match=r"labels are one of 0 to 9 for each of the 3 examples"):
+      found.reconstruct(x, labels=wrong)
   draw = lambda labels: found.sample(labels=labels, guidance=1.0)
   assert draw([1, 2]).shape == (2, 16, 16, 1)
   latent = next(found.sampler.latents(np.array([1, 2], np.int32), 0, 1.0))[0]

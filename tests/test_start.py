@@ -299,7 +299,7 @@ def test_released_weights(tmp_path):
     assert np.array_equal(a, mine.weights[name]) == (not name.startswith("params/decoder")), name
   assert mine.facts["statistics"]["mean"] == [0.5] * 4 and mine.facts["statistics"]["std"] == [0.5] * 4
   for wrong, words in (
-    (declared(sha256="0" * 64), "is not the declared release"),
+    (declared(sha256="0" * 64), "is not the declared file"),
     (moved, "cannot be read"),
     (declared(sha256="12"), "64 hex digits"),
   ):

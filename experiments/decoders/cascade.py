@@ -10,6 +10,7 @@ tiny: digits of 32 px from 8 px, which a prior of 16 tokens draws. paper: 256 px
 DiT-XL/4 on 64 px; without the noise on the condition.
 
 Paper: FID 4.88 (ImageNet-256)
+Shown: digits of 32 px drawn from 8 px with clean strokes; all of their class, sevens much alike
 """
 
 import dataclasses

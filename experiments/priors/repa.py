@@ -10,6 +10,7 @@ tiny: `digits` with the second of six blocks aligned with the latents of another
 `perceptual`) in place of DINOv2's, which no package carries. The teacher reads signals, so latents are not cached.
 
 Paper: FID 5.9 at 4M steps (SiT-XL/2 without guidance 8.3 at 7M)
+Shown: samples as those of `digits` at the same length; with so small a teacher nothing is won (0.964 without)
 """
 
 import dataclasses

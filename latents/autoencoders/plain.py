@@ -25,6 +25,11 @@ class Autoencoder(nn.Module):
     """Names of what the decoder reads of a condition."""
     return self.decoder.conditions
 
+  @property
+  def classes(self) -> int:
+    """How many labels the decoder reads; 0 = none."""
+    return self.decoder.classes
+
   def __call__(self, x: Array, *, train: bool, given: Cond | None = None) -> tuple[Latent, Decoded]:
     """x [B,*S,C] in [-1,1] -> the latent and what the decoder makes of it, one training pass. given: what the data say
     of x, for the decoder alone."""

@@ -50,6 +50,11 @@ class Stacked(nn.Module):
     """Names of what either decoder reads of a condition."""
     return tuple(dict.fromkeys((*self.outer.conditions, *self.inner.conditions)))
 
+  @property
+  def classes(self) -> int:
+    """How many labels the decoders read; 0 = none."""
+    return max(self.outer.classes, self.inner.classes)
+
   def __call__(self, x: Array, *, train: bool, given: Cond | None = None) -> tuple[Latent, Decoded]:
     """x [B,*S,C] in [-1,1] -> the outer latent, and its decoding beside what that is compared with."""
     if self.is_initializing():

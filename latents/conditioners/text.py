@@ -2,6 +2,7 @@
 
 import dataclasses
 import functools
+from pathlib import Path
 from typing import ClassVar
 
 import jax.numpy as jnp
@@ -9,6 +10,7 @@ import numpy as np
 
 from latents.conditioners.base import Conditioner
 from latents.errors import UserError
+from latents.pretrained.readers import check_sha256, read_weights
 from latents.types import Batch, Cond
 
 
@@ -18,7 +20,8 @@ class Text(Conditioner):
 
   texts: one a label. Each character is a token, embedded by a normal vector of size E / 2 that its code point seeds,
   beside sines of its place, E / 2: a fixed embedding that needs no file. path: an npz or safetensors file with "text"
-  [K,L,E] and "text_mask" [K,L], the embeddings of the same texts by some other network, in their place.
+  [K,L,E] and "text_mask" [K,L], the embeddings of the same texts by some other network, in their place. sha256: of that
+  file's bytes; it says which embeddings are meant, wherever the file lies, and must be given with it.
   length: L, characters that are kept; shorter texts are padded and masked. size: E.
   """
 
@@ -31,14 +34,16 @@ class Text(Conditioner):
   gives: ClassVar[tuple[str, ...]] = ("text", "text_mask")
 
   def __call__(self, batch: Batch) -> Cond | None:
-    """See the class. UserError for data without labels."""
+    """See the class; None where an example has no label."""
     if "label" not in batch:
-      raise UserError("texts are chosen by the label of an example, but the data have no labels")
+      return None
     text, mask = self.table
     return {"text": jnp.asarray(text)[batch["label"]], "text_mask": jnp.asarray(mask)[batch["label"]]}
 
   def count(self, classes: int) -> int:
-    """The number of texts. UserError where labels have none."""
+    """The number of texts. UserError for data without labels, and where labels have no text."""
+    if not classes:
+      raise UserError("texts are chosen by the label of an example, but the data have no labels")
     if classes > len(self.texts):
       raise UserError(f"there are {len(self.texts)} texts for {classes} labels")
     return len(self.texts)
@@ -69,16 +74,11 @@ def embedded(texts: tuple[str, ...], length: int, size: int) -> tuple[np.ndarray
 
 
 def read(path: str, sha256: str, shape: tuple[int, int, int]) -> tuple[np.ndarray, np.ndarray]:
-  """Embeddings of a file, checked against their hash and shape."""
-  import hashlib
-
-  from latents.pretrained.readers import read_weights
-
+  """Embeddings of a file, checked against its hash and their shape."""
+  path = str(Path(path).expanduser())
+  check_sha256(path, sha256)
   found = read_weights(path)
   if set(found) != {"text", "text_mask"} or found["text"].shape != shape or found["text_mask"].shape != shape[:2]:
     told = {name: array.shape for name, array in found.items()}
     raise UserError(f"{path} holds {told}: wanted are text {shape} and text_mask {shape[:2]}")
-  hasher = hashlib.sha256(np.asarray(found["text"], np.float32).tobytes())
-  if sha256 and hasher.hexdigest() != sha256:
-    raise UserError(f"{path} holds other embeddings than were declared (SHA-256 {hasher.hexdigest()[:12]})")
   return np.asarray(found["text"], np.float32), np.asarray(found["text_mask"], bool)

@@ -13,6 +13,7 @@ class Decoder(nn.Module):
 
   last: ClassVar[tuple[str, ...]] = ()
   conditions = ()  # names of what it reads of `latent.given`
+  classes = 0  # how many labels it reads; 0 = none
   variants: ClassVar[tuple[tuple[str, int | None], ...]] = (("", None),)
 
   def __call__(self, latent: Latent, x: Array, *, train: bool) -> Decoded:
@@ -26,6 +27,32 @@ class Decoder(nn.Module):
   def reconstruct(self, latent: Latent, *, train: bool) -> Array:
     """Latent -> x [B,*S,C]: the network itself."""
     raise TypeError(f"{type(self).__name__} gives no `reconstruct`")
+
+
+class Wrapped(Decoder):
+  """A decoder around another one, `inner`: what it is and reads is as that one's."""
+
+  inner: Decoder
+
+  @property
+  def last(self) -> tuple[str, ...]:  # pyright: ignore[reportIncompatibleVariableOverride]
+    """The inner decoder's."""
+    return ("inner", *self.inner.last)
+
+  @property
+  def conditions(self) -> tuple[str, ...]:  # pyright: ignore[reportIncompatibleVariableOverride]
+    """The inner decoder's."""
+    return self.inner.conditions
+
+  @property
+  def classes(self) -> int:  # pyright: ignore[reportIncompatibleVariableOverride]
+    """The inner decoder's."""
+    return self.inner.classes
+
+  @property
+  def variants(self) -> tuple[tuple[str, int | None], ...]:  # pyright: ignore[reportIncompatibleVariableOverride]
+    """The inner decoder's."""
+    return self.inner.variants
 
 
 def read_side(latent: Latent, name: str) -> Array:

@@ -2,23 +2,16 @@
 
 import jax.numpy as jnp
 
-from latents.decoders.base import Decoder
+from latents.decoders.base import Wrapped
 from latents.types import Array, Decoded, Latent
 
 
-class Categorical(Decoder):
+class Categorical(Wrapped):
   """Latent -> logits [B,*S,V] in training, the most probable token int32 [B,*S] when it decodes.
 
-  decoder: feed-forward; its channels are the V tokens. All positions are decoded at once and independently given the
+  inner: feed-forward; its channels are the V tokens. All positions are decoded at once and independently given the
   latent, as the likelihood of an autoencoder on text without autoregression.
   """
-
-  decoder: Decoder
-
-  @property
-  def last(self) -> tuple[str, ...]:  # pyright: ignore[reportIncompatibleVariableOverride]
-    """The inner decoder's."""
-    return ("decoder", *self.decoder.last)
 
   def __call__(self, latent: Latent, x: Array, *, train: bool) -> Decoded:
     """Latent -> Decoded(x [B,*S,V] float32)."""
@@ -30,4 +23,4 @@ class Categorical(Decoder):
 
   def logits(self, latent: Latent, *, train: bool) -> Array:
     """Latent -> [B,*S,V] float32."""
-    return self.decoder.reconstruct(latent, train=train).astype(jnp.float32)
+    return self.inner.reconstruct(latent, train=train).astype(jnp.float32)

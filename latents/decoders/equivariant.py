@@ -6,12 +6,12 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
-from latents.decoders.base import Decoder, read_z
+from latents.decoders.base import Wrapped, read_z
 from latents.errors import UserError
 from latents.types import Array, Decoded, Latent
 
 
-class Equivariant(Decoder):
+class Equivariant(Wrapped):
   """The decoder `inner`, which in a share `rate` of the passes decodes tau(z) towards tau(x) (eq. 4).
 
   tau, one a pass for the whole batch: a rotation by 90, 180 or 270 degrees and a bilinear change of scale to one of
@@ -21,19 +21,8 @@ class Equivariant(Decoder):
   The paper draws from 8/32 to 31/32. Square grids only. Random numbers: rng "decoder".
   """
 
-  inner: Decoder
   rate: float = 0.5
   scales: tuple[float, ...] = (0.25, 0.5, 0.75)
-
-  @property
-  def last(self) -> tuple[str, ...]:  # pyright: ignore[reportIncompatibleVariableOverride]
-    """The inner decoder's."""
-    return ("inner", *self.inner.last)
-
-  @property
-  def variants(self) -> tuple[tuple[str, int | None], ...]:  # pyright: ignore[reportIncompatibleVariableOverride]
-    """The inner decoder's."""
-    return self.inner.variants
 
   def sample(self, latent: Latent, *, steps: int | None = None) -> Array:
     """As the inner decoder."""

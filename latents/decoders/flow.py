@@ -44,6 +44,11 @@ class FlowDecoder(Decoder):
     """The backbone's."""
     return self.backbone.conditions  # pyright: ignore[reportAttributeAccessIssue]
 
+  @property
+  def classes(self) -> int:  # pyright: ignore[reportIncompatibleVariableOverride]
+    """The backbone's."""
+    return self.backbone.classes  # pyright: ignore[reportAttributeAccessIssue]
+
   def __call__(self, latent: Latent, x: Array, *, train: bool) -> Decoded:
     """Latent, x [B,*S,channels] -> Decoded(one-step estimate of x, {"flow"}); random also where train is False."""
     wanted = self._signal_shape(read_z(latent))

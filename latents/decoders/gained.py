@@ -1,26 +1,14 @@
 """The way back from volume normalisation (EnCodec: Defossez et al. 2022, arXiv:2210.13438)."""
 
-from latents.decoders.base import Decoder, read_side
+from latents.decoders.base import Wrapped, read_side
 from latents.types import Array, Decoded, Latent
 
 
-class Gained(Decoder):
+class Gained(Wrapped):
   """The decoder `inner`, whose signal is multiplied by the latent's side "gain" [B,1], which `encoders.Gain` measures.
 
   A generative decoder learns the signal as the encoder saw it, x / gain.
   """
-
-  inner: Decoder
-
-  @property
-  def last(self) -> tuple[str, ...]:  # pyright: ignore[reportIncompatibleVariableOverride]
-    """The inner decoder's."""
-    return ("inner", *self.inner.last)
-
-  @property
-  def variants(self) -> tuple[tuple[str, int | None], ...]:  # pyright: ignore[reportIncompatibleVariableOverride]
-    """The inner decoder's."""
-    return self.inner.variants
 
   def __call__(self, latent: Latent, x: Array, *, train: bool) -> Decoded:
     """Latent, x [B,*S,C] -> Decoded(x and target as loud as the signal, the inner terms)."""

@@ -10,11 +10,13 @@ and its leaves that are no tensors (epoch numbers, hyper-parameters) are left ou
 
 import collections
 import contextlib
+import hashlib
 import math
 import os
 import pickle
 import zipfile
 from collections.abc import Callable, Iterator, Mapping
+from io import BufferedReader
 from typing import Any, BinaryIO
 
 import ml_dtypes
@@ -66,6 +68,16 @@ def read_npz(path: str) -> dict[str, np.ndarray]:
     return {key: archive[key] for key in archive.files}
 
 
+def check_sha256(path: str, declared: str) -> None:
+  """UserError unless the file is the one that was declared, by the SHA-256 of its bytes in 64 hex digits."""
+  with _open(path) as file:
+    found = hashlib.file_digest(file, "sha256").hexdigest()
+  if not declared:
+    raise UserError(f"say which file {path} is: its sha256 is {found}")
+  if found != declared:
+    raise UserError(f"{path} is not the declared file: its SHA-256 is {found[:12]}.., declared is {declared[:12]}..")
+
+
 def read_safetensors(path: str) -> dict[str, np.ndarray]:
   """{key: array} from a safetensors file."""
   with _open(path), _guard(path, "a .safetensors file"):
@@ -95,7 +107,7 @@ def _afford(file: BinaryIO, size: int) -> None:
     raise UserError(f"refused: unpacks to {size / 2**20:,.0f} MiB, far more than its size")
 
 
-def _open(path: str) -> BinaryIO:
+def _open(path: str) -> BufferedReader:
   try:
     return open(path, "rb")
   except OSError as error:

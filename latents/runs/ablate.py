@@ -85,7 +85,7 @@ class Sweep:
       failed = _Pool(self, jobs).bring(todo)
       self._write(seeds, [m for m in members if m.name not in failed])
     if failed:
-      told = "; ".join(f"{name} ({why})" for name, why in failed.items())
+      told = "; ".join(f"{name} ({why})" for name, why in sorted(failed.items()))
       raise UserError(f"{len(failed)} of {len(members)} runs failed: {told}; the same command tries them again")
     return {n: artefact.read_json(self.folder / f) for n, f in (("table", TABLE), ("verdict", VERDICT))}
 

@@ -8,7 +8,7 @@ import jax
 import jax.numpy as jnp
 
 from latents.data import Source, evaluation_batches
-from latents.declare import Experiment, Stage2
+from latents.declare import Experiment, Stage1, Stage2
 from latents.errors import UserError
 from latents.frozen import Frozen
 from latents.nn.streams import streams
@@ -36,8 +36,10 @@ def rehearse(folder: Folder, mesh: jax.sharding.Mesh) -> Program | None:
   score.load_metrics(experiment)
   if folder.declared():
     return None
+  _check_told("decoder", experiment.stage1, experiment.stage1.model)
   if experiment.stage2:
-    _check_labels(experiment.stage2)
+    _check_told("prior", experiment.stage2, experiment.stage2.prior)
+    _check_guidance(experiment.stage2)
   made = {base.stage(n): (base, n, build_step(base.experiment, n, mesh)) for base, n in waiting}
   made |= {folder.stage(n): (folder, n, build_step(experiment, n, mesh)) for n in stages}
   for base, number, program in made.values():
@@ -69,18 +71,21 @@ def _open(data: Source) -> None:
       raise UserError(f"the {split} split gives examples of {x.shape[1:]}, not {data.shape}")
 
 
-def _check_labels(stage: Stage2) -> None:
-  """The prior is given what it reads, and its labels are the data's, or there are none on its side."""
-  wanted, found, read = stage.prior.classes, stage.data.classes, stage.prior.conditions
-  gives = stage.conditioner.gives
-  if missing := [name for name in read if name not in gives]:
-    raise UserError(f"the prior reads '{missing[0]}', but {type(stage.conditioner).__name__} gives {', '.join(gives)}")
+def _check_told(name: str, stage: Stage1 | Stage2, part: Any) -> None:
+  """The part is given what it reads, and its labels are the data's, or there are none on its side."""
+  wanted, found, gives = part.classes, stage.data.classes, stage.conditioner.gives
+  if missing := [entry for entry in part.conditions if entry not in gives]:
+    told = type(stage.conditioner).__name__
+    raise UserError(f"the {name} reads '{missing[0]}', but {told} gives {', '.join(gives)}")
   if wanted and wanted != found:
-    raise UserError(f"the prior has {wanted} labels, the data have {found or 'none'}")
-  if read:
+    raise UserError(f"the {name} has {wanted} labels, the data have {found or 'none'}")
+  if part.conditions:
     stage.conditioner.count(found)
-  if not read and stage.prior.guidance != 1.0:
-    missing = "the data have no labels" if not found else "the prior has no labels"
+
+
+def _check_guidance(stage: Stage2) -> None:
+  if not stage.prior.conditions and stage.prior.guidance != 1.0:
+    missing = "the data have no labels" if not stage.data.classes else "the prior has no labels"
     raise UserError(f"guidance {stage.prior.guidance} needs labels, but {missing}: set --stage2.prior.guidance 1")
 
 

@@ -56,8 +56,12 @@ class Model:
 
   def reconstruct(self, x: Any, *, labels: Any = None, steps: int | None = None, seed: int = 0) -> np.ndarray:
     """decode(encode(x)). labels: [B] int32, for a decoder that is told them; None = it is told nothing."""
-    given = self.given({} if labels is None else {"label": np.asarray(labels, np.int32)})
-    return self.decode(self.encode(x).replace(given=given), steps=steps, seed=seed)
+    batch = {}
+    if labels is not None:
+      batch["label"], classes = np.asarray(labels, np.int32), self.experiment.stage1.data.classes
+      if batch["label"].shape != (len(x),) or not all(0 <= label < classes for label in batch["label"]):
+        raise UserError(f"labels are one of 0 to {classes - 1} for each of the {len(x)} examples")
+    return self.decode(self.encode(x).replace(given=self.given(batch)), steps=steps, seed=seed)
 
   def given(self, batch: Batch) -> Cond | None:
     """What the decoder is told of a batch; None for one that reads nothing, or where the batch says nothing."""

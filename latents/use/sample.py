@@ -32,9 +32,10 @@ class Sampler:
     self.mesh, self.arrays, self.variables = mesh, arrays, prior
     self.chunk = -(-chunk // sharding.parts(mesh)) * sharding.parts(mesh)
     self.kind = media.kind(experiment.stage2.data.kind)
-    self.conditioner, names = experiment.stage2.conditioner, self.prior.conditions
-    self.classes = self.conditioner.count(self.prior.classes) if names else 0  # conditions that can be asked for
-    one = experiment.stage1
+    one, two = experiment.stage1, experiment.stage2
+    self.conditioner = two.conditioner
+    asked = [stage.conditioner for stage, part in ((two, two.prior), (one, one.model)) if part.conditions]
+    self.classes = asked[0].count(two.data.classes) if asked else 0  # conditions that can be asked for
     self.tell = one.conditioner.asked if one.model.conditions else lambda _: None  # what the decoder is told
     latent = self.frozen.shape(arrays, experiment.stage2.data.shape)
     self.shape = (latent.codes if self.prior.discrete else latent.z).shape
