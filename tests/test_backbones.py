@@ -7,7 +7,7 @@ import pytest
 
 from latents.backbones import DiT, Transformer, UNet, dit_b, dit_l, dit_s, dit_xl
 from latents.errors import UserError
-from tests.members import BACKBONES
+from tests.members.backbones import BACKBONES
 from tests.test_nn import drawn, first_run, normal, randomise
 
 KEY = jax.random.key(0)

@@ -15,7 +15,7 @@ from latents.bottlenecks.base import code_logs, straight_through
 from latents.bottlenecks.fsq import digits_to_index, index_to_digits
 from latents.bottlenecks.vq_ema import kmeans_state, nearest_code
 from latents.errors import UserError
-from tests.members import BOTTLENECKS
+from tests.members.bottlenecks import BOTTLENECKS
 
 KEY = jax.random.key(0)
 RNGS = {"bottleneck": jax.random.key(7)}

@@ -19,7 +19,7 @@ from latents.evaluate import CodeCapacity, Held, Layout
 from latents.frozen import Frozen
 from latents.priors import AutoregressivePrior
 from latents.types import Latent
-from tests.members import hierarchy
+from tests.members.bottlenecks import hierarchy
 from tests.test_nn import randomise
 
 KEY = jax.random.key(0)

@@ -26,7 +26,7 @@ from latents.priors.base import doubled, drop, without
 from latents.runs import run
 from latents.types import Latent
 from tests import micro
-from tests.members import CONDITIONERS
+from tests.members.conditioners import CONDITIONERS
 from tests.test_nn import normal
 from tests.test_priors import randomise
 

@@ -13,10 +13,11 @@ from PIL import Image
 
 from latents.data import Audio, CachedLatents, Digits, Folder, Photos, Shapes, Tfds, photos, write_cache
 from latents.errors import UserError
-from tests import members, sources
+from tests import sources
+from tests.members.data import SOURCES
 
 
-@pytest.mark.parametrize("name,make", members.SOURCES)
+@pytest.mark.parametrize("name,make", SOURCES)
 def test_every_source_has_one_and_keeps_it(name, make):
   first, second = make(), make()
   assert len(first.identity()) == 16 and int(first.identity(), 16) >= 0
@@ -24,7 +25,7 @@ def test_every_source_has_one_and_keeps_it(name, make):
 
 
 def test_identities_differ_between_sources():
-  found = [make().identity() for _, make in members.SOURCES]
+  found = [make().identity() for _, make in SOURCES]
   assert len(set(found)) == len(found)
 
 

@@ -10,7 +10,7 @@ from latents.data.photos import PHOTOGRAPHS
 from latents.data.shapes import FACTORS, SHAPES
 from latents.errors import UserError
 from latents.media import KINDS
-from tests.members import SOURCES
+from tests.members.data import SOURCES
 
 
 @pytest.mark.parametrize("name,make", SOURCES, ids=[name for name, _ in SOURCES])

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from latents.diffusion import Betas, Cosine, Linear, MinSNR, Process, posterior
-from tests.members import PATHS
+from tests.members.diffusion import PATHS
 
 BY_NAME = pytest.mark.parametrize("make", [m[1] for m in PATHS], ids=[m[0] for m in PATHS])
 KINDS: Any = ("velocity", "data", "noise", "score")

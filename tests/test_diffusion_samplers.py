@@ -25,7 +25,7 @@ from latents.diffusion import (
   posterior,
 )
 from latents.errors import UserError
-from tests.members import SAMPLERS
+from tests.members.diffusion import SAMPLERS
 
 BY_NAME = pytest.mark.parametrize("make", [m[1] for m in SAMPLERS], ids=[m[0] for m in SAMPLERS])
 KEYS = jax.vmap(lambda i: jax.random.fold_in(jax.random.key(7), i))(jnp.arange(4))

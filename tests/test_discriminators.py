@@ -9,7 +9,7 @@ import pytest
 
 from latents.discriminators import BandSTFT, MultiPeriod, PatchGAN
 from latents.errors import UserError
-from tests.members import DISCRIMINATORS
+from tests.members.discriminators import DISCRIMINATORS
 
 KEY = jax.random.key(0)
 BY_NAME = pytest.mark.parametrize(

@@ -13,7 +13,8 @@ from latents.decoders import ConvDecoder, FlowDecoder, IdentityDecoder, QueryDec
 from latents.encoders import ConvEncoder, IdentityEncoder, QueryEncoder, WaveEncoder
 from latents.errors import UserError
 from latents.types import Encoded, Latent
-from tests.members import DECODERS, ENCODERS
+from tests.members.decoders import DECODERS
+from tests.members.encoders import ENCODERS
 from tests.test_bottlenecks import fields_are_json, rng_normal
 
 KEY = jax.random.key(0)

@@ -21,7 +21,7 @@ from latents.evaluate import (
   mmd2,
   precision_recall,
 )
-from tests.members import SAMPLE_METRICS
+from tests.members.evaluate import SAMPLE_METRICS
 
 RNG = np.random.default_rng(0)
 

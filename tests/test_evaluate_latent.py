@@ -23,7 +23,7 @@ from latents.evaluate import (
   tsr,
 )
 from latents.types import Latent
-from tests.members import LATENT_METRICS
+from tests.members.evaluate import LATENT_METRICS
 
 RNG = np.random.default_rng(0)
 GAUSSIAN = Layout((8, 8, 1), Latent(z=np.zeros((4, 4, 3))), gaussian=True, std=np.array([1.0, 0.5, 2.0]))

@@ -9,7 +9,7 @@ import skimage.metrics
 from latents.errors import UserError
 from latents.evaluate import PSNR, SSIM, Energy, LPIPSMetric, TokenAccuracy
 from latents.evaluate.sums import add, total, zeros
-from tests.members import METRICS
+from tests.members.evaluate import METRICS
 
 SHAPES = {"image": (32, 32, 3), "video": (2, 32, 32, 1), "audio": (40, 1), "text": (30,)}
 CASES = [(name, make, kind) for name, make in METRICS for kind in make().kinds]

@@ -9,7 +9,7 @@ import pytest
 
 from latents.errors import UserError
 from latents.losses import L1, L2, Adversarial, LPIPSLoss, MultiScaleSTFT, Perceptual, Weight
-from tests.members import LOSSES
+from tests.members.losses import LOSSES
 
 BY_NAME = pytest.mark.parametrize(("make", "shape"), [m[1:] for m in LOSSES], ids=[m[0] for m in LOSSES])
 

@@ -9,21 +9,33 @@ from typing import Any
 import pytest
 from flax import linen as nn
 
-from tests import members
+from tests.members import (
+  backbones,
+  bottlenecks,
+  conditioners,
+  data,
+  decoders,
+  diffusion,
+  discriminators,
+  encoders,
+  evaluate,
+  losses,
+  priors,
+)
 
 # room -> its lists, and the parts whose contract is another (they have their own tests)
 ROOMS: dict[str, tuple[list, set[str]]] = {
-  "encoders": (members.ENCODERS + members.TOKEN_ENCODERS, set()),
-  "bottlenecks": (members.BOTTLENECKS, set()),
-  "decoders": (members.DECODERS + members.TOKEN_DECODERS, set()),
-  "backbones": (members.BACKBONES + members.PRIORS, set()),
-  "diffusion.paths": (members.PATHS, set()),
-  "conditioners": (members.CONDITIONERS, set()),
-  "priors": (members.PRIORS, set()),
-  "discriminators": (members.DISCRIMINATORS, set()),
-  "losses": (members.LOSSES + members.TOKEN_LOSSES, {"Adversarial", "PairAdversarial", "ConditionalAdversarial"}),
-  "evaluate": (members.METRICS + members.LATENT_METRICS + members.SAMPLE_METRICS, set()),
-  "data": (members.SOURCES, {"CachedLatents"}),
+  "encoders": (encoders.ENCODERS + encoders.TOKEN_ENCODERS, set()),
+  "bottlenecks": (bottlenecks.BOTTLENECKS, set()),
+  "decoders": (decoders.DECODERS + decoders.TOKEN_DECODERS, set()),
+  "backbones": (backbones.BACKBONES + priors.PRIORS, set()),
+  "diffusion.paths": (diffusion.PATHS, set()),
+  "conditioners": (conditioners.CONDITIONERS, set()),
+  "priors": (priors.PRIORS, set()),
+  "discriminators": (discriminators.DISCRIMINATORS, set()),
+  "losses": (losses.LOSSES + losses.TOKEN_LOSSES, {"Adversarial", "PairAdversarial", "ConditionalAdversarial"}),
+  "evaluate": (evaluate.METRICS + evaluate.LATENT_METRICS + evaluate.SAMPLE_METRICS, set()),
+  "data": (data.SOURCES, {"CachedLatents"}),
 }
 
 

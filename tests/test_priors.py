@@ -15,7 +15,7 @@ from latents.priors import AutoregressivePrior, FlowPrior
 from latents.priors.autoregressive import keep_top_k, keep_top_p
 from latents.priors.base import drop
 from latents.types import Latent
-from tests.members import PRIORS
+from tests.members.priors import PRIORS
 from tests.test_nn import normal, randomise
 
 KEY = jax.random.key(0)

@@ -13,7 +13,9 @@ from latents.encoders import ConvEncoder, Embedded
 from latents.errors import UserError
 from latents.losses import CrossEntropy
 from latents.types import Latent, Seen
-from tests.members import TOKEN_DECODERS, TOKEN_ENCODERS, TOKEN_LOSSES
+from tests.members.decoders import TOKEN_DECODERS
+from tests.members.encoders import TOKEN_ENCODERS
+from tests.members.losses import TOKEN_LOSSES
 
 KEY = jax.random.key(0)
 

@@ -16,7 +16,7 @@ them to [-1,1] on the device), "label" int32 [b] if there are labels, "index" in
 "mask" bool [b]. What is in a batch is a pure function of (source, seed, step). `CachedLatents` is a source of
 "stored" [b,*s,..] in place of "x".
 
-A new source is one file with one frozen dataclass, a line in `spec.KINDS` and a line in tests/members.py.
+A new source is one file with one frozen dataclass, a line in `spec.KINDS` and one in tests/members/data.py.
 Bad input raises `latents.errors.UserError`. Nothing here uses JAX: batches are numpy, and worker processes
 never touch an accelerator.
 """

@@ -1,0 +1,43 @@
+"""Members of `latents/bottlenecks`."""
+
+from latents.bottlenecks import (
+  EMAVQ,
+  FSQ,
+  KL,
+  Hierarchy,
+  LayerNormLatent,
+  NestedDropout,
+  NoBottleneck,
+  ResidualFSQ,
+  VQReg,
+)
+from latents.decoders import ConvDecoder
+from latents.encoders import ConvEncoder
+
+
+def hierarchy() -> Hierarchy:
+  """Two grids with vocabularies of their own, the top half as wide."""
+  down = ConvEncoder(ch=8, mult=(1, 1), blocks=1, out=5, mid_attention=False)
+  back = ConvDecoder(ch=8, mult=(1, 1), blocks=1, channels=4, mid_attention=False)
+  return Hierarchy(down, EMAVQ(vocab=16, dim=3), back, FSQ(levels=(5, 3)), grid=(4, 4))
+
+
+# -- bottlenecks: (name, make, encoder output shape [*s,E])
+BOTTLENECKS = [
+  ("none", lambda: NoBottleneck(), (4, 4, 6)),
+  ("none projected", lambda: NoBottleneck(dim=3), (4, 4, 6)),
+  ("layer norm", lambda: LayerNormLatent(), (4, 4, 6)),
+  ("kl", lambda: KL(dim=3), (4, 4, 6)),
+  ("kl 1d", lambda: KL(dim=3), (8, 6)),
+  ("ema vq", lambda: EMAVQ(vocab=16, dim=3), (4, 4, 6)),
+  ("ema vq restart", lambda: EMAVQ(vocab=16, dim=6, restart=0.1, kmeans=2, project=False), (4, 4, 6)),
+  ("fsq", lambda: FSQ(levels=(5, 4, 3)), (4, 4, 6)),
+  ("fsq unprojected", lambda: FSQ(levels=(8, 6, 5), project=False), (8, 3)),
+  ("residual fsq", lambda: ResidualFSQ(levels=(5, 4, 3), quantizers=3), (4, 4, 6)),
+  ("residual fsq binary", lambda: ResidualFSQ(levels=(2, 2), quantizers=5, project=False), (4, 2)),
+  ("vq reg", lambda: VQReg(EMAVQ(vocab=16, dim=3)), (4, 4, 6)),
+  ("hierarchy", hierarchy, (4, 4, 6)),
+  ("nested kl", lambda: NestedDropout(KL(dim=3)), (8, 6)),
+  ("nested fsq", lambda: NestedDropout(FSQ(levels=(5, 4, 3)), minimum=2), (4, 4, 6)),
+  ("nested residual fsq", lambda: NestedDropout(ResidualFSQ(levels=(5, 4, 3), quantizers=2)), (8, 6)),
+]

@@ -1,0 +1,43 @@
+"""Members of `latents/decoders`."""
+
+from latents.backbones import UNet
+from latents.decoders import (
+  Categorical,
+  ConvDecoder,
+  Equivariant,
+  FlowDecoder,
+  Gained,
+  IdentityDecoder,
+  QueryDecoder,
+  WaveDecoder,
+)
+
+# -- decoders: (name, make, latent shape [*s,D], signal shape [*S,C])
+DECODERS = [
+  ("conv", lambda: ConvDecoder(ch=8, mult=(1, 2, 2), blocks=1, channels=1, attention=(1,)), (4, 2, 4), (16, 8, 1)),
+  (
+    "conv remat",
+    lambda: ConvDecoder(ch=8, mult=(1, 2), blocks=1, remat=True, mid_attention=False),
+    (4, 4, 2),
+    (8, 8, 3),
+  ),
+  ("conv 1d", lambda: ConvDecoder(ch=8, mult=(1, 2), blocks=1, channels=2), (8, 2), (16, 2)),
+  ("identity", lambda: IdentityDecoder(), (8, 8, 3), (8, 8, 3)),
+  ("query", lambda: QueryDecoder(grid=(4, 2), width=16, depth=2, heads=2, patch=4), (6, 5), (16, 8, 3)),
+  ("wave", lambda: WaveDecoder(ch=4, strides=(2, 3, 4), channels=2), (2, 6), (48, 2)),
+  ("wave elu", lambda: WaveDecoder(ch=4, strides=(2, 4), activation="elu"), (8, 6), (64, 1)),
+  (
+    "equivariant",
+    lambda: Equivariant(ConvDecoder(ch=8, mult=(1, 2), blocks=1, mid_attention=False)),
+    (4, 4, 2),
+    (8, 8, 3),
+  ),
+  ("gained", lambda: Gained(WaveDecoder(ch=4, strides=(2, 4))), (8, 6), (64, 1)),
+  ("flow", lambda: FlowDecoder(UNet(8, mult=(1, 2), blocks=1, out=1), stride=4, channels=1), (2, 4, 3), (8, 16, 1)),
+]
+
+
+# -- decoders of tokens: (name, make, latent shape [*s,D], signal shape [*S], vocab)
+TOKEN_DECODERS = [
+  ("categorical", lambda: Categorical(ConvDecoder(ch=8, mult=(1, 2), blocks=1, channels=20)), (8, 3), (16,), 20),
+]

@@ -1,0 +1,24 @@
+"""Members of `latents/encoders`."""
+
+from latents.encoders import ConvEncoder, Downsample, Embedded, Gain, IdentityEncoder, QueryEncoder, WaveEncoder
+
+# -- encoders: (name, make, signal shape [*S,C])
+ENCODERS = [
+  ("conv", lambda: ConvEncoder(ch=8, mult=(1, 2, 2), blocks=1, out=4, attention=(1,)), (16, 8, 3)),
+  ("conv remat", lambda: ConvEncoder(ch=8, mult=(1, 2), blocks=1, out=4, remat=True, mid_attention=False), (8, 8, 1)),
+  ("conv 1d", lambda: ConvEncoder(ch=8, mult=(1, 2), blocks=1, out=4), (16, 2)),
+  ("conv 3d", lambda: ConvEncoder(ch=8, mult=(1, 2), blocks=1, out=4), (4, 8, 8, 1)),
+  ("downsample", lambda: Downsample(factor=2), (8, 8, 3)),
+  ("identity", lambda: IdentityEncoder(), (8, 8, 3)),
+  ("query", lambda: QueryEncoder(width=16, depth=2, heads=2, patch=4, tokens=6, out=5), (16, 8, 3)),
+  ("query remat", lambda: QueryEncoder(width=16, depth=2, heads=2, patch=4, tokens=6, out=5, remat=True), (16, 1)),
+  ("wave", lambda: WaveEncoder(ch=4, strides=(2, 3, 4), out=6), (48, 2)),
+  ("wave elu", lambda: WaveEncoder(ch=4, strides=(2, 4), out=6, activation="elu"), (64, 1)),
+  ("gain", lambda: Gain(WaveEncoder(ch=4, strides=(2, 4), out=6)), (64, 2)),
+]
+
+
+# -- encoders of tokens: (name, make, signal shape [*S])
+TOKEN_ENCODERS = [
+  ("embedded", lambda: Embedded(ConvEncoder(ch=8, mult=(1, 2), blocks=1, out=4), vocab=20, width=6), (16,)),
+]

@@ -1,0 +1,56 @@
+"""Members of `latents/evaluate`."""
+
+from latents.evaluate import (
+  PSNR,
+  SSIM,
+  Channels,
+  ClassAgreement,
+  CodeCapacity,
+  EffectiveDimension,
+  EfficientNetFeatures,
+  Energy,
+  Frechet,
+  GaussianCapacity,
+  KernelDistance,
+  Kurtosis,
+  LPIPSMetric,
+  Novelty,
+  Numbers,
+  PrecisionRecall,
+  Signals,
+  Smoothness,
+  Spectrum,
+  TokenAccuracy,
+)
+
+# -- metrics of reconstructions, of latents, of samples: (name, make)
+METRICS = [
+  ("psnr", PSNR),
+  ("ssim", SSIM),
+  ("energy", Energy),
+  ("lpips", LPIPSMetric),
+  ("tokens", TokenAccuracy),
+]
+
+
+LATENT_METRICS = [
+  ("gaussian capacity", GaussianCapacity),
+  ("code capacity", CodeCapacity),
+  ("numbers", Numbers),
+  ("spectrum", Spectrum),
+  ("smoothness", Smoothness),
+  ("dimension", EffectiveDimension),
+  ("kurtosis", Kurtosis),
+  ("channels", Channels),
+]
+
+
+SAMPLE_METRICS = [
+  ("frechet", lambda: Frechet(Signals())),
+  ("frechet efficientnet", lambda: Frechet(EfficientNetFeatures(side=32))),
+  ("kernel", lambda: KernelDistance(Signals(), subsets=3, size=50)),
+  ("precision recall", lambda: PrecisionRecall(Signals())),
+  ("agreement", ClassAgreement),
+  ("novelty", Novelty),
+  ("novelty of sound", lambda: Novelty(Signals("audio", 8_000))),
+]

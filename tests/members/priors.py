@@ -1,0 +1,51 @@
+"""Members of `latents/priors`."""
+
+from latents.backbones import DiT, Transformer
+from latents.diffusion import DDPM, Betas, Euler, Heun, Process, Steps, Strided, Uniform
+from latents.priors import AutoregressivePrior, ConsistencyDistillation, FlowPrior
+
+# -- priors: (name, make, per-sample latent shape, vocab, or one a token, or None)
+PRIORS = [
+  ("flow", lambda: FlowPrior(DiT(1, 16, 2, classes=3), sampler=Euler(4)), (4, 4, 3), None),
+  ("flow-heun", lambda: FlowPrior(DiT(1, 16, 2, patch=1), Uniform(), shift=2.0, sampler=Heun(3)), (6, 3), None),
+  (
+    "flow-ddpm",
+    lambda: FlowPrior(
+      DiT(1, 16, 2, classes=3, out=6),
+      Steps(),
+      sampler=DDPM(4, "learned"),
+      process=Process(Betas(), "noise", variance="learned"),
+      grid=Strided(),
+    ),
+    (4, 4, 3),
+    None,
+  ),
+  (
+    "consistency",
+    lambda: ConsistencyDistillation(
+      backbone=DiT(1, 16, 2, classes=3), teacher=FlowPrior(DiT(1, 16, 2, classes=3)), teacher_guidance=2.0, decay=0.0
+    ),
+    (4, 4, 3),
+    None,
+  ),
+  (
+    "autoregressive",
+    lambda: AutoregressivePrior(Transformer(11, 16, 1, 2, length=16, classes=3, multiple=8), top_k=5, top_p=0.9),
+    (4, 4),
+    11,
+  ),
+  (
+    "autoregressive-levels",
+    lambda: AutoregressivePrior(Transformer(7, 16, 1, 2, length=12, groups=3, position="sincos", multiple=8)),
+    (2, 2, 3),
+    7,
+  ),
+  (
+    "autoregressive-grids",
+    lambda: AutoregressivePrior(
+      Transformer((5, 9), 16, 1, 2, length=20, classes=3, multiple=8, layout=((2, 2), (4, 4))), top_p=0.9
+    ),
+    (20,),
+    (5,) * 4 + (9,) * 16,
+  ),
+]
