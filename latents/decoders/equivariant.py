@@ -17,7 +17,8 @@ class Equivariant(Wrapped):
   tau, one a pass for the whole batch: a rotation by 90, 180 or 270 degrees and a bilinear change of scale to one of
   `scales`, of z and x alike. The gradient flows through tau(z) into the encoder; the bottleneck's own terms are those
   of the untransformed posterior. A smaller result is repeated until it fills the grid, so that means over a picture
-  stay means over the small one, and shapes are static: one program has a copy of `inner` for each scale.
+  stay means over the small one, and shapes are static: one program has a copy of `inner` for each scale. (XLA:CPU has
+  no fast gradients of kernels inside a branch: ten times slower there.)
   The paper draws from 8/32 to 31/32. Square grids only. Random numbers: rng "decoder".
   """
 
@@ -47,7 +48,7 @@ class Equivariant(Wrapped):
         made = module.inner(latent.replace(z=z), x, train=True)
         return fill(made.x, size), fill(x if made.target is None else made.target, size), dict(made.terms)
 
-      return decode
+      return nn.remat(decode)  # or each branch would keep what all of them keep for their gradients
 
     x_hat, target, terms = nn.switch(which, [branch(None), *map(branch, self.scales)], self, z, x)
     return Decoded(x=x_hat, target=target, terms=terms)
