@@ -1,6 +1,8 @@
 """Codes on several grids as one sequence: order, vocabularies, likelihood, cache, rate; and codes behind the prior."""
 
+import dataclasses
 import math
+from pathlib import Path
 
 import flax.linen as nn
 import jax
@@ -18,7 +20,9 @@ from latents.errors import UserError
 from latents.evaluate import CodeCapacity, Held, Layout
 from latents.frozen import Frozen
 from latents.priors import AutoregressivePrior
+from latents.runs import run
 from latents.types import Latent
+from tests import micro
 from tests.members.bottlenecks import hierarchy
 from tests.test_nn import randomise
 
@@ -247,3 +251,13 @@ def test_nearest_codes_are_what_snap_finds():
   variables = module.init(RNGS, jnp.zeros((1, 2, 2)), train=True)
   z, book = jax.random.normal(KEY, (3, 2)), variables["codebook"]["embedding"]
   np.testing.assert_array_equal(module.apply(variables, z, method="snap"), book[nearest_code(z, book)])
+
+
+@pytest.mark.parametrize("known,words", [(8, "the prior knows 8 codes, but the bottleneck has 16"), (32, "knows 32")])
+def test_a_prior_of_other_codes_is_refused_before_anything_is_trained(known: int, words: str, tmp_path: Path):
+  made = micro.experiment(codes=True)
+  prior = made.stage2.prior
+  two = dataclasses.replace(made.stage2, prior=prior.clone(backbone=prior.backbone.clone(vocab=known)))
+  with pytest.raises(UserError, match=words):
+    run.run(dataclasses.replace(made, stage2=two), tmp_path, None, "test")
+  assert not list(tmp_path.iterdir())

@@ -21,6 +21,11 @@ class Prior(nn.Module):
     return self.backbone.classes  # pyright: ignore[reportAttributeAccessIssue]
 
   @property
+  def vocabs(self) -> tuple[int, ...]:
+    """How many codes a `discrete` prior knows, of one grid after the other; () = it reads z."""
+    return self.backbone.vocabs if self.discrete else ()  # pyright: ignore[reportAttributeAccessIssue]
+
+  @property
   def conditions(self) -> tuple[str, ...]:
     """Names of what it reads of a condition; () = unconditional."""
     return self.backbone.conditions  # pyright: ignore[reportAttributeAccessIssue]

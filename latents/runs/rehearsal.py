@@ -40,6 +40,7 @@ def rehearse(folder: Folder, mesh: jax.sharding.Mesh) -> Program | None:
   if experiment.stage2:
     _check_told("prior", experiment.stage2, experiment.stage2.prior)
     _check_guidance(experiment.stage2)
+    _check_codes(experiment.stage1, experiment.stage2)
   made = {base.stage(n): (base, n, build_step(base.experiment, n, mesh)) for base, n in waiting}
   made |= {folder.stage(n): (folder, n, build_step(experiment, n, mesh)) for n in stages}
   for base, number, program in made.values():
@@ -87,6 +88,17 @@ def _check_guidance(stage: Stage2) -> None:
   if not stage.prior.conditions and stage.prior.guidance != 1.0:
     missing = "the data have no labels" if not stage.data.classes else "the prior has no labels"
     raise UserError(f"guidance {stage.prior.guidance} needs labels, but {missing}: set --stage2.prior.guidance 1")
+
+
+def _check_codes(one: Stage1, two: Stage2) -> None:
+  """A code that the prior does not know would make its loss not a number, hours later."""
+  found, known = one.model.bottleneck.vocab, two.prior.vocabs
+  if not known or found is None:
+    return
+  found = (found,) * len(known) if isinstance(found, int) else found
+  if found != known:
+    told = ["and".join(f" {n} " for n in vocabs).strip() for vocabs in (known, found)]
+    raise UserError(f"the prior knows {told[0]} codes, but the bottleneck has {told[1]}")
 
 
 def _check_sampling(experiment: Experiment, program: Program) -> None:
