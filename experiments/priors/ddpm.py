@@ -8,9 +8,9 @@ arXiv:2112.10752: LDM-8 has 15.8 on ImageNet-256), and DiT (arXiv:2212.09748) tr
     latents run experiments/priors/ddpm.py
 
 tiny: the DiT of `images/digits.py` on its latents (one stage 1 for both): there flow matching, here DDPM; about six
-minutes of one CPU core. It needs four times the 980 steps of flow matching: at 980 it has learned strokes and hardly the
-class (agreement 0.20), at 4,000 the class (1.00), both with 50 steps of the chain.
-paper: LDM-8's U-Net (256 channels, 1, 2, 4, attention at all levels) and its betas on the
+minutes of one CPU core. It needs four times the 980 steps of flow matching: at 980 it has learned strokes and hardly
+the class (agreement 0.20), at 4,000 the class (1.00), both with 50 steps of the chain. paper: LDM-8's U-Net (256
+channels, 1, 2, 4, attention at all levels) and its betas on the
 latents of `images/ldm_kl.py`; the class is added to the time, LDM-8 attends to it; batch, rate and length are those of
 stage 2 there, not LDM's.
 
