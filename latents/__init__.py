@@ -5,12 +5,12 @@ from typing import Any
 __version__ = "0.1.0"
 
 
-def load(run: Any) -> Any:
+def load(run: Any, parts: Any = ()) -> Any:
   """The model of a finished run from its folder alone: see `latents.use.model.Model`.
 
   model = latents.load("runs/digits"); model.encode(x), .decode(latent), .reconstruct(x),
-  .sample(labels=[0, 1, 2], seed=0, guidance=2.0); signals are [B,*S,C] float in [-1,1].
+  .sample(labels=[0, 1, 2], seed=0, guidance=2.0); signals are [B,*S,C] float in [-1,1]. parts: classes of your own.
   """
   from latents.use import model  # here: `import latents` alone must not start jax
 
-  return model.load(run)
+  return model.load(run, parts)

@@ -15,7 +15,7 @@ from typing import Any
 import tyro
 
 from latents.ablations import Ablation
-from latents.declare import Experiment
+from latents.declare import Experiment, admit
 from latents.errors import UserError, nearest
 
 CONFIG = (tyro.conf.AvoidSubcommands, tyro.conf.FlagConversionOff)
@@ -47,16 +47,27 @@ def folders() -> list[Path]:
 
 
 def load_file(path: Path, function: str = "experiment") -> types.ModuleType:
-  """Run an experiment file. UserError with the file and line if it fails, or if it lacks its function."""
+  """Run an experiment file, whose own parts may then stand in stored declarations. UserError with the file and line if
+  it fails, or if it lacks its function."""
   root = next((p.parent for p in path.resolve().parents if p.name == "experiments"), None)
   if root is not None and str(root) not in sys.path:
     sys.path.insert(0, str(root))  # a file may import another: `from experiments.images import digits`
-  spec = importlib.util.spec_from_file_location(f"experiment_{path.stem}", path)
+  name = ".".join(path.resolve().relative_to(root).with_suffix("").parts) if root is not None else path.stem
+  spec = importlib.util.spec_from_file_location(name, path)
   if spec is None or spec.loader is None:
     raise UserError(f"{path} cannot be loaded as Python")
   module = importlib.util.module_from_spec(spec)
-  with _told(path):
-    spec.loader.exec_module(module)
+  before = sys.modules.get(name)
+  sys.modules[name] = module  # while it is run: dataclasses look their module up
+  try:
+    with _told(path):
+      spec.loader.exec_module(module)
+  finally:
+    sys.modules.pop(name)
+    if before is not None:
+      sys.modules[name] = before
+  near = [m for n, m in list(sys.modules.items()) if n.split(".")[0] == "experiments"]  # what it may have imported
+  admit(part for m in (*near, module) for part in vars(m).values() if isinstance(part, type))
   if not callable(getattr(module, function, None)):
     other = {"experiment": ("sweep", "ablate"), "sweep": ("experiment", "run")}[function]
     hint = f": `latents {other[1]}` takes it" if callable(getattr(module, other[0], None)) else ""

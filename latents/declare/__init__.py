@@ -25,10 +25,10 @@ from latents.declare.stages import (
   bases,
   prolonged,
 )
-from latents.declare.stored import differences, dumps, from_json, loads, to_json
+from latents.declare.stored import admit, differences, dumps, from_json, loads, own_parts, to_json
 
 __all__ = [
-  "Evaluation", "Experiment", "Mesh", "Released", "Stage1", "Stage2", "Start", "addresses", "bases", "check",
-  "differences", "digest", "dumps", "every_stage", "former_addresses", "from_json", "loads", "maker", "prolonged",
-  "to_json",
+  "Evaluation", "Experiment", "Mesh", "Released", "Stage1", "Stage2", "Start", "addresses", "admit", "bases", "check",
+  "differences", "digest", "dumps", "every_stage", "former_addresses", "from_json", "loads", "maker", "own_parts",
+  "prolonged", "to_json",
 ]  # fmt: skip

@@ -1,6 +1,7 @@
 """The JSON of a declaration, which is stored with every run and rebuilt from it.
 
-It is untrusted input: `from_json` builds classes of `latents` alone.
+It is untrusted input: `from_json` builds classes of `latents`, and those that the user has named in this process
+(`admit`): parts that stand in an experiment file of one's own.
 """
 
 import dataclasses
@@ -9,7 +10,7 @@ import json
 import math
 import types
 import typing
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any, Literal
 
 import flax.linen as nn
@@ -19,8 +20,27 @@ from latents.declare.stages import Evaluation, Experiment, Mesh, Stage1, Stage2
 from latents.errors import UserError, first_line
 
 DEPTH = 60  # of the nesting of a stored experiment
+_own: dict[str, type] = {}  # parts outside `latents` by their stored names
 Json = Any  # None | bool | int | float | str | list | dict
 Form = Literal["text", "address", "former"]
+
+
+def admit(parts: Iterable[type]) -> None:
+  """Let stored declarations name these dataclasses of one's own from now on; classes of `latents` are known anyway."""
+  _own.update({first_name(part): part for part in parts if dataclasses.is_dataclass(part) and _foreign(part)})
+
+
+def own_parts(x: Any) -> set[type]:
+  """The classes in a declaration that do not stand in `latents`."""
+  if dataclasses.is_dataclass(x) and not isinstance(x, type):
+    inside = [getattr(x, f.name, None) for f in dataclasses.fields(x) if f.init and f.name not in ("parent", "name")]
+    return ({type(x)} if _foreign(type(x)) else set()).union(*map(own_parts, inside))
+  values = x.values() if isinstance(x, Mapping) else x if isinstance(x, tuple) else ()
+  return set().union(*map(own_parts, values))
+
+
+def _foreign(part: type) -> bool:
+  return part.__module__.split(".")[0] != "latents"
 
 
 def to_json(x: Any, form: Form = "text", seen: set[int] | None = None) -> Json:
@@ -80,10 +100,16 @@ def from_json(x: Json, depth: int = 0) -> Any:
 
 
 def _part(path: Json) -> type:
-  """'latents.x:Class' -> the dataclass; nothing outside `latents`, no functions, no attributes of modules."""
+  """'latents.x:Class' -> the dataclass; nothing else outside `latents` than `admit` has named, no functions, no
+  attributes of modules."""
+  if str(path) in _own:
+    return _own[str(path)]
   module, _, name = present_name(str(path)).partition(":")
   if module.split(".")[0] != "latents" or not all(p.isidentifier() for p in module.split(".")):
-    raise UserError(f"the stored experiment names {path!r}, which is not a part of latents: refused")
+    raise UserError(
+      f"the stored experiment names {path!r}, which is not a part of latents: refused (if it is yours, "
+      "say where it stands: --experiment FILE, or latents.load(run, parts=[..]))"
+    )
   try:
     found = getattr(importlib.import_module(module), name)
   except (ImportError, AttributeError):

@@ -6,7 +6,7 @@ from typing import Any
 
 import jax
 
-from latents.declare import Experiment, Mesh, check, every_stage
+from latents.declare import Experiment, Mesh, check, every_stage, own_parts
 from latents.errors import UserError
 from latents.machine import endings, hosts
 from latents.report import write_report
@@ -25,6 +25,8 @@ def run(experiment: Experiment, runs: Path, name: str | None, command: str, pape
   """
   check(experiment)
   folder = choose_folder(runs, experiment, name)
+  if own := sorted(f"{part.__module__}:{part.__qualname__}" for part in own_parts(experiment)):
+    say(f"{', '.join(own)}: no part of latents, so whatever reads this run wants its file, --experiment FILE")
   complete = folder.complete()
   hosts.meet("the folder is looked at")  # before the first process changes it
   if complete:

@@ -1,7 +1,7 @@
 """`latents.load(run)`: a finished run as an object with encode, decode, reconstruct and sample."""
 
 import functools
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -9,7 +9,7 @@ import jax
 import numpy as np
 
 from latents import media
-from latents.declare import Experiment, Mesh
+from latents.declare import Experiment, Mesh, admit
 from latents.errors import UserError
 from latents.frozen import Frozen
 from latents.machine import hosts
@@ -125,8 +125,10 @@ def stage1_arrays(experiment: Experiment, made: artefact.Artefact, where: str) -
   return {"variables": variables, **scale}
 
 
-def load(run: str | Path) -> Model:
-  """The model of a finished run from its folder alone. UserError if the folder is not a run's."""
+def load(run: str | Path, parts: Iterable[type] = ()) -> Model:
+  """The model of a finished run from its folder alone. parts: classes of one's own that it is made of, which stand
+  outside `latents`. UserError if the folder is not a run's."""
+  admit(parts)
   # the run's own mesh may be a pod's: here, what this machine has
   return load_folder(open_folder(Path(run)), sharding.make_mesh(Mesh()))
 
