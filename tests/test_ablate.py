@@ -13,7 +13,7 @@ import pytest
 from latents.ablations import Ablation, Against, judge
 from latents.ablations.base import read_table
 from latents.command import overrides
-from latents.declare import addresses
+from latents.declare import addresses, every_address
 from latents.errors import UserError
 from latents.main import main
 from latents.report import ablation as pages
@@ -129,7 +129,7 @@ class Stubs(ablate.Sweep):
 
   def process(self, member):
     fails = "fails" * (member.variant == "broken")
-    stages = " ".join(ablate.stages_of(member.experiment))
+    stages = " ".join(every_address(member.experiment))
     return [sys.executable, "-c", STUB, str(self.folder), member.name, stages, fails, str(self.runs / "trace")]
 
 

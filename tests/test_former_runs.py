@@ -14,6 +14,7 @@ import pytest
 from safetensors.numpy import load_file
 
 import latents
+from latents import main
 from latents.data import write_cache
 from latents.declare import addresses, former_addresses
 from latents.errors import UserError
@@ -124,3 +125,21 @@ def test_stages_of_moved_data_are_found_by_their_former_addresses(tmp_path):
   assert beside.borrow(1) == former
   there.write_declaration()
   assert not former.exists() and Folder(tmp_path / "runs" / "x", new).stage(1) == today
+
+
+def test_a_stage_that_another_version_finished_is_never_trained_over(runs, tmp_path, capsys):
+  """A field without a neutral value, or an edition, gives a stage another address: the folder says whose it is."""
+  folder = Path(shutil.copytree(runs / "finished", tmp_path / "finished"))
+  one = next(folder.glob("stage1-*"))
+  other = one.rename(folder / "stage1-0123456789")
+  before = {p: p.stat().st_mtime_ns for p in folder.rglob("*") if p.is_file()}
+  for words in (
+    ["sample", folder, "--out", tmp_path / "x.npz"],
+    ["evaluate", folder],
+    ["encode", folder, "--out", "o"],
+  ):
+    assert main.main([str(w) for w in words]) == 2
+    assert f"{other} was finished by another version of latents" in capsys.readouterr().err
+  with pytest.raises(UserError, match="finished by another version"):
+    run.run(open_folder(folder).experiment, folder.parent, "finished", "test")
+  assert {p: p.stat().st_mtime_ns for p in folder.rglob("*") if p.is_file()} == before

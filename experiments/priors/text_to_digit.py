@@ -8,9 +8,11 @@ Text-to-image priors read embeddings of a text, token by token, with a mask: lat
     latents sample runs/text_to_digit --text three,seven --number 10 --out x.png
 
 tiny: "zero" to "nine", a token a character, embedded by fixed random vectors and sines; the prior must learn to read.
+Guidance is 1.5 where `digits` has 3.5: at 3.5 all samples are right and alike (distance between them 0.17, real 0.26).
 Its latents are those of `digits`. paper: `ldm_kl`'s prior on texts of 77 tokens of 768, from a file of embeddings.
 
 Paper: no paper has it
+Shown: samples are the digits that the words say, as unlike each other as real ones
 """
 
 import dataclasses
@@ -24,7 +26,7 @@ WORDS = ("zero", "one", "two", "three", "four", "five", "six", "seven", "eight",
 
 
 def experiment(scale: Literal["tiny", "paper"] = "tiny", texts: str = "", data_dir: str | None = None) -> Experiment:
-  """texts: a file of embeddings (paper), one text a label."""
+  """texts: a file of embeddings (paper), one text a label; its hash is --stage2.conditioner.sha256."""
   tiny = scale == "tiny"
   base = digits.experiment() if tiny else ldm_kl.experiment("paper", data_dir=data_dir)
   assert base.stage2 is not None
@@ -34,5 +36,6 @@ def experiment(scale: Literal["tiny", "paper"] = "tiny", texts: str = "", data_d
     told = Text(texts=tuple(map(str, range(1000))), length=77, size=768, path=texts)
   prior = base.stage2.prior
   backbone = prior.backbone.clone(classes=0, text=(told.length, told.size))
-  two = dataclasses.replace(base.stage2, prior=prior.clone(backbone=backbone), conditioner=told)
+  prior = prior.clone(backbone=backbone, guidance=1.5 if tiny else prior.guidance)
+  two = dataclasses.replace(base.stage2, prior=prior, conditioner=told)
   return dataclasses.replace(base, name="text_to_digit", stage2=two)

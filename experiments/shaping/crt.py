@@ -9,6 +9,7 @@ prior's FID falls from 4.90 / 2.89 / 2.55 to 4.34 / 2.75 / 2.35 (111M / 340M / 7
 tiny: `vq_transformer`'s digits, 64 codes of 64 entries, with the regulariser. paper: its f16 tokenizer.
 
 Paper: rFID 2.21 to 2.36; FID of 111M / 340M / 775M priors 4.90 / 2.89 / 2.55 to 4.34 / 2.75 / 2.35
+Shown: samples are digits of their class; without the regulariser 35.51 dB and 0.992: nothing is won at this size
 """
 
 import dataclasses

@@ -11,6 +11,7 @@ of `ldm_kl`, trained on for 5 epochs of ImageNet; three scales in place of 24 (a
 each).
 
 Paper: rFID 0.82, PSNR 25.95 dB (SD-VAE fine-tuned); DiT-XL/2 trains 7 times faster
+Shown: 29.06 dB before; the prior's held-out loss is 0.336 in place of 0.403; samples are digits, softer
 """
 
 import dataclasses

@@ -1,8 +1,11 @@
 """What no run can have is said before anything is begun."""
 
+import dataclasses
 from collections.abc import Iterator
 
+from latents.declare.address import addresses
 from latents.declare.stages import Experiment, Released, Stage1, Stage2, bases
+from latents.declare.stored import Form
 from latents.errors import UserError, nearest
 from latents.evaluate import Measure
 
@@ -44,6 +47,17 @@ def every_stage(experiment: Experiment) -> Iterator[tuple[str, Stage1 | Stage2]]
   yield from walk("stage1", experiment.stage1, ())
   if experiment.stage2 is not None:
     yield from walk("stage2", experiment.stage2, ())
+
+
+def every_address(experiment: Experiment, form: Form = "address") -> list[str]:
+  """The addresses of all stages that a run of it needs, with those that must be finished before them."""
+  found = []
+  for _, stage in every_stage(experiment):
+    if isinstance(stage, Stage1):
+      found.append(addresses(dataclasses.replace(experiment, stage1=stage, stage2=None), form)[0])
+    else:
+      found.append(str(addresses(dataclasses.replace(experiment, stage2=stage), form)[1]))
+  return found
 
 
 def _numbers(place: str, stage: Stage1 | Stage2) -> None:

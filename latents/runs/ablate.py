@@ -26,7 +26,7 @@ from typing import Any
 from latents.ablations import Ablation, Member, judge
 from latents.ablations.ablation import at, numbers
 from latents.ablations.base import read_table
-from latents.declare import Experiment, Stage1, addresses, every_stage, to_json
+from latents.declare import every_address, to_json
 from latents.errors import UserError, nearest
 from latents.machine.disk import disk_errors
 from latents.report.ablation import strip
@@ -179,8 +179,8 @@ class _Pool:
 
   def _meets(self, member: Member) -> bool:
     """Whether a stage of this member is in work by another, and not finished there."""
-    mine = set(stages_of(member.experiment))
-    busy = {a for other, _, _ in self.running.values() for a in stages_of(other.experiment)}
+    mine = set(every_address(member.experiment))
+    busy = {a for other, _, _ in self.running.values() for a in every_address(other.experiment)}
     return any(not list(self.sweep.folder.glob(f"*/stage?-{a}/{artefact.FACTS}")) for a in mine & busy)
 
   def _start(self, member: Member) -> None:
@@ -218,17 +218,6 @@ def _worked() -> float:
   """Seconds that the processors worked for children that have ended."""
   used = resource.getrusage(resource.RUSAGE_CHILDREN)
   return used.ru_utime + used.ru_stime
-
-
-def stages_of(experiment: Experiment) -> list[str]:
-  """The addresses of all stages that a run of it needs, with those that they begin with."""
-  found = []
-  for _, stage in every_stage(experiment):
-    if isinstance(stage, Stage1):
-      found.append(addresses(dataclasses.replace(experiment, stage1=stage, stage2=None))[0])
-    else:
-      found.append(str(addresses(dataclasses.replace(experiment, stage2=stage))[1]))
-  return found
 
 
 Rows = dict[str, list[float | None]]

@@ -27,6 +27,7 @@ def run(experiment: Experiment, runs: Path, name: str | None, command: str, pape
   folder = choose_folder(runs, experiment, name)
   if own := sorted(f"{part.__module__}:{part.__qualname__}" for part in own_parts(experiment)):
     say(f"{', '.join(own)}: no part of latents, so whatever reads this run wants its file, --experiment FILE")
+  folder.check_version()
   complete = folder.complete()
   hosts.meet("the folder is looked at")  # before the first process changes it
   if complete:
@@ -65,6 +66,7 @@ def evaluate(run: Path, changes: dict[str, Any], command: str) -> dict[str, Any]
   check(folder.experiment)
   if folder.experiment.stage2 is not None and not folder.finished(2):
     raise UserError(f"stage 2 of {run} is not finished: the same `latents run` command goes on with it")
+  folder.check_version()
   hosts.meet("the folder is looked at")
   with folder.claimed():
     if hosts.first():

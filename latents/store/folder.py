@@ -30,10 +30,12 @@ from latents.declare import (
   differences,
   digest,
   dumps,
+  every_address,
   former_addresses,
   loads,
   to_json,
 )
+from latents.declare.stored import Form
 from latents.errors import UserError
 from latents.machine import hosts
 from latents.machine.disk import disk_errors
@@ -122,6 +124,19 @@ class Folder:
       yield
     finally:
       os.close(lock)
+
+  def check_version(self) -> None:
+    """UserError where a stage is finished here that nothing in this declaration is: another version of latents declared
+    it, and to go on would be to train it again beside what it has made."""
+    forms: tuple[Form, ...] = ("address", "former")
+    known = {address for form in forms for address in every_address(self.experiment, form)}
+    known |= {address for number in (1, 2) for address in self._former(number)}
+    for place in sorted(self.path.glob(f"stage[12]-*/{artefact.FACTS}")):
+      if place.parent.name.split("-")[1] not in known:
+        raise UserError(
+          f"{place.parent} was finished by another version of latents, whose declaration of it this version does not "
+          "have: use that version (git), or train anew under another --name"
+        )
 
   def write_declaration(self) -> None:
     """Store the experiment, whole or not at all; stages with former addresses get those of today first, since the

@@ -136,6 +136,7 @@ def load(run: str | Path, parts: Iterable[type] = ()) -> Model:
 def load_folder(folder: Folder, mesh: jax.sharding.Mesh) -> Model:
   """As `load`, of a folder that is open, with its arrays laid out on a mesh."""
   experiment = folder.experiment
+  folder.check_version()
   one = folder.artefact(1)
   if one is None:
     raise UserError(f"{folder.path} has no finished stage 1: the same `latents run` command goes on with it")
