@@ -60,7 +60,7 @@ def _add_training(sub: Any) -> None:
   evaluate.add_argument("--images", type=int, help="held-out examples")
   evaluate.add_argument("--samples", type=int, help="samples to draw")
   evaluate.add_argument("--lpips", help="a file of LPIPS(squeeze) weights")
-  _reads(evaluate)
+  _measures(evaluate)
 
   report = _command(sub, "report", _report, "one HTML page of one or many runs")
   report.add_argument("runs", nargs="+", type=Path, metavar="RUN")
@@ -106,7 +106,7 @@ def _add_using(sub: Any) -> None:
   encode.add_argument("run", type=Path)
   encode.add_argument("--out", type=Path, required=True, help="a folder that is not there yet")
   encode.add_argument("--split", choices=("train", "test"), default="train")
-  _reads(encode)
+  _measures(encode)
 
 
 def _add_data(sub: Any) -> None:
@@ -143,6 +143,12 @@ def main(argv: list[str] | None = None) -> int:
 def _reads(command: Parser) -> None:
   """A command that reads runs."""
   command.add_argument("--experiment", metavar="FILE", help="the file in which parts of your own stand")
+
+
+def _measures(command: Parser) -> None:
+  """A command that reads the data of a run."""
+  _reads(command)
+  command.add_argument("--data", metavar="FOLDER", help="where the data of the run lie now, if they were moved")
 
 
 def _own(arguments: argparse.Namespace) -> None:
@@ -248,7 +254,7 @@ def _encode(arguments: argparse.Namespace) -> None:
   _own(arguments)
   from latents.use import cache as latent_cache
 
-  print(latent_cache.encode(arguments.run, arguments.out, arguments.split))
+  print(latent_cache.encode(arguments.run, arguments.out, arguments.split, arguments.data))
 
 
 def _evaluate(arguments: argparse.Namespace) -> None:
@@ -260,7 +266,7 @@ def _evaluate(arguments: argparse.Namespace) -> None:
 
   _distribute(arguments)
   changes = {k: v for k in ("images", "samples", "lpips") if (v := getattr(arguments, k)) is not None}
-  print(json.dumps(run.evaluate(arguments.run, changes, arguments.command), indent=1))
+  print(json.dumps(run.evaluate(arguments.run, changes, arguments.command, arguments.data), indent=1))
 
 
 def _report(arguments: argparse.Namespace) -> None:

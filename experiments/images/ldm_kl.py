@@ -74,7 +74,9 @@ def paper(data: str | None, data_dir: str | None, kl: float | None) -> Experimen
     ),
     stage2=Stage2(
       data=images,
-      prior=FlowPrior(backbone=dit_xl(2, classes=images.classes, dtype="bfloat16"), guidance=1.5),
+      prior=FlowPrior(
+        backbone=dit_xl(2, classes=images.classes, dtype="bfloat16"), guidance=1.5 if images.classes else 1.0
+      ),
       optimizer=Adam(lr=1e-4),
       steps=400_000,
       batch=256,
@@ -118,7 +120,10 @@ def tiny(data: str | None, data_dir: str | None, kl: float | None) -> Experiment
     ),
     stage2=Stage2(
       data=images,
-      prior=FlowPrior(backbone=DiT(depth=6, width=128, heads=4, patch=2, classes=images.classes), guidance=3.0),
+      prior=FlowPrior(
+        backbone=DiT(depth=6, width=128, heads=4, patch=2, classes=images.classes),
+        guidance=3.0 if images.classes else 1.0,
+      ),
       optimizer=Adam(lr=1e-3, betas=(0.9, 0.95), warmup=50, schedule="cosine", clip=1.0),
       steps=600,
       batch=16,

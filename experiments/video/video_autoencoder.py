@@ -60,7 +60,7 @@ def experiment(
       data=clips,
       prior=FlowPrior(
         DiT(4, 96, 4, patch=2, classes=clips.classes) if tiny else dit_xl(2, classes=clips.classes, dtype="bfloat16"),
-        guidance=1.5,
+        guidance=1.5 if clips.classes else 1.0,
       ),
       optimizer=Adam(lr=1e-3 if tiny else 1e-4, betas=(0.9, 0.95), warmup=50, schedule="cosine", clip=1.0),
       steps=5000 if tiny else 400_000,

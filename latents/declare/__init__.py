@@ -14,6 +14,7 @@ data lie is `data.source.place()`.
 
 from latents.declare.address import addresses, digest, former_addresses, maker
 from latents.declare.check import check, every_address, every_stage
+from latents.declare.elsewhere import with_data_at
 from latents.declare.stages import (
   Evaluation,
   Experiment,
@@ -30,5 +31,5 @@ from latents.declare.stored import admit, differences, dumps, from_json, loads, 
 __all__ = [
   "Evaluation", "Experiment", "Mesh", "Released", "Stage1", "Stage2", "Start", "addresses", "admit", "bases", "check",
   "differences", "digest", "dumps", "every_address", "every_stage", "former_addresses", "from_json",
-  "loads", "maker", "own_parts", "prolonged", "to_json",
+  "loads", "maker", "own_parts", "prolonged", "to_json", "with_data_at",
 ]  # fmt: skip

@@ -58,15 +58,18 @@ def _judge(folder: Folder, mesh: jax.sharding.Mesh, command: str, paper: str = "
   return scores
 
 
-def evaluate(run: Path, changes: dict[str, Any], command: str) -> dict[str, Any]:
-  """Measure a finished run anew, with other numbers of images and samples if asked; renews its report."""
-  folder = open_folder(run)
+def evaluate(run: Path, changes: dict[str, Any], command: str, data: str | None = None) -> dict[str, Any]:
+  """Measure a finished run anew, with other numbers of images and samples if asked; renews its report. data: the folder
+  where its data lie now, the same as before or UserError."""
+  folder = open_folder(run, data)
   evaluation = dataclasses.replace(folder.experiment.evaluation, **changes)
   folder = Folder(run, dataclasses.replace(folder.experiment, evaluation=evaluation))
   check(folder.experiment)
   if folder.experiment.stage2 is not None and not folder.finished(2):
     raise UserError(f"stage 2 of {run} is not finished: the same `latents run` command goes on with it")
   folder.check_version()
+  for number in (1, 2) if folder.experiment.stage2 else (1,):
+    folder.check_data(number)
   hosts.meet("the folder is looked at")
   with folder.claimed():
     if hosts.first():

@@ -34,6 +34,7 @@ from latents.declare import (
   former_addresses,
   loads,
   to_json,
+  with_data_at,
 )
 from latents.declare.stored import Form
 from latents.errors import UserError
@@ -235,8 +236,8 @@ class Folder:
       shutil.rmtree(self.stage(number) / name, ignore_errors=True)
 
 
-def open_folder(path: Path) -> Folder:
-  """The folder of an existing run. UserError if it is none."""
+def open_folder(path: Path, data: str | None = None) -> Folder:
+  """The folder of an existing run, with its data at another place if one is given. UserError if it is none."""
   if not path.is_dir():
     raise UserError(f"{path} is not a folder")
   if not (path / DECLARATION).is_file():
@@ -245,7 +246,8 @@ def open_folder(path: Path) -> Folder:
     text = (path / DECLARATION).read_text()
   except (OSError, UnicodeDecodeError) as error:
     raise UserError(f"{path / DECLARATION} cannot be read: {error}") from None
-  return Folder(path, loads(text, str(path / DECLARATION)))
+  experiment = loads(text, str(path / DECLARATION))
+  return Folder(path, experiment if data is None else with_data_at(experiment, data))
 
 
 def identity(experiment: Experiment) -> str:

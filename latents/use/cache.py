@@ -26,16 +26,18 @@ from latents.use.model import load_folder
 BATCH = 64
 
 
-def encode(run: Path, out: Path, split: Literal["train", "test"] = "train") -> str:
-  """Write the cache of one split of a run's stage-2 data, below a folder; a line that says what was written."""
-  folder = open_folder(run)
+def encode(run: Path, out: Path, split: Literal["train", "test"] = "train", data: str | None = None) -> str:
+  """Write the cache of one split of a run's stage-2 data, below a folder; a line that says what was written. data: the
+  folder where they lie now."""
+  folder = open_folder(run, data)
+  folder.check_data(2 if folder.experiment.stage2 else 1)
   if (out / split).exists() or (out.exists() and not out.is_dir()):
     raise UserError(f"--out {out} has a {split} split already: nothing was overwritten")
   model, one = load_folder(folder, sharding.make_mesh(Mesh())), folder.artefact(1)
   assert one is not None
-  data = (folder.experiment.stage2 or folder.experiment.stage1).data
+  source = (folder.experiment.stage2 or folder.experiment.stage1).data
   with disk_errors(out.absolute().parent):
-    write(folder.experiment, model.mesh, model.arrays, one, data, out, split)
+    write(folder.experiment, model.mesh, model.arrays, one, source, out, split)
   made = CachedLatents(str(out), one.latents)
   count = len(made.records(split))
   return f"{out}: {count} latents of {made.shape}, plain and mirrored, of stage 1 {one.latents[:12]}"
