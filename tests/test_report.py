@@ -346,3 +346,41 @@ def test_clips_move_text_is_marked_and_arrays_are_drawn(tmp_path):
   assert "&lt;b&gt;<mark>X</mark>ne\N{PILCROW SIGN}byte&lt;/b&gt;\N{MIDDLE DOT}" in pages["text"]
   assert "&lt;b&gt;one\N{PILCROW SIGN}byte&lt;/b&gt;\N{MIDDLE DOT}" in pages["text"]
   assert len(pages["clips"]) < 500_000
+
+
+def test_runs_are_compared_by_what_was_declared_otherwise(tmp_path):
+  wide = declared("wide")
+  wide["stage2"]["prior"]["backbone"]["width"] = 16
+  other = declared("other")
+  other["stage1"]["model"]["bottleneck"] = part("FSQ", levels=[8, 5])
+  folders = [
+    write(tmp_path / d["name"], declaration=d, score=scored(), lines=log(1) + log(2)) for d in (declared(), wide, other)
+  ]
+  text = check(report(folders)).text()
+  assert "stage2.prior.backbone.width 8 16 8" in text and "stage1.model.bottleneck KL KL FSQ" in text
+  assert "bottleneck.dim" not in text.partition("Losses together")[0]  # of another class: the class says it
+  assert "name digits" not in text and "mean of" not in text
+  assert "stage 1: total" in text and "stage 2: l1" in text
+  page = check(report(folders))
+  (line,) = [a for a in page.all("svg") if a.get("aria-label", "").startswith("stage 1: total")]
+  assert "wide ends at" in line["aria-label"] and "other ends at" in line["aria-label"]
+
+
+def test_seeds_of_one_declaration_have_a_mean_and_a_deviation(tmp_path):
+  folders = []
+  for seed, psnr in ((0, 27.0), (1, 28.0), (2, 29.0)):
+    score = scored(reconstruction={"": {"psnr": psnr, "images": 300}})
+    folders.append(write(tmp_path / f"s{seed}", declaration=declared() | {"seed": seed}, score=score, lines=log(1)))
+  text = check(report(folders)).text()
+  assert "mean of 3 seeds" in text and "28.00 ± 1" in text
+  assert "seed 0 1 2" in text
+
+
+@pytest.mark.parametrize("change", [{"data": {"source": "Other"}}, {"protocol": {"psnr": "range 1"}}])
+def test_only_equals_have_a_best(tmp_path, change):
+  ways = {"data": {"source": "Digits"}, "protocol": {"psnr": "range 2"}}
+  better = {"reconstruction": {"": {"psnr": 30.0, "images": 300}}}
+  a = write(tmp_path / "a", declaration=declared(), score=scored(**ways))
+  b = write(tmp_path / "b", declaration=declared(), score=scored(**ways | better))
+  c = write(tmp_path / "c", declaration=declared(), score=scored(**ways | better | change))
+  assert "<b>30.00</b>" in report([a, b]) and "<b>30.00</b>" not in report([a, c])

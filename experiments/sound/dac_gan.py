@@ -13,6 +13,7 @@ paper: DAC's discriminators in full, with residual FSQ in place of its codebooks
 mel spectra.
 
 Paper: no number on these data
+Shown: noisy; 25.28 dB and 9 % of the high frequencies without the judges: 200 steps with them change next to nothing
 """
 
 import dataclasses

@@ -253,6 +253,36 @@ def curve(name: str, steps: np.ndarray, values: np.ndarray, linear: bool = False
   )
 
 
+Line = tuple[int, np.ndarray, np.ndarray]  # whose, steps [n], values [n]
+
+
+def overlay(name: str, lines: Sequence[Line], names: Sequence[str]) -> str:
+  """Curves of several runs, smoothed, on the same axes as <figure>; each has the class "s" and its run's number."""
+  found = []
+  for run, steps, values in lines:
+    there = np.isfinite(values) & (np.abs(values) < 1e300)
+    if there.any():
+      found.append((run, steps[there], values[there]))
+  title = html.escape(name)
+  if not found:
+    return f'<figure class="curve"><figcaption><b>{title}</b></figcaption><p class="none">no finite value</p></figure>'
+  y = value_axis(np.concatenate([values for _, _, values in found]))
+  first, last = min(float(s[0]) for _, s, _ in found), max(float(s[-1]) for _, s, _ in found)
+  start = 0.0 if 0 <= first < 0.05 * last else first
+  x = Axis(start, max(last, start + 1), LEFT, WIDTH - RIGHT)
+  drawn, told = "", []
+  for run, steps, values in found:
+    mean, keep = smooth(values, y.log), thin(values)
+    drawn += _line(f"s{run}", x, y, steps[keep], mean[keep])
+    told.append(f"{names[run]} ends at {number(float(mean[-1]))}")
+  label = html.escape(f"{name}: {'; '.join(told)}")
+  return (
+    f'<figure class="curve"><figcaption><b>{title}</b></figcaption>'
+    f'<svg viewBox="0 0 {WIDTH} {HEIGHT}" role="img" aria-label="{label}{", log scale" if y.log else ""}">'
+    f"{_axes(x, y)}{drawn}</svg></figure>"
+  )
+
+
 def thin(values: np.ndarray, most: int = 300) -> np.ndarray:
   """Indices of at most `most` points that keep the lowest and the highest of every stretch, and both ends."""
   if len(values) <= most:

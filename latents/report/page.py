@@ -12,6 +12,7 @@ from latents.report import media
 from latents.report.figures import curve
 from latents.report.run import Run, finite
 from latents.report.scores import chain, clip, number, seconds, titles
+from latents.report.several import diagnostic
 from latents.report.style import CSS, JS
 from latents.report.tables import card, comparison
 
@@ -126,8 +127,7 @@ def curves(run: Run, stage: int) -> str:
     return f'<p class="none">Stage {stage} has not run yet: metrics.jsonl has no line of it.</p>'
   groups: dict[str, list[str]] = {"": [], "Diagnostics": [], "Speed": []}
   for name in sorted(terms, key=lambda n: (not n.endswith("/total"), n)):
-    other = any(w in name for w in ("grad", "lr", "usage", "perplexity", "skipped", "weight"))
-    groups["Speed" if name.startswith("time/") else "Diagnostics" if other else ""].append(name)
+    groups["Speed" if name.startswith("time/") else "Diagnostics" if diagnostic(name) else ""].append(name)
   out = []
   for group, names in groups.items():
     if names:

@@ -1,6 +1,7 @@
 """Scores as people read them: labels, units, directions, numbers; and the comparison of runs."""
 
 import dataclasses
+import json
 import math
 from collections.abc import Sequence
 from typing import Any
@@ -206,7 +207,8 @@ def main_decoding(run: Run) -> dict[str, Any]:
 def compare(runs: Sequence[Run]) -> tuple[list[Column], list[str]]:
   """The columns of the comparison, and notes on what makes runs not comparable.
 
-  A group of scores that were measured in different ways (other numbers of examples) has no best.
+  A group of scores that were measured in different ways (other numbers of examples, other data, another protocol) has
+  no best.
   """
   groups = {
     "Rate": [split({k: v for k, v in r.table("latent").items() if k != "kind"}) for r in runs],
@@ -215,17 +217,27 @@ def compare(runs: Sequence[Run]) -> tuple[list[Column], list[str]]:
     "Samples": [split(r.table("samples")) for r in runs],
   }
   columns, notes = [], []
+  data = {json.dumps(r.table("data"), sort_keys=True, default=str) for r in runs if r.table("data")}
+  if len(data) > 1:
+    notes.append("The runs are of different data, so none is marked as the best.")
   for group, tables in groups.items():
     ways = {str([s.get(k) for k in ("images", "number", "n", "count")]) for t, s in tables if t}
     if len(ways) > 1:
       notes.append(f"{group}: measured on different numbers of examples, so no run is marked as the best.")
     for key in order([k for table, _ in tables for k in table]):
       values = tuple(table.get(key) for table, _ in tables)
-      chosen = best(values, describe(key).best) if len(ways) == 1 else frozenset()
+      chosen = (
+        best(values, describe(key).best) if len(ways) == 1 and len(data) < 2 and one_way(runs, key) else frozenset()
+      )
       columns.append(Column(group, key, values, chosen))
   if len({str(sorted(r.table("protocol").items(), key=str)) for r in runs if r.table("protocol")}) > 1:
     notes.append("The runs were measured under different protocols (see each run).")
   return columns, notes
+
+
+def one_way(runs: Sequence[Run], key: str) -> bool:
+  """Whether all runs that say how they measured a score say the same."""
+  return len({str(r.table("protocol")[key]) for r in runs if key in r.table("protocol")}) < 2
 
 
 def best(values: Sequence[Any], direction: str) -> frozenset[int]:

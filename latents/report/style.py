@@ -3,11 +3,13 @@
 CSS = """
 :root{color-scheme:light dark;--bg:#fff;--panel:#f4f6f8;--ink:#15191e;--soft:#56606b;--rule:#d8dde3;
 --line:#0a5ea8;--raw:#9cc3e6;--mark:#9a4b00;--wash:#fff3e3;
+--s0:#0a5ea8;--s1:#c2410c;--s2:#15803d;--s3:#7e22ce;--s4:#b8860b;--s5:#be185d;--s6:#0f766e;--s7:#56606b;
 --sans:system-ui,-apple-system,"Segoe UI",Roboto,"Helvetica Neue",Arial,sans-serif;
 --mono:ui-monospace,SFMono-Regular,Menlo,Consolas,"DejaVu Sans Mono","Liberation Mono",monospace}
 @media (prefers-color-scheme:dark){:root{--bg:#101317;--panel:#191e23;--ink:#e7eaed;--soft:#9ca7b2;
 --rule:#2d343b;
---line:#74b8f5;--raw:#2f5677;--mark:#f2ab52;--wash:#2b2115}}
+--line:#74b8f5;--raw:#2f5677;--mark:#f2ab52;--wash:#2b2115;
+--s0:#74b8f5;--s1:#fb923c;--s2:#4ade80;--s3:#c084fc;--s4:#facc15;--s5:#f472b6;--s6:#2dd4bf;--s7:#9ca7b2;}}
 *{box-sizing:border-box}
 html{-webkit-text-size-adjust:100%;scroll-behavior:smooth}
 body{margin:0;background:var(--bg);color:var(--ink);font:15px/1.55 var(--sans)}
@@ -115,6 +117,19 @@ border-bottom:1px solid var(--rule);padding-bottom:3px}
 polyline{fill:none;stroke-linejoin:round;vector-effect:non-scaling-stroke}
 .raw{stroke:var(--raw);stroke-width:1}polyline.mean{stroke:var(--line);stroke-width:1.8}
 circle.mean{fill:var(--line)}circle.raw{fill:var(--raw);stroke:none}
+polyline[class^=s]{stroke-width:1.6}
+polyline.s0{stroke:var(--s0)}.legend .s0{--c:var(--s0)}
+polyline.s1{stroke:var(--s1)}.legend .s1{--c:var(--s1)}
+polyline.s2{stroke:var(--s2)}.legend .s2{--c:var(--s2)}
+polyline.s3{stroke:var(--s3)}.legend .s3{--c:var(--s3)}
+polyline.s4{stroke:var(--s4)}.legend .s4{--c:var(--s4)}
+polyline.s5{stroke:var(--s5)}.legend .s5{--c:var(--s5)}
+polyline.s6{stroke:var(--s6)}.legend .s6{--c:var(--s6)}
+polyline.s7{stroke:var(--s7)}.legend .s7{--c:var(--s7)}
+.run.only h3{margin:26px 0 8px}
+.legend{display:flex;flex-wrap:wrap;gap:4px 22px;margin:2px 0 12px;font-size:13px}
+.legend span::before{content:'';display:inline-block;width:18px;height:3px;margin-right:7px;vertical-align:middle;
+background:var(--c)}
 .curve .cur{visibility:hidden}line.cur{stroke:var(--ink);stroke-width:1}circle.cur{fill:var(--bg);
 stroke:var(--ink);stroke-width:1.5}
 .curve .show .cur{visibility:visible}

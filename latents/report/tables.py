@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from html import escape
 from typing import Any
 
+from latents.report import several
 from latents.report.run import Run
 from latents.report.scores import (
   ARROWS,
@@ -42,6 +43,13 @@ def comparison(runs: Sequence[Run], names: Sequence[str]) -> str:
     cells = "".join(f'<td class="n{" first" if i in first else ""}">{_cell(c, r)}</td>' for i, c in enumerate(columns))
     parts = escape(_chain_text(run))
     rows.append(f'<tr><th scope="row"><a href="#r{r}">{escape(names[r])}</a><span>{parts}</span></th>{cells}</tr>')
+  for group in several.seeds(runs):
+    cells = "".join(
+      f'<td class="n{" first" if i in first else ""}">{escape(several.spread(c, group))}</td>'
+      for i, c in enumerate(columns)
+    )
+    whose = ", ".join(names[i] for i in group)
+    rows.append(f'<tr><th scope="row">mean of {len(group)} seeds<span>{escape(whose)}</span></th>{cells}</tr>')
   small = "".join(f" {escape(n)}" for n in notes)
   wide = "The table scrolls sideways. " if len(columns) > 4 else ""
   return (
@@ -50,7 +58,8 @@ def comparison(runs: Sequence[Run], names: Sequence[str]) -> str:
     f'<tr><td></td>{top}</tr><tr><th scope="col">Run</th>{heads}</tr></thead>'
     f"<tbody>{''.join(rows)}</tbody></table></div>"
     f'<p class="small">{wide}Bold: the best of a column. Rate, distortion and modelability trade off against '
-    f"each other: a run that wins one axis has usually paid on another.{small}</p></section>"
+    f"each other: a run that wins one axis has usually paid on another.{small}</p>"
+    f"{several.differences(runs, names)}{several.curves(runs, names)}</section>"
   )
 
 
