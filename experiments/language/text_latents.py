@@ -14,7 +14,7 @@ tiny: windows of 64 bytes of Python's own language reference (`topics`), 16 late
 (about 64 word pieces) of --data text:PATH as LD4LG's 32 latents of 64 numbers, and its width and depth of prior.
 
 Paper: MAUVE and perplexity, which need networks that no package carries
-Shown: samples have the shapes of words, markup and tables, and no sense; 840 of 1,000 bytes are right after 600 steps
+Shown: samples have the shapes of words, markup and tables, and no sense
 """
 
 from typing import Literal

@@ -25,7 +25,7 @@ Written by `python -m latents.command.index` from the docstrings of the files an
 Every row is one file: `latents run experiments/CHAPTER/NAME.py --scale tiny|paper`. What is shown here are runs of
 `tiny` on CPU cores, with the flags that the row names; no paper's number is reproduced by them.
 """
-SCORES = ("psnr", "lpips_squeeze", "class_agreement")  # of the first decoding, and of the samples
+SCORES = ("psnr", "lpips_squeeze", "token_accuracy", "class_agreement")  # of the first decoding, and of the samples
 PRIOR = ("bits_per_dim", "nll", "flow")  # the first that is there
 ELSEWHERE = ("--scale", "--data", "--data-dir", "--evaluation.lpips", "--runs", "--name")  # say where files lie
 PICTURES = {"pictures.webp": "pictures", "samples.png": "samples", "sound.flac": "sound"}
