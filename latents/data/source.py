@@ -68,6 +68,11 @@ class Source:
     """The number of labels; 0 = no labels."""
     return len(self.names)
 
+  @property
+  def note(self) -> str:
+    """What of its folder is used, what is not, and why there are no labels, in one line; '' without a folder."""
+    return ""
+
   def records(self, split: Split) -> Records:
     """Opens a split. Raises UserError when there is nothing to read."""
     raise TypeError(f"{type(self).__name__} must open its records")
@@ -156,8 +161,13 @@ def sizes(root: str, names: Iterable[str]) -> Iterator[str]:
     yield f"{name} {size}"
 
 
-def warn_skipped(what: str, skipped: Sequence[str], shown: int = 5) -> None:
+def warn_skipped(what: str, skipped: Sequence[str]) -> None:
   """One warning line that counts and names what was left out; nothing when all is well."""
   if skipped:
-    rest = f" and {len(skipped) - shown} more" if len(skipped) > shown else ""
-    warnings.warn(f"{what}: skipped {len(skipped)} files: {'; '.join(skipped[:shown])}{rest}", stacklevel=3)
+    warnings.warn(f"{what}: skipped {len(skipped)} files: {some(skipped)}", stacklevel=3)
+
+
+def some(things: Sequence[str], between: str = "; ", shown: int = 5) -> str:
+  """The first ones of a list in words, and how many more there are."""
+  rest = f" and {len(things) - shown} more" if len(things) > shown else ""
+  return between.join(things[:shown]) + rest
