@@ -178,7 +178,7 @@ class Files:
 
     try:
       with soundfile.SoundFile(self.open(name)) as file:
-        begin, before, count = around(start, frames, file.samplerate, rate)
+        begin, count, kept = around(start, frames, file.samplerate, rate)
         file.seek(begin)
         wave = file.read(count, dtype="float32", always_2d=True)
         own = file.samplerate
@@ -192,22 +192,23 @@ class Files:
 
       common = math.gcd(own, rate)
       wave = resample_poly(wave, rate // common, own // common).astype(np.float32)
-      wave = wave[before : before + math.ceil(frames * rate / own)]
+      wave = wave[kept]
     if not len(wave):
       raise Broken(f"{name} (shorter than it was)")
     return wave
 
 
-def around(start: int, frames: int, own: int, rate: int) -> tuple[int, int, int]:
-  """(first frame to read, samples at `rate` to drop at the begin, frames to read) for a part of a file at the rate
-  `own`: with a margin that fills the resampling filter, begun where a new sample falls on an old one."""
+def around(start: int, frames: int, own: int, rate: int) -> tuple[int, int, slice]:
+  """(first frame to read, frames to read, which samples at `rate` to keep of them) for a part of a file at the rate
+  `own`: with a margin that fills the resampling filter, begun where a new sample falls on an old one. Parts that
+  follow each other in the file do so at the new rate."""
   if own == rate:
-    return start, 0, frames
+    return start, frames, slice(None)
   step, per = own // math.gcd(own, rate), rate // math.gcd(own, rate)  # frames that make so many samples
   margin = math.ceil(TAPS * max(step, per) / per) + 1
   begin = max(0, start - margin) // step * step
-  before = math.ceil(start * rate / own) - begin // step * per
-  return begin, before, start + frames + margin - begin
+  first, last = (-(-frame * per // step) - begin // step * per for frame in (start, start + frames))
+  return begin, start + frames + margin - begin, slice(first, last)
 
 
 def mono(wave: np.ndarray, name: str) -> np.ndarray:
