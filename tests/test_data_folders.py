@@ -166,7 +166,15 @@ def test_splits_by_their_common_names(train, test, above):
   assert set(made.train) == {n for n in found if n.startswith(f"{above}{train}/")}
   assert set(made.test) == {n for n in found if n.startswith(f"{above}{test}/")}
   assert made.names == ("cat", "dog") and made.label(f"{above}{test}/dog/1.png") == 1
-  assert not made.told and not made.why and made.line() == f"train: {train}; test: {test}"
+  where = f"all lies in {above[:-1]}; " if above else ""
+  assert made.told and not made.why and made.line() == f"{where}train: {train}; test: {test}"
+
+
+@pytest.mark.parametrize("test", ["test", "val", "valid", "validation"])
+def test_what_is_as_usual_needs_no_word(test):
+  made = arrange("x", tree(*(f"{split}/{name}" for split in ("train", test) for name in ("cat", "dog"))), [], "files")
+  assert not made.told and made.line() == f"train: train; test: {test}"
+  assert not arrange("x", tree("cat", "dog"), [], "files").told
 
 
 def tree(*parts: str, count: int = 10) -> list[str]:
@@ -181,7 +189,8 @@ def test_other_names_are_no_splits(name):
 def test_train_alone_keeps_its_labels_and_gives_a_tenth():
   made = arrange("x", tree("train/cat", "train/dog", count=40), [], "files")
   assert made.names == ("cat", "dog") and made.told and 1 <= len(made.test) < 20
-  assert made.line() == f"no folders of both splits: {len(made.test)} of 80 are held out by a hash of their names"
+  held = f"no folders of both splits: {len(made.test)} of 80 are held out by a hash of their names"
+  assert made.line() == f"all lies in train; {held}"
   stray = arrange("x", [*tree("Train/cat", "Train/dog"), "sheet.png"], [], "files")
   assert stray.names == ("cat", "dog") and "sheet.png" not in stray.train + stray.test
   assert "not used: beside the folders (1 file)" in stray.line()
@@ -189,7 +198,7 @@ def test_train_alone_keeps_its_labels_and_gives_a_tenth():
 
 def test_a_lone_top_folder_is_unwrapped():
   made = arrange("x", tree("photos/cat", "photos/dog"), [], "files")
-  assert made.names == ("cat", "dog") and not made.told
+  assert made.names == ("cat", "dog") and made.told and made.line().startswith("all lies in photos; ")
   assert arrange("x", tree("train/images/cat", "train/images/dog", "val/images/cat"), [], "files").names == (
     "cat",
     "dog",

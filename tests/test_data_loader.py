@@ -136,6 +136,17 @@ def test_evaluation_of_less_than_all_is_a_fixed_choice_over_the_whole_split():
     evaluation_batches(Numbers(), split="train", batch=4, limit=0)
 
 
+def test_in_an_exact_evaluation_a_broken_example_is_padding():
+  with warnings.catch_warnings():
+    warnings.simplefilter("ignore")
+    found = list(evaluation_batches(Numbers(broken=2), split="train", batch=4, exact=True))
+    np.testing.assert_array_equal(np.concatenate([b["index"] for b in found]), [0, 1, -1, *range(3, 10), -1, -1])
+    seen = [b["x"][b["mask"]][:, 0, 0, 0] for b in found]
+    np.testing.assert_array_equal(np.concatenate(seen), [0, 1, *range(3, 10)])
+    found = list(evaluation_batches(Numbers(broken=2), split="train", batch=4))
+  assert sum(int(b["mask"].sum()) for b in found) == 10  # a cache has a place for each
+
+
 def test_a_broken_example_is_replaced_by_the_next_one():
   with warnings.catch_warnings(record=True) as caught:
     warnings.simplefilter("always")

@@ -20,6 +20,9 @@ SPLIT = re.compile(
 )
 
 
+USUAL = {"train", "test", "validation", "val", "valid"}  # names that need no word
+
+
 @dataclasses.dataclass(frozen=True)
 class Listing:
   """The files of both splits, as paths relative to `root` with forward slashes, and the label names.
@@ -77,12 +80,13 @@ def arrange(root: str, found: Iterable[str], left: Sequence[str], what: str) -> 
     raise UserError(f"no {what} in {root}{'; ' + left_out[0] if left else ''}")
   outer = common(names)
   parted = split_outside(names, outer) or split_inside(names, outer)
-  said = []
+  said, usual = [f"all lies in {'/'.join(names[0].split('/')[:outer])}"] if outer else [], False
   if parted:
     train, test, at, chosen = parted
     said.append("; ".join(f"{split}: {', '.join(folders)}" for split, folders in chosen.items()))
     used = {*train, *test}
     unused = [name for name in names if name not in used]
+    usual = at == 1 and {*chosen["train"], *chosen["test"]} <= USUAL
   else:
     unused, at = aside(names, outer)
     others = set(unused)
@@ -91,14 +95,13 @@ def arrange(root: str, found: Iterable[str], left: Sequence[str], what: str) -> 
     train = [name for name, is_test in zip(kept, rows, strict=True) if not is_test]
     test = [name for name, is_test in zip(kept, rows, strict=True) if is_test]
     said.append(f"no folders of both splits: {len(test)} of {len(kept)} are held out by a hash of their names")
-  lone = not parted and any(kind_of(folder) for folder in (train + test)[0].split("/")[:at])
   if unused:
     said.append(f"not used: {some(counted(unused, outer), ', ')}")
   classes = {folder_of(name, at) for name in train + test}
   labelled = "" not in classes and len(classes) > 1  # one folder for everything says nothing
   return Listing(
     root=root, train=tuple(train), test=tuple(test), names=tuple(sorted(classes)) if labelled else (), at=at,
-    note="; ".join(said + left_out), told=bool(unused or left or lone),
+    note="; ".join(said + left_out), told=bool(unused or left or (at > 0 and not usual)),
     why="" if labelled else reason(train + test, classes, at), missed=not labelled and (at > 0 or classes != {""}),
   )  # fmt: skip
 

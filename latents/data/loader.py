@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 
 from latents.data.choice import choice
-from latents.data.source import Example, Records, Source, Split
+from latents.data.source import STAND_IN, Example, Records, Source, Split
 from latents.data.stream import Batches, iterate, portable, worker
 from latents.errors import UserError
 
@@ -53,16 +53,18 @@ def evaluation_batches(
   split: Split,
   batch: int,
   limit: int | None = None,
+  exact: bool = False,
 ) -> Batches:
   """The examples of a split once, not augmented: as `batches`, with mask bool [b], False for padding (a copy of the
   last example, index -1). Every batch is whole, on every process.
 
-  Where `limit` is below their number, as many of a fixed `choice` over the whole split; else all, in order.
+  Where `limit` is below their number, as many of a fixed `choice` over the whole split; else all, in order. With
+  `exact` an example that breaks when it is read counts as padding: the next one stands in, but is not seen twice.
   """
   if limit is not None and limit < 1:
     raise UserError(f"evaluation of {limit} examples: the limit must be above 0")
   count = len(opened(source, split))
-  steps = Evaluation(source, split, batch, choice(count, count if limit is None else limit))
+  steps = Evaluation(source, split, batch, choice(count, count if limit is None else limit), exact)
   return Batches(iterate(steps, 0, 0), len(steps))
 
 
@@ -124,9 +126,9 @@ class Training(Steps):
 class Evaluation(Steps):
   """The chosen examples (their numbers in the split) in the order given, once, padded."""
 
-  def __init__(self, source: Source, split: Split, batch: int, chosen: np.ndarray):
+  def __init__(self, source: Source, split: Split, batch: int, chosen: np.ndarray, exact: bool):
     super().__init__(source, split, batch)
-    self.chosen = chosen
+    self.chosen, self.exact = chosen, exact
 
   def __len__(self) -> int:
     return -(-len(self.chosen) // self.batch)
@@ -137,7 +139,10 @@ class Evaluation(Steps):
     mask = places < len(self.chosen)
     index = self.chosen[np.minimum(places, len(self.chosen) - 1)]
     rng = np.random.default_rng(0)  # not drawn from when train is False
-    examples = [self.source.augment(self.records[i], rng, False) for i in index.tolist()]
+    found = [self.records[i] for i in index.tolist()]
+    if self.exact:
+      mask &= [STAND_IN not in example for example in found]
+    examples = [self.source.augment(example, rng, False) for example in found]
     return stack(examples, self.source.keys) | {
       "index": np.where(mask, index, -1).astype(np.int32),
       "mask": mask,

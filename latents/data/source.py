@@ -12,6 +12,8 @@ import numpy as np
 Split = Literal["train", "test"]
 Example = dict[str, Any]
 
+STAND_IN = "stand_in"  # an entry of an example that stands in for a broken one
+
 
 class Broken(Exception):
   """A file or record that cannot be decoded; the message is the reason, in a few words."""
@@ -131,7 +133,8 @@ class Decoded:
     # for it, and which example stands in must not depend on the order of reading: it is the next good one.
     for k in range(self.count):
       try:
-        return self.make((i + k) % self.count)
+        example = self.make((i + k) % self.count)
+        return {**example, STAND_IN: True} if k else example
       except Broken as error:
         warnings.warn(f"broken example replaced by the next one: {error}", stacklevel=2)
     raise Broken("no example of the data can be decoded")

@@ -21,7 +21,7 @@ def rows(experiment: Experiment, split: Split = "test", limit: int | None = None
   memory."""
   limit = experiment.evaluation.images if limit is None else limit
   source = measures.held_out(experiment)
-  with evaluation_batches(source, split=split, batch=experiment.evaluation.batch, limit=limit) as found:
+  with evaluation_batches(source, split=split, batch=experiment.evaluation.batch, limit=limit, exact=True) as found:
     yield from found
 
 
