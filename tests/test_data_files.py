@@ -13,10 +13,13 @@ import numpy as np
 import pytest
 import soundfile
 from PIL import Image
+from PIL.PngImagePlugin import PngInfo
 
 from latents.data import Audio, Folder, Tfds, batches, inspect, load_image, prepare
+from latents.data.audio import around, mono
 from latents.data.images import read_image
-from latents.data.source import held_out
+from latents.data.loader import evaluation_batches
+from latents.data.source import Broken, held_out
 from latents.errors import UserError
 
 
@@ -91,6 +94,55 @@ def test_load_image(tmp_path):
     load_image(path)
   with pytest.raises(UserError, match="no such file"):
     load_image(tmp_path / "y.png")
+
+
+def deep(path, values):
+  Image.fromarray(np.asarray(values, np.int32)).save(path)
+
+
+def test_integers_of_32_bits_are_on_one_scale_and_beyond_it_refused(tmp_path):
+  dark, bright = np.arange(0, 256).reshape(16, 16), np.arange(0, 65_536, 256).reshape(16, 16)
+  for name, values in (("dark", dark), ("bright", bright)):
+    deep(tmp_path / f"{name}.tiff", values)
+    expected = np.round(values / 257)
+    np.testing.assert_array_equal(read_image(str(tmp_path / f"{name}.tiff"), 1)[..., 0], expected)
+    Image.fromarray(values.astype(np.uint16)).save(tmp_path / f"{name}.png")  # 16 bits: the same scale
+    np.testing.assert_array_equal(read_image(str(tmp_path / f"{name}.png"), 1)[..., 0], expected)
+  for name, beyond in (("above", 65_536), ("far", 2**31 - 1), ("below", -1)):
+    deep(tmp_path / f"{name}.tiff", bright + np.eye(16, dtype=np.int64) * (beyond - bright))
+    with pytest.raises(Broken, match="32-bit pixels outside 0 to 65535 have no known range"):
+      read_image(str(tmp_path / f"{name}.tiff"))
+  pictures(tmp_path, 20)
+  with pytest.warns(UserWarning, match=r"skipped .*tiff \(32-bit pixels outside"):
+    records = [Folder(path=str(tmp_path), size=8).records(split) for split in ("train", "test")]
+  assert sum(map(len, records)) == 24 and sum(len(r.skipped) for r in records) == 3
+
+
+@pytest.mark.parametrize("packed", [True, False])
+def test_a_png_with_much_text_is_read(tmp_path, packed):
+  about = PngInfo()
+  about.add_itxt("XML:com.adobe.xmp", "x" * (3 << 20), zip=packed)
+  about.add_text("Raw profile", "y" * (2 << 20), zip=packed)
+  Image.fromarray(noise(20, 10)).save(tmp_path / "x.png", pnginfo=about)
+  np.testing.assert_array_equal(read_image(str(tmp_path / "x.png")), noise(20, 10))
+
+
+def test_a_damaged_exif_mark_turns_nothing(tmp_path):
+  Image.fromarray(noise(20, 10)).save(tmp_path / "x.png", exif=b"Exif\0\0II*\0\xff\xff\xff\xffbroken")
+  assert read_image(str(tmp_path / "x.png")).shape == (10, 20, 3)
+
+
+def test_a_strip_is_left_out_by_the_look_and_no_neighbour_is_scored_for_it(tmp_path):
+  pictures(tmp_path, 20)
+  for i in range(4):
+    Image.fromarray(np.full((1, 20_000 + i), 99, np.uint8)).save(tmp_path / f"strip{i}.png")
+  seen = []
+  with pytest.warns(UserWarning, match=r"skipped \d files: strip\d.png \(2000\d x 1 would be more than"):
+    for split in ("train", "test"):
+      with evaluation_batches(Folder(path=str(tmp_path), size=64), split=split, batch=8) as stream:
+        seen += [x.tobytes() for batch in stream for x in batch["x"][batch["mask"]]]
+  assert len(seen) == len(set(seen)) == 20
+  assert len(Folder(path=str(tmp_path), size=32).records("train").skipped) == 0
 
 
 # -- folders
@@ -347,6 +399,75 @@ def test_audio_loudness(tmp_path, how, level):
   data = Audio(path=str(tmp_path), length=4000, rate=8000, normalize=how)
   assert data.classes == 0
   assert np.abs(data.records("train")[0]["x"]).max() == pytest.approx(level, rel=0.01)
+
+
+@pytest.mark.parametrize(
+  "how,rms,peak", [("none", 0.82, 1.0), ("peak", 0.95 / 2**0.5, 0.95), ("rms", 0.1, 0.1 * 2**0.5)]
+)
+def test_what_is_beyond_1_is_normalised_before_it_is_clipped(tmp_path, how, rms, peak):
+  for i in range(3):
+    soundfile.write(tmp_path / f"{i}.wav", 4 * wave(1.0, 8000), 8000, subtype="FLOAT")
+  x = Audio(path=str(tmp_path), length=8000, rate=8000, normalize=how).records("train")[0]["x"]
+  if how == "none":
+    np.testing.assert_array_equal(x[:, 0], np.clip(4 * wave(1.0, 8000), -1, 1).astype(np.float32))
+  else:
+    assert np.sqrt(np.mean(x**2)) == pytest.approx(rms, rel=1e-3)
+  assert np.abs(x).max() == pytest.approx(peak, rel=1e-3)
+
+
+def test_a_quiet_recording_of_peaks_is_clipped_last(tmp_path):
+  click = np.zeros(8000)
+  click[::1000] = 0.5
+  for i in range(3):
+    soundfile.write(tmp_path / f"{i}.wav", click, 8000)
+  x = Audio(path=str(tmp_path), length=8000, rate=8000, normalize="rms").records("train")[0]["x"]
+  assert np.abs(x).max() == 1.0 and (x == 1.0).sum() == 8
+
+
+@pytest.mark.parametrize(
+  "own,rate", [(44100, 16000), (48000, 16000), (8000, 16000), (11025, 8000), (22050, 44100), (8000, 8000)]
+)
+@pytest.mark.parametrize("form", ["wav", "flac"])
+def test_parts_of_a_resampled_recording_have_no_seams(tmp_path, own, rate, form):
+  from scipy.signal import resample_poly
+
+  whole = (0.5 * np.cos(2 * np.pi * 60 * np.arange(3 * own + 7) / own)).astype(np.float32)
+  for i in range(2):
+    soundfile.write(tmp_path / f"{i}.{form}", whole, own, subtype="PCM_24")
+  records = Audio(path=str(tmp_path), length=3000, rate=rate).records("train")
+  parts = [records[i]["x"][:, 0] for i in range(len(records))]
+  assert len(parts) > 3
+  common = np.gcd(own, rate)
+  expected = resample_poly(whole, rate // common, own // common)
+  np.testing.assert_allclose(np.concatenate(parts), np.clip(expected, -1, 1), atol=2e-6)
+
+
+def test_any_part_begins_at_its_own_level():
+  """60 Hz, 44.1 to 16 kHz: a part that began with its own filter was at 0.34 instead of 0.5."""
+  assert around(44_100, 88_200, 44_100, 16_000) == (43_659, 88_200 + 29 + 441, slice(160, 32_160))
+  assert around(10, 500, 44_100, 16_000) == (0, 539, slice(4, 186))
+  assert around(5, 7, 8000, 8000) == (5, 7, slice(None))
+
+
+def test_channels_that_cancel_are_not_taken_for_silence(tmp_path):
+  left = wave(1.0, 8000)
+  for i in range(3):
+    soundfile.write(tmp_path / f"{i}.wav", np.stack([left, -left], 1), 8000)
+  records = Audio(path=str(tmp_path), length=8000, rate=8000).records("train")
+  with pytest.warns(UserWarning, match=r"\d\.wav: its channels cancel each other, so the first is taken"):
+    x = records[0]["x"]
+  np.testing.assert_allclose(x[:, 0], left, atol=1e-4)
+
+
+@pytest.mark.parametrize("channels", [1, 2, 8, 64])
+def test_other_channels_are_averaged_without_a_word(channels):
+  rng = np.random.default_rng(0)
+  noise, one = rng.normal(size=(4000, channels)), np.zeros((4000, channels))
+  one[:, -1] = rng.normal(size=4000)
+  with warnings.catch_warnings():
+    warnings.simplefilter("error")
+    for x in (noise, one, np.zeros((100, channels))):
+      np.testing.assert_array_equal(mono(x, "x"), x.mean(1))
 
 
 def test_audio_that_is_hostile_or_missing(tmp_path, monkeypatch):

@@ -8,7 +8,7 @@ from typing import ClassVar
 import numpy as np
 import pytest
 
-from latents.data import Digits, Shapes, Source, batches, evaluation_batches, loader
+from latents.data import Digits, Source, batches, evaluation_batches, loader
 from latents.data.source import Broken, Decoded
 from latents.errors import UserError
 
@@ -118,11 +118,33 @@ def test_evaluation_is_in_order_and_padded():
   np.testing.assert_array_equal(found[2]["x"][:, 0, 0, 0], [8, 9, 9, 9])
 
 
-def test_evaluation_limit():
-  found = list(evaluation_batches(Shapes(size=8, count=9), split="train", batch=4, limit=6))
-  assert sum(int(b["mask"].sum()) for b in found) == 6
+def test_evaluation_of_less_than_all_is_a_fixed_choice_over_the_whole_split():
+  def seen(count, limit, batch=4):
+    found = list(evaluation_batches(Numbers(count), split="train", batch=batch, limit=limit))
+    assert sum(int(b["mask"].sum()) for b in found) == min(count, limit)
+    for b in found:
+      np.testing.assert_array_equal(b["x"][b["mask"]][:, 0, 0, 0], b["index"][b["mask"]])
+    return np.concatenate([b["index"][b["mask"]] for b in found])
+
+  some = seen(1000, 100)
+  assert len(set(some)) == 100 and all(np.histogram(some, 5, (0, 1000))[0] >= 10)  # the first 100 are one fifth's
+  np.testing.assert_array_equal(seen(1000, 100, batch=64), some)
+  np.testing.assert_array_equal(seen(1000, 30), some[:30])
+  for limit in (10, 11):
+    np.testing.assert_array_equal(seen(10, limit), range(10))
   with pytest.raises(UserError, match="above 0"):
     evaluation_batches(Numbers(), split="train", batch=4, limit=0)
+
+
+def test_in_an_exact_evaluation_a_broken_example_is_padding():
+  with warnings.catch_warnings():
+    warnings.simplefilter("ignore")
+    found = list(evaluation_batches(Numbers(broken=2), split="train", batch=4, exact=True))
+    np.testing.assert_array_equal(np.concatenate([b["index"] for b in found]), [0, 1, -1, *range(3, 10), -1, -1])
+    seen = [b["x"][b["mask"]][:, 0, 0, 0] for b in found]
+    np.testing.assert_array_equal(np.concatenate(seen), [0, 1, *range(3, 10)])
+    found = list(evaluation_batches(Numbers(broken=2), split="train", batch=4))
+  assert sum(int(b["mask"].sum()) for b in found) == 10  # a cache has a place for each
 
 
 def test_a_broken_example_is_replaced_by_the_next_one():

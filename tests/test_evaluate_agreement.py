@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from latents.evaluate import agreement, nearest_distances, novelty
+from latents.evaluate import ClassAgreement, Examples, agreement, nearest_distances, novelty
 from latents.media.log_mel import FLOOR, log_mel, mel_bands
 
 
@@ -50,6 +50,20 @@ def test_copies_and_collapse_are_seen():
   assert "n=20" in copies["sample_to_train"].protocol  # equal numbers of samples and of held-out examples
   fresh = novelty(train, test, test, on="numbers")
   assert fresh["sample_to_train"].value == fresh["heldout_to_train"].value > 0
+
+
+def test_distances_of_unequal_sets_are_those_of_a_choice_over_the_whole():
+  test = np.arange(100.0)[:, None]  # sorted: the first ten lie beside each other
+  found = novelty(np.zeros((1, 1)), test, test[:10], on="numbers")
+  assert found["heldout_to_train"].value > 20 > 10 > found["sample_to_train"].value
+  assert "n=10 a side (of 10 and 100)" in found["heldout_to_train"].protocol
+
+
+def test_one_label_alone_makes_no_classifier():
+  x, label = clouds(0, 30)
+  one, three = Examples(x, np.zeros(30, np.int32)), Examples(x, label)
+  with pytest.warns(UserWarning, match="class agreement is left out: all training examples have one label"):
+    assert ClassAgreement().compare(three, three, one) == {}
 
 
 def test_a_sine_on_a_bin_has_power_1_in_the_bands_that_hold_it():

@@ -116,11 +116,43 @@ def test_values_carry_their_protocol_and_never_the_name_fid():
   names = ("frechet", "kernel", "kernel_std", "precision", "recall")
   assert set(values) == {f"{name}_efficientnet_lite0" for name in names}
   assert {v.protocol for v in values.values()} == {
-    "efficientnet_lite0, bilinear up to 64 px, n=30, against photos test"
+    f"efficientnet_lite0, bilinear up to 64 px, {sizes}, against photos test"
+    for sizes in ("n=30 a side (of 30 and 31)", "n=30 and 31")  # the kernel distance has no bias, so it takes all
   }
   json.dumps(values)
   plain = Frechet(Signals()).compare(real, fake, None)["frechet"]
-  assert plain == (values["frechet_efficientnet_lite0"].value, "pixels, n=30, against photos test")
+  assert plain == (
+    values["frechet_efficientnet_lite0"].value,
+    "pixels, n=30 a side (of 30 and 31), against photos test",
+  )
+
+
+def sorted_by_class(n):
+  """Six far clouds, one after the other."""
+  label = np.arange(n) * 6 // n
+  return Examples(np.eye(6)[label] * 8 + RNG.normal(size=(n, 6)), label.astype(np.int32), "photos test")
+
+
+@pytest.mark.parametrize("metric", [Frechet(Signals()), PrecisionRecall(Signals())], ids=lambda m: type(m).__name__)
+def test_sets_of_unequal_size_are_cut_to_the_smaller_by_a_choice_over_the_whole(metric):
+  many, few = sorted_by_class(300), sorted_by_class(60)
+  assert len(np.unique(many.some(60).label)) == 6  # the first 60 are of two classes
+  for real, fake, sizes in ((many, few, "60 and 300"), (few, many, "300 and 60")):
+    found = metric.compare(real, fake, None)
+    assert found == {
+      name: (value, f"pixels, n=60 a side (of {sizes}), against photos test")
+      for name, (value, _) in metric.compare(real.some(60), fake.some(60), None).items()
+    }
+  assert "n=60, against" in next(iter(metric.compare(few, many.some(60), None).values())).protocol
+
+
+def test_the_cut_of_a_set_keeps_labels_beside_their_examples():
+  whole = sorted_by_class(300)
+  part, again = whole.some(50), whole.some(50)
+  np.testing.assert_array_equal(part.x, again.x)
+  np.testing.assert_array_equal(part.label, np.round(part.x / 8).argmax(1))
+  np.testing.assert_array_equal(whole.some(20).x, part.x[:20])
+  np.testing.assert_array_equal(whole.some(300).x, whole.x)
 
 
 @pytest.mark.parametrize("make", [m for _, m in SAMPLE_METRICS], ids=[n for n, _ in SAMPLE_METRICS])

@@ -23,6 +23,7 @@ never touch an accelerator.
 
 from latents.data.audio import Audio
 from latents.data.cache import CachedLatents, write_cache
+from latents.data.choice import choice
 from latents.data.digits import Digits
 from latents.data.folder import Folder
 from latents.data.inspect import inspect
@@ -58,6 +59,7 @@ __all__ = [
   "Topics",
   "Video",
   "batches",
+  "choice",
   "evaluation_batches",
   "grid",
   "inspect",

@@ -6,6 +6,8 @@ import io
 import itertools
 import math
 import os
+import re
+import warnings
 import zipfile
 from collections.abc import Iterable, Iterator
 from typing import Any, Literal
@@ -14,21 +16,27 @@ import numpy as np
 
 from latents.data.listing import Listing, arrange, list_folder
 from latents.data.source import Broken, Decoded, Example, Records, Source, Split, place, sizes, warn_skipped
+from latents.data.walk import join, look, unread
 from latents.errors import UserError
 
-EXTENSIONS = (".wav", ".flac", ".ogg", ".mp3", ".aif", ".aiff", ".au", ".opus")
+EXTENSIONS = (
+  ".wav", ".wave", ".bwf", ".rf64", ".w64", ".flac", ".ogg", ".oga", ".opus", ".mp3", ".aif", ".aiff", ".aifc", ".au",
+  ".snd", ".caf",
+)  # fmt: skip
 MEMBER = 256 << 20  # bytes: a larger zip member is refused
 SAMPLES = 1 << 31  # per file: a header that claims more is refused
 CHANNELS = 64  # likewise
 DENSITY = 4096  # samples a byte: no codec packs more, and silence little less
+TAPS = 10  # half the length of scipy's resampling filter, in periods of the lower rate
 
 
 @dataclasses.dataclass(frozen=True)
 class Audio(Source):
-  """Recordings below the folder or in the zip `path` (or the folder's only zip), as "x" float32 [length,1] in
-  [-1,1] at `rate` Hz.
+  """Recordings below the folder or in the zip `path` (or the one zip in the folder, where no recordings lie beside it),
+  as "x" float32 [length,1] in [-1,1] at `rate` Hz.
 
-  Channels are averaged, other rates resampled. Shorter recordings are padded with silence at the end,
+  Channels are averaged (where they cancel, the first is taken, with a warning), other rates resampled; then comes
+  `normalize`, and last what is beyond [-1,1] is clipped. Shorter recordings are padded with silence at the end,
   longer ones cropped: anywhere in training, else the centre. Recordings of more than four lengths are cut
   into records of at most two. Splits are as in Folder. Labels are subfolders, else what stands before the
   first '_' of the file names where all have one ("3_jackson_0.flac" -> "3").
@@ -49,23 +57,33 @@ class Audio(Source):
   def listing(self) -> Listing:
     """The files of both splits; read once."""
     if os.path.isdir(self.place):
-      return list_folder(self.place, EXTENSIONS, "audio files")
-    return arrange(self.place, members(self.place), "audio files")
+      found = list_folder(self.place, EXTENSIONS, "audio files")
+    else:
+      found = arrange(self.place, *members(self.place), "audio files")
+    return found.tell(prefixed(found))
 
   @functools.cached_property
   def place(self) -> str:
-    """`path`, or the one zip file that it holds and nothing else that could be meant."""
-    inside = sorted(os.listdir(self.path)) if os.path.isdir(self.path) else []
-    return os.path.join(self.path, inside[0]) if len(inside) == 1 and inside[0].endswith(".zip") else self.path
+    """`path`, or the zip file in it where it holds no recordings. Raises UserError where several could be meant."""
+    if not os.path.isdir(self.path):
+      return self.path
+    tree = look(self.path)
+    zips = [join(folder, name) for folder, names in tree.folders for name in names if name.lower().endswith(".zip")]
+    if not zips or tree.pick(EXTENSIONS)[0]:
+      return self.path
+    if len(zips) > 1:
+      raise UserError(f"{self.path} holds {len(zips)} zip files: name one, such as {os.path.join(self.path, zips[0])}")
+    return os.path.join(self.path, zips[0])
 
   @functools.cached_property
   def names(self) -> tuple[str, ...]:
     """The label names."""
-    if self.listing.names:
-      return self.listing.names
-    files = self.listing.train + self.listing.test
-    found = {prefix(name) for name in files}
-    return tuple(sorted(found)) if 1 < len(found) < len(files) and "" not in found else ()
+    return self.listing.names or prefixes(self.listing)
+
+  @property
+  def note(self) -> str:
+    """As `Source.note`."""
+    return self.listing.line(prefixed(self.listing))
 
   def contents(self) -> Iterable[str]:
     """Every recording of both splits with its size, and in a zip with its checksum."""
@@ -91,7 +109,7 @@ class Audio(Source):
   def read(self, files: "Files", parts: list[tuple[str, int, int]], i: int) -> Example:
     """Record i: "x" float32 [T,1] before the crop, and "label" where there are labels."""
     name, start, frames = parts[i]
-    wave = loudness(files.read(name, start, frames, self.rate), self.normalize)
+    wave = np.clip(loudness(files.read(name, start, frames, self.rate), self.normalize), -1, 1)
     if not self.names:
       return {"x": wave[:, None]}
     label = self.listing.label(name)
@@ -154,31 +172,65 @@ class Files:
     return info.frames, info.samplerate
 
   def read(self, name: str, start: int, frames: int, rate: int) -> np.ndarray:
-    """[T] float32 in [-1,1] at `rate`. Raises Broken."""
+    """[T] float32 at `rate`, as loud as the file has it: `frames` of its frames from `start` on, and exactly what the
+    whole file would give there. Raises Broken."""
     import soundfile
 
     try:
-      wave, own = soundfile.read(self.open(name), frames, start, dtype="float32", always_2d=True)
+      with soundfile.SoundFile(self.open(name)) as file:
+        begin, count, kept = around(start, frames, file.samplerate, rate)
+        file.seek(begin)
+        wave = file.read(count, dtype="float32", always_2d=True)
+        own = file.samplerate
     except Exception as error:
       raise Broken(f"{name} (truncated or corrupt)") from error
-    wave = wave.mean(1)
     if not len(wave) or not np.isfinite(wave).all():
       raise Broken(f"{name} (empty or not finite)")
+    wave = mono(wave, name)
     if own != rate:
       from scipy.signal import resample_poly  # polyphase FIR: antialiased
 
       common = math.gcd(own, rate)
       wave = resample_poly(wave, rate // common, own // common).astype(np.float32)
-    return np.clip(wave, -1, 1)
+      wave = wave[kept]
+    if not len(wave):
+      raise Broken(f"{name} (shorter than it was)")
+    return wave
 
 
-def members(path: str) -> list[str]:
-  """The audio files in a zip. Raises UserError when it is none."""
+def around(start: int, frames: int, own: int, rate: int) -> tuple[int, int, slice]:
+  """(first frame to read, frames to read, which samples at `rate` to keep of them) for a part of a file at the rate
+  `own`: with a margin that fills the resampling filter, begun where a new sample falls on an old one. Parts that
+  follow each other in the file do so at the new rate."""
+  if own == rate:
+    return start, frames, slice(None)
+  step, per = own // math.gcd(own, rate), rate // math.gcd(own, rate)  # frames that make so many samples
+  margin = math.ceil(TAPS * max(step, per) / per) + 1
+  begin = max(0, start - margin) // step * step
+  first, last = (-(-frame * per // step) - begin // step * per for frame in (start, start + frames))
+  return begin, start + frames + margin - begin, slice(first, last)
+
+
+def mono(wave: np.ndarray, name: str) -> np.ndarray:
+  """[T,C] -> [T]: the mean of the channels, or the first of those that cancel each other."""
+  mean = wave.mean(1)
+  # Channels that have nothing to do with each other lose a factor of the root of C.
+  if np.mean(mean**2) >= 0.01 * np.mean(wave**2) / wave.shape[1]:
+    return mean
+  warnings.warn(f"{name}: its channels cancel each other, so the first is taken", stacklevel=3)
+  return wave[:, np.argmax(np.mean(wave**2, 0) > 0)]
+
+
+def members(path: str) -> tuple[list[str], list[str]]:
+  """(the audio files in a zip, what was left out and why). Raises UserError when it is none."""
   if not os.path.exists(path):
     raise UserError(f"no such folder or zip file: {path}")
   with open_zip(path) as file:
-    names = [info.filename for info in file.infolist() if not info.is_dir()]
-  return [n for n in dict.fromkeys(names) if n.lower().endswith(EXTENSIONS) and safe(n)]
+    names = list(dict.fromkeys(info.filename for info in file.infolist() if not info.is_dir()))
+  names = [name for name in names if not any(part.startswith(".") for part in re.split(r"[/\\]", name) if part != "..")]
+  found = [name for name in names if name.lower().endswith(EXTENSIONS)]
+  left = [f"{name} (a name that leads out of the zip)" for name in found if not safe(name)]
+  return [name for name in found if safe(name)], [*unread(set(names) - set(found)), *left]
 
 
 def open_zip(path: str) -> zipfile.ZipFile:
@@ -190,11 +242,23 @@ def open_zip(path: str) -> zipfile.ZipFile:
 
 
 def safe(name: str) -> bool:
-  """Neither absolute, nor upwards, nor hidden (such as __MACOSX/._x.wav)."""
+  """Neither absolute nor upwards."""
   parts = name.split("/")
   return (
     not name.startswith("/") and "\\" not in name and ":" not in name and not any(p[:1] in (".", "") for p in parts)
   )
+
+
+def prefixes(listing: Listing) -> tuple[str, ...]:
+  """The labels that file names begin with, where all have one and they tell files apart."""
+  files = listing.train + listing.test
+  found = {prefix(name) for name in files}
+  return tuple(sorted(found)) if 1 < len(found) < len(files) and "" not in found else ()
+
+
+def prefixed(listing: Listing) -> str:
+  """Where labels come from if not from folders, in words."""
+  return "" if listing.names or not prefixes(listing) else "labels: what stands before the first _ of the file names"
 
 
 def prefix(name: str) -> str:
@@ -213,6 +277,6 @@ def cut(frames: int, own: int, length: int, rate: int) -> list[tuple[int, int]]:
 
 
 def loudness(wave: np.ndarray, how: str) -> np.ndarray:
-  """peak: the largest sample becomes 0.95; rms: the level becomes 0.1, peaks clipped; silence stays."""
+  """peak: the largest sample becomes 0.95; rms: the level becomes 0.1; silence stays."""
   level = np.abs(wave).max() / 0.95 if how == "peak" else np.sqrt(np.mean(wave**2)) / 0.1
-  return wave if how == "none" or level < 1e-6 else np.clip(wave / level, -1, 1).astype(np.float32)
+  return wave if how == "none" or level < 1e-6 else (wave / level).astype(np.float32)

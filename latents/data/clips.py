@@ -1,9 +1,7 @@
 """Clips of one size: the windows in time and the crops that video sources share, and the reader of one clip."""
 
-import contextlib
 import os
 import re
-from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
@@ -21,7 +19,7 @@ from latents.data.images import (
 )
 from latents.data.source import Broken, Example
 
-ANIMATED = (".gif", ".webp")
+ANIMATED = (".gif", ".webp", ".apng")
 FRAMES = 100_000  # of one clip: a header that claims more is refused
 TOGETHER = 8 * PIXELS  # pixels of all frames of one record
 
@@ -118,12 +116,3 @@ def read_stills(paths: list[str], channels: int, short: int | None) -> np.ndarra
     if pixels > TOGETHER:
       raise Broken(f"{len(paths)} frames are too many pixels")
   return np.stack(frames)
-
-
-def folders(root: str, extensions: tuple[str, ...]) -> Iterator[str]:
-  """Relative paths of the folders below `root` that hold frames, in no order; the root itself is none."""
-  for folder, inner, names in os.walk(root):
-    inner[:] = [name for name in inner if not name.startswith(".")]
-    if folder != root and any(n.lower().endswith(extensions) and not n.startswith(".") for n in names):
-      with contextlib.suppress(ValueError):
-        yield os.path.relpath(folder, root).replace(os.sep, "/")

@@ -7,7 +7,7 @@ from collections.abc import Iterable
 
 import numpy as np
 
-from latents.data.images import EXTENSIONS, check_all, crop_and_flip, read_image
+from latents.data.images import EXTENSIONS, check_all, crop_and_flip, fits, read_image
 from latents.data.listing import Listing, list_folder
 from latents.data.source import Broken, Decoded, Example, Records, Source, Split, place, sizes, warn_skipped
 from latents.errors import UserError
@@ -17,10 +17,12 @@ from latents.errors import UserError
 class Folder(Source):
   """Pictures below `path`, in the sorted order of their relative paths.
 
-  Splits: folders train and test (or validation, val) where both exist, else about a tenth by a hash of the
-  relative path. Labels: the subfolders (below the split's), where there are at least two and no file lies
-  outside. With `resize` the short side becomes `size` before the crop; without it, pictures smaller than
-  the crop are left out. Broken, truncated and absurdly large files are left out too: one warning names them.
+  Splits: folders named train and test (or training, validation, val2017, ...), in any case, where both exist, else
+  about a tenth by a hash of the relative path. Labels: the subfolders (below the split's, or around them), where there
+  are at least two and no file lies outside; a folder that alone holds everything counts for nothing. Links are
+  followed, outputs of latents are no data; one warning says what is not used. With `resize` the short side becomes
+  `size` before the crop; without it, pictures smaller than the crop are left out. Broken, truncated and absurdly large
+  files are left out too: one warning names them.
   """
 
   path: str = place()
@@ -37,7 +39,12 @@ class Folder(Source):
   @functools.cached_property
   def listing(self) -> Listing:
     """The files of both splits; read once."""
-    return list_folder(self.path, EXTENSIONS, "image files")
+    return list_folder(self.path, EXTENSIONS, "image files").tell()
+
+  @property
+  def note(self) -> str:
+    """As `Source.note`."""
+    return self.listing.line()
 
   @property
   def names(self) -> tuple[str, ...]:
@@ -54,9 +61,7 @@ class Folder(Source):
     checks = check_all([os.path.join(self.path, name) for name in files])
     kept, skipped = [], []
     for name, (reason, size) in zip(files, checks, strict=True):
-      if not reason and not self.resize and min(size) < self.size:
-        reason = f"{size[0]} x {size[1]} is smaller than the crop of {self.size}"
-      if reason:
+      if reason := reason or fits(size, self.size, self.resize):
         skipped.append(f"{name} ({reason})")
       else:
         kept.append(name)

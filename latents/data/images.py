@@ -10,17 +10,25 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import numpy as np
-from PIL import Image, ImageFile, ImageOps
+from PIL import Image, ImageFile, ImageOps, PngImagePlugin, features
 
 from latents.data.source import Broken, Example
 
 PIXELS = 64_000_000  # larger pictures are refused: a few kB can claim to be gigabytes
 # Nothing else is tried, whatever the bytes look like: for EPS, Pillow would start Ghostscript.
-FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "GIF", "TIFF", "PPM")
-EXTENSIONS = (".jpg", ".jpeg", ".png", ".webp", ".bmp", ".gif", ".tif", ".tiff", ".ppm", ".pgm")
+AVIF = bool(features.check("avif"))
+FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "DIB", "GIF", "TIFF", "PPM", *(["AVIF"] if AVIF else []))
+EXTENSIONS = (
+  ".jpg", ".jpeg", ".jpe", ".jfif", ".jif", ".png", ".apng", ".webp", ".bmp", ".dib", ".gif", ".tif", ".tiff", ".ppm",
+  ".pgm", ".pbm", ".pnm", *([".avif"] if AVIF else []),
+)  # fmt: skip
+PLAIN = ("1", "L", "LA", "P", "RGB", "RGBA", "CMYK", "YCbCr", "I;16")  # modes that always become eight bits
 THOROUGH = 1 << 30  # bytes of a folder up to which every file is decoded once in search of truncation
 
+TEXT = 64 << 20  # bytes of text and profiles that a PNG may carry, unpacked
+
 ImageFile.LOAD_TRUNCATED_IMAGES = False  # half a picture is a broken picture
+PngImagePlugin.MAX_TEXT_CHUNK = PngImagePlugin.MAX_TEXT_MEMORY = TEXT  # Pillow's 1 MiB is less than editors write
 
 
 def open_image(file: Any) -> Image.Image:
@@ -49,11 +57,13 @@ def load(image: Image.Image) -> Image.Image:
 
 
 def eight_bit(image: Image.Image, channels: int) -> Image.Image:
-  """Any mode -> L (channels 1) or RGB (channels 3): 16 bits are scaled, transparency lies on white."""
+  """Any mode -> L (channels 1) or RGB (channels 3): transparency lies on white, and integers of 16 or 32 bits are
+  scaled from 0..65535, whatever the brightest of a picture is. Raises Broken for those beyond."""
   if image.mode in ("I", "I;16", "I;16B", "I;16L", "I;16N"):
-    values = np.asarray(image).astype(np.float32)
-    values = values / 257.0 if image.mode != "I" or values.max(initial=0) > 255 else values
-    image = Image.fromarray(np.clip(np.round(values), 0, 255).astype(np.uint8))
+    values = np.asarray(image).astype(np.int64)
+    if values.min(initial=0) < 0 or values.max(initial=0) > 65_535:
+      raise Broken("32-bit pixels outside 0 to 65535 have no known range")
+    image = Image.fromarray(np.round(values / 257.0).astype(np.uint8))
   elif image.mode == "F":
     raise Broken("floating-point pixels have no known range")
   if image.mode in ("LA", "La", "PA", "RGBA", "RGBa") or "transparency" in image.info:
@@ -74,13 +84,21 @@ def read_image(file: Any, channels: int = 3, short: int | None = None) -> np.nda
         image.draft(image.mode, (2 * short, 2 * short))  # decodes at 1/2, 1/4 or 1/8: much less work
     load(image)
     try:
-      image = eight_bit(ImageOps.exif_transpose(image), channels)
+      image = eight_bit(upright(image), channels)
       x = np.asarray(resize_short(image, short) if short else image)
     except Broken:
       raise
     except Exception as error:
       raise Broken("cannot be converted") from error
   return x[..., None] if x.ndim == 2 else x
+
+
+def upright(image: Image.Image) -> Image.Image:
+  """Turned by its EXIF mark; one with a damaged mark stays as it is."""
+  try:
+    return ImageOps.exif_transpose(image)
+  except Exception:  # noqa: BLE001  (Pillow raises what it happens to meet)
+    return image
 
 
 def check_resized(width: int, height: int, short: int | None) -> None:
@@ -111,14 +129,25 @@ def crop_and_flip(example: Example, size: int, rng: np.random.Generator, train: 
   return {**example, "x": x}
 
 
+def fits(size: tuple[int, int], side: int, resize: bool) -> str:
+  """Why a picture of this (width, height) cannot become side x side pixels, by a resize or a crop; '' if it can."""
+  if not resize:
+    return f"{size[0]} x {size[1]} is smaller than the crop of {side}" if min(size) < side else ""
+  try:
+    check_resized(*size, side)
+  except Broken as error:
+    return str(error)
+  return ""
+
+
 def check(path: str, thorough: bool) -> tuple[str, tuple[int, int]]:
   """(reason why the file cannot be used or '', (width, height) as stored)."""
   try:
     with open_image(path) as image:
       size = image.size
-      if image.mode == "F":
-        return "floating-point pixels have no known range", size
-      if thorough:
+      if image.mode not in PLAIN:
+        read_image(path)  # whether it can be converted depends on what is in it
+      elif thorough:
         # The smallest draft skips most of the work of a JPEG but still reads every coefficient.
         with contextlib.suppress(Exception):  # what it means is said by `load`
           image.draft(image.mode, (1, 1))

@@ -16,9 +16,9 @@ EXAMINED = 1024  # training examples that the statistics look at
 def inspect(source: Source, out: str, *, seed: int = 0, shown: int = 32) -> dict[str, Any]:
   """Writes a PNG of `shown` training examples as the trainer would see them, and returns JSON values:
 
-  kind, shape, rate (audio), classes, splits {name: {count, skipped}}, examined (how many of the training
-  examples the rest is about), labels {name: count}, and mean, std, min, max per channel in the units of
-  training: [-1,1], of text the numbers of the bytes.
+  kind, shape, rate (audio), classes, note (of its folder: `Source.note`), splits {name: {count, skipped}}, examined
+  (how many of the training examples the rest is about), labels {name: count}, and mean, std, min, max per channel in
+  the units of training: [-1,1], of text the numbers of the bytes.
   """
   splits = {split: describe(source, split) for split in ("train", "test")}
   count = splits["train"]["count"]
@@ -35,6 +35,8 @@ def inspect(source: Source, out: str, *, seed: int = 0, shown: int = 32) -> dict
   if key == "x":
     save_png(made.sheet(first["x"], source.rate), out)
   result: dict[str, Any] = {"kind": source.kind, "shape": list(source.shape), "classes": source.classes}
+  if source.note:
+    result["note"] = source.note
   if source.rate is not None:
     result["rate"] = source.rate
   result |= {"splits": splits, "examined": len(x)}

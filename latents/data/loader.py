@@ -13,7 +13,8 @@ from typing import Any
 
 import numpy as np
 
-from latents.data.source import Example, Records, Source, Split
+from latents.data.choice import choice
+from latents.data.source import STAND_IN, Example, Records, Source, Split
 from latents.data.stream import Batches, iterate, portable, worker
 from latents.errors import UserError
 
@@ -52,15 +53,18 @@ def evaluation_batches(
   split: Split,
   batch: int,
   limit: int | None = None,
+  exact: bool = False,
 ) -> Batches:
-  """The first `limit` examples of a split (None: all) once, in order, not augmented: as `batches`, with mask
-  bool [b], False for padding (a copy of the last example, index -1). Every batch is whole, on every process.
+  """The examples of a split once, not augmented: as `batches`, with mask bool [b], False for padding (a copy of the
+  last example, index -1). Every batch is whole, on every process.
+
+  Where `limit` is below their number, as many of a fixed `choice` over the whole split; else all, in order. With
+  `exact` an example that breaks when it is read counts as padding: the next one stands in, but is not seen twice.
   """
-  count = len(opened(source, split))
-  count = count if limit is None else min(count, limit)
-  if count < 1:
+  if limit is not None and limit < 1:
     raise UserError(f"evaluation of {limit} examples: the limit must be above 0")
-  steps = Evaluation(source, split, batch, count)
+  count = len(opened(source, split))
+  steps = Evaluation(source, split, batch, choice(count, count if limit is None else limit), exact)
   return Batches(iterate(steps, 0, 0), len(steps))
 
 
@@ -120,21 +124,25 @@ class Training(Steps):
 
 
 class Evaluation(Steps):
-  """In order, once, padded."""
+  """The chosen examples (their numbers in the split) in the order given, once, padded."""
 
-  def __init__(self, source: Source, split: Split, batch: int, count: int):
+  def __init__(self, source: Source, split: Split, batch: int, chosen: np.ndarray, exact: bool):
     super().__init__(source, split, batch)
-    self.count = count
+    self.chosen, self.exact = chosen, exact
 
   def __len__(self) -> int:
-    return -(-self.count // self.batch)
+    return -(-len(self.chosen) // self.batch)
 
   def make(self, step: int) -> dict[str, np.ndarray]:
     """As `Steps.make`."""
-    index = step * self.batch + self.rows
-    mask = index < self.count
+    places = step * self.batch + self.rows
+    mask = places < len(self.chosen)
+    index = self.chosen[np.minimum(places, len(self.chosen) - 1)]
     rng = np.random.default_rng(0)  # not drawn from when train is False
-    examples = [self.source.augment(self.records[i], rng, False) for i in np.minimum(index, self.count - 1).tolist()]
+    found = [self.records[i] for i in index.tolist()]
+    if self.exact:
+      mask &= [STAND_IN not in example for example in found]
+    examples = [self.source.augment(example, rng, False) for example in found]
     return stack(examples, self.source.keys) | {
       "index": np.where(mask, index, -1).astype(np.int32),
       "mask": mask,

@@ -9,9 +9,7 @@ import tempfile
 from collections.abc import Iterator
 from typing import Any
 
-from PIL import ImageOps
-
-from latents.data.images import EXTENSIONS, check_all, eight_bit, load, open_image
+from latents.data.images import EXTENSIONS, check_all, eight_bit, load, open_image, upright
 from latents.data.listing import Listing, list_folder
 from latents.data.source import Broken, Split, warn_skipped
 from latents.data.tfds import root
@@ -35,7 +33,7 @@ def prepare(folder: str, name: str, out_dir: str | None = None) -> dict[str, Any
   final = os.path.join(out_dir, name)
   if os.path.lexists(final):
     raise UserError(f"{final} exists already; remove it or choose another name")
-  listing = list_folder(folder, EXTENSIONS, "image files")
+  listing = list_folder(folder, EXTENSIONS, "image files").tell()
   kept, skipped = sift(listing)
   for split in ("train", "test"):
     if not kept[split]:
@@ -122,12 +120,12 @@ def encoded(path: str) -> bytes:
   """The file's own bytes where every reader shows them alike, else a PNG. Raises Broken."""
   with open_image(path) as image:
     try:
-      upright = image.getexif().get(0x0112, 1) == 1
+      turned = image.getexif().get(0x0112, 1) != 1
       plain = image.format in ("JPEG", "PNG") and image.mode in ("L", "RGB") and "transparency" not in image.info
-      if plain and upright:
+      if plain and not turned:
         with open(path, "rb") as file:
           return file.read()
-      picture = eight_bit(ImageOps.exif_transpose(load(image)), 3)
+      picture = eight_bit(upright(load(image)), 3)
     except Broken:
       raise
     except Exception as error:

@@ -12,6 +12,8 @@ import numpy as np
 Split = Literal["train", "test"]
 Example = dict[str, Any]
 
+STAND_IN = "stand_in"  # an entry of an example that stands in for a broken one
+
 
 class Broken(Exception):
   """A file or record that cannot be decoded; the message is the reason, in a few words."""
@@ -67,6 +69,11 @@ class Source:
   def classes(self) -> int:
     """The number of labels; 0 = no labels."""
     return len(self.names)
+
+  @property
+  def note(self) -> str:
+    """What of its folder is used, what is not, and why there are no labels, in one line; '' without a folder."""
+    return ""
 
   def records(self, split: Split) -> Records:
     """Opens a split. Raises UserError when there is nothing to read."""
@@ -126,7 +133,8 @@ class Decoded:
     # for it, and which example stands in must not depend on the order of reading: it is the next good one.
     for k in range(self.count):
       try:
-        return self.make((i + k) % self.count)
+        example = self.make((i + k) % self.count)
+        return {**example, STAND_IN: True} if k else example
       except Broken as error:
         warnings.warn(f"broken example replaced by the next one: {error}", stacklevel=2)
     raise Broken("no example of the data can be decoded")
@@ -156,8 +164,13 @@ def sizes(root: str, names: Iterable[str]) -> Iterator[str]:
     yield f"{name} {size}"
 
 
-def warn_skipped(what: str, skipped: Sequence[str], shown: int = 5) -> None:
+def warn_skipped(what: str, skipped: Sequence[str]) -> None:
   """One warning line that counts and names what was left out; nothing when all is well."""
   if skipped:
-    rest = f" and {len(skipped) - shown} more" if len(skipped) > shown else ""
-    warnings.warn(f"{what}: skipped {len(skipped)} files: {'; '.join(skipped[:shown])}{rest}", stacklevel=3)
+    warnings.warn(f"{what}: skipped {len(skipped)} files: {some(skipped)}", stacklevel=3)
+
+
+def some(things: Sequence[str], between: str = "; ", shown: int = 5) -> str:
+  """The first ones of a list in words, and how many more there are."""
+  rest = f" and {len(things) - shown} more" if len(things) > shown else ""
+  return between.join(things[:shown]) + rest

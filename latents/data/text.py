@@ -48,7 +48,12 @@ class Text(Source):
   @functools.cached_property
   def listing(self) -> Listing:
     """The files of both splits; read once."""
-    return list_folder(self.path, EXTENSIONS, "text files")
+    return list_folder(self.path, EXTENSIONS, "text files").tell()
+
+  @property
+  def note(self) -> str:
+    """As `Source.note`."""
+    return "" if self.alone else self.listing.line()
 
   @property
   def names(self) -> tuple[str, ...]:

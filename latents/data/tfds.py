@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 
 from latents.data.images import crop_and_flip, read_image
+from latents.data.listing import kind_of
 from latents.data.records import Shards, example, shard_names, whole
 from latents.data.source import Broken, Decoded, Example, Records, Source, Split, sizes
 from latents.errors import UserError, first_line, nearest
@@ -220,10 +221,11 @@ def one(found: dict[str, Any], name: str, kind: type) -> Any:
 
 
 def pick_split(split: Split, found: Prepared) -> str:
-  """The data set's own name of a split. Raises UserError when it has none."""
+  """The data set's own name of a split, in any of its common forms. Raises UserError when it has none."""
   wanted = ("train",) if split == "train" else ("test", "validation")
-  for name in wanted:
-    if name in found.splits and sum(found.splits[name][1]):
-      return name
+  for kind in wanted:
+    for name in sorted(found.splits, key=lambda name: (name != kind, name)):
+      if kind_of(name) == kind and sum(found.splits[name][1]):
+        return name
   there = ", ".join(found.splits)[:200] or "none"
   raise UserError(f"no {' or '.join(wanted)} split in {found.folder}: it has {there}")

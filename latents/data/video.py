@@ -9,12 +9,13 @@ import numpy as np
 
 from latents.data import clips
 from latents.data.audio import cut
-from latents.data.images import check_all
-from latents.data.listing import Listing, arrange, walk
+from latents.data.images import EXTENSIONS, check_all, fits
+from latents.data.listing import Listing, arrange
 from latents.data.source import Broken, Decoded, Example, Records, Source, Split, place, sizes, warn_skipped
+from latents.data.walk import look
 from latents.errors import UserError
 
-STILLS = (".jpg", ".jpeg", ".png", ".bmp", ".tif", ".tiff", ".ppm", ".pgm")
+STILLS = tuple(ending for ending in EXTENSIONS if ending not in clips.ANIMATED)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -44,10 +45,18 @@ class Video(Source):
   @functools.cached_property
   def listing(self) -> Listing:
     """The clips of both splits; read once."""
-    if not os.path.isdir(self.path):
-      raise UserError(f"no such folder: {self.path}")
-    found = [*walk(self.path, clips.ANIMATED), *clips.folders(self.path, STILLS)]
-    return arrange(self.path, found, "clips (animated GIF or WebP files, or folders of frames)")
+    files, left = look(self.path).pick(EXTENSIONS)
+    moving = [name for name in files if name.lower().endswith(clips.ANIMATED)]
+    frames = [os.path.dirname(name) for name in files if name.lower().endswith(STILLS)]
+    if alone := frames.count(""):
+      left.append(f"{alone} pictures that lie in no folder of frames")
+    found = [*moving, *(set(frames) - {""})]
+    return arrange(self.path, found, left, "clips (animated GIF or WebP files, or folders of frames)").tell()
+
+  @property
+  def note(self) -> str:
+    """As `Source.note`."""
+    return self.listing.line()
 
   @property
   def names(self) -> tuple[str, ...]:
@@ -83,14 +92,16 @@ class Video(Source):
     """The frames of a clip, its files looked through. Raises Broken."""
     path = os.path.join(self.path, name)
     if not os.path.isdir(path):
-      count, _ = clips.count_frames(path)
+      count, size = clips.count_frames(path)
+      if reason := fits(size, self.size, True):
+        raise Broken(reason)
       clips.read_animation(path, 1, 8, count - 1, 1)  # truncation shows at the end
       return count
     files = self.files(name)
     if len(files) < 2:
       raise Broken("one frame is no clip")
-    for file, (reason, _) in zip(files, check_all([os.path.join(self.path, f) for f in files]), strict=True):
-      if reason:
+    for file, (reason, size) in zip(files, check_all([os.path.join(self.path, f) for f in files]), strict=True):
+      if reason := reason or fits(size, self.size, True):
         raise Broken(f"{file.rsplit('/', 1)[-1]}: {reason}")
     return len(files)
 

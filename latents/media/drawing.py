@@ -5,8 +5,10 @@ import tempfile
 
 import numpy as np
 from PIL import Image
+from PIL.PngImagePlugin import PngInfo
 
 from latents.errors import UserError
+from latents.media.mark import MARK
 
 
 def grid(images: np.ndarray, columns: int = 8, pad: int = 2, scale: int = 1) -> np.ndarray:
@@ -32,7 +34,7 @@ def grid(images: np.ndarray, columns: int = 8, pad: int = 2, scale: int = 1) -> 
 
 
 def save_png(array: np.ndarray, path: str | os.PathLike[str]) -> None:
-  """Writes uint8 [H,W], [H,W,1] or [H,W,3] as a PNG; the file appears whole or not at all."""
+  """Writes uint8 [H,W], [H,W,1] or [H,W,3] as a PNG with our `MARK`; the file appears whole or not at all."""
   array = np.asarray(array)
   array = array[..., 0] if array.ndim == 3 and array.shape[-1] == 1 else array
   folder = os.path.dirname(os.path.abspath(path))
@@ -42,8 +44,10 @@ def save_png(array: np.ndarray, path: str | os.PathLike[str]) -> None:
   except OSError as error:
     raise UserError(f"cannot write {path}: {error.strerror}") from error
   try:
+    about = PngInfo()
+    about.add_text("Comment", MARK)
     with os.fdopen(handle, "wb") as file:
-      Image.fromarray(array).save(file, format="PNG")
+      Image.fromarray(array).save(file, format="PNG", pnginfo=about)
     os.chmod(temporary, 0o644)  # mkstemp gives files that only their owner may read
     os.replace(temporary, path)
   except BaseException:

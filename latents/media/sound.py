@@ -8,6 +8,7 @@ import numpy as np
 from latents.media.base import BESIDE, Kind
 from latents.media.drawing import grid, spectrogram, waveform
 from latents.media.log_mel import log_mel
+from latents.media.mark import MARK
 
 
 class Sound(Kind):
@@ -40,7 +41,9 @@ class Sound(Kind):
       return super().write(path, x, labels, rate)
     import soundfile  # loads a C library
 
-    soundfile.write(path, x.reshape(-1, x.shape[-1]), rate or 1)
+    with soundfile.SoundFile(path, "w", rate or 1, x.shape[-1]) as file:
+      file.comment = MARK
+      file.write(x.reshape(-1, x.shape[-1]))
     return None
 
   def beside(self, rate: int | None) -> dict[str, Any]:

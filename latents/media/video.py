@@ -2,12 +2,13 @@
 
 import io
 from pathlib import Path
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import numpy as np
 
 from latents.media.base import Kind, eight_bit
 from latents.media.drawing import grid
+from latents.media.mark import MARK
 
 FRAMES = 8  # of a clip that a picture shows
 MILLISECONDS = 100  # a frame of an animation lasts
@@ -50,17 +51,22 @@ class Video(Kind):
     columns = max(1, int(np.ceil(np.sqrt(len(x)))))
     stored = self.stored(x)
     sheets = np.stack([grid(stored[:, t], columns=columns) for t in range(x.shape[1])])
-    path.write_bytes(animation(sheets, path.suffix[1:].upper()))
+    path.write_bytes(animation(sheets, path.suffix[1:].upper(), comment=MARK))
     return None
 
 
-def animation(frames: np.ndarray, form: str = "WEBP", quality: int = 80) -> bytes:
+def animation(frames: np.ndarray, form: str = "WEBP", quality: int = 80, comment: str = "") -> bytes:
   """uint8 [T,H,W,1 or 3] -> an animated GIF or WebP that repeats without end."""
   from PIL import Image
 
   images = [Image.fromarray(f[..., 0] if f.shape[-1] == 1 else f) for f in frames]
   file = io.BytesIO()
-  about = {"quality": quality, "method": 4} if form == "WEBP" else {"disposal": 2}
+  about: dict[str, Any] = {"quality": quality, "method": 4} if form == "WEBP" else {"disposal": 2}
+  if comment and form == "WEBP":
+    about["exif"] = Image.Exif()
+    about["exif"][0x010E] = comment  # ImageDescription
+  elif comment:
+    about["comment"] = comment
   images = [i.convert("RGB") for i in images]
   images[0].save(
     file, format=form, save_all=True, append_images=images[1:], duration=MILLISECONDS, loop=0, **about

@@ -16,11 +16,12 @@ from latents.use import measures
 
 
 def rows(experiment: Experiment, split: Split = "test", limit: int | None = None) -> Iterator[dict[str, np.ndarray]]:
-  """The first `limit` examples of a split (None: `evaluation.images`) in batches of one size, as the source gives them,
-  with their mask. Read anew each time: they may be more than fit into memory."""
+  """`limit` examples of a split (None: `evaluation.images`), all in order or a fixed choice over the whole split, in
+  batches of one size, as the source gives them, with their mask. Read anew each time: they may be more than fit into
+  memory."""
   limit = experiment.evaluation.images if limit is None else limit
   source = measures.held_out(experiment)
-  with evaluation_batches(source, split=split, batch=experiment.evaluation.batch, limit=limit) as found:
+  with evaluation_batches(source, split=split, batch=experiment.evaluation.batch, limit=limit, exact=True) as found:
     yield from found
 
 

@@ -1,6 +1,7 @@
 """Whether samples are of the class that was asked for, judged by a classifier that never saw the model."""
 
 import dataclasses
+import warnings
 from typing import ClassVar
 
 import numpy as np
@@ -37,7 +38,8 @@ def agreement(
 
 @dataclasses.dataclass(frozen=True)
 class ClassAgreement(SampleMetric):
-  """{"class_agreement", "classifier_accuracy"}: `agreement` on the features. For data with labels."""
+  """{"class_agreement", "classifier_accuracy"}: `agreement` on the features. For data with labels; nothing, and a
+  warning, where all training examples have the same one."""
 
   features: Features = Signals()
   training: ClassVar[int] = 5000
@@ -49,6 +51,9 @@ class ClassAgreement(SampleMetric):
   def compare(self, real: Examples, fake: Examples, train: Examples | None) -> dict[str, Measured]:
     """See `SampleMetric`."""
     assert train is not None
+    if len(np.unique(np.asarray(train.label))) < 2:
+      warnings.warn("class agreement is left out: all training examples have one label", stacklevel=2)
+      return {}
     sides = [(side.x, np.asarray(side.label)) for side in (train, real, fake)]
     found = agreement(*sides, on=self.features.note)
     return {self.features.key(name): value for name, value in found.items()}

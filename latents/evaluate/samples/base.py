@@ -6,6 +6,7 @@ from typing import ClassVar, NamedTuple
 
 import numpy as np
 
+from latents.data import choice
 from latents.evaluate.sums import Tree
 from latents.types import Array
 
@@ -24,6 +25,17 @@ class Examples(NamedTuple):
   x: np.ndarray
   label: np.ndarray | None = None
   name: str = ""
+
+  def some(self, number: int) -> "Examples":
+    """At most so many of them, by a fixed `choice`: sets are often sorted by class."""
+    rows = choice(len(self.x), number)
+    return self._replace(x=self.x[rows], label=None if self.label is None else np.asarray(self.label)[rows])
+
+
+def level(real: Examples, fake: Examples) -> tuple[Examples, Examples]:
+  """Both sets cut to the smaller number by the same choice: for what is biased in the number of examples."""
+  number = min(len(real.x), len(fake.x))
+  return real.some(number), fake.some(number)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -51,9 +63,12 @@ class Features(abc.ABC):
     """A measure's name with that of the features: "frechet_efficientnet_lite0"."""
     return f"{measure}_{self.name}" if self.name else measure
 
-  def against(self, real: Examples, fake: Examples) -> str:
-    """The note of a distance on these features, with the smaller number of examples a side."""
-    return f"{self.note}, n={min(len(real.x), len(fake.x))}, against {real.name}"
+  def against(self, real: Examples, fake: Examples, used: int | None = None) -> str:
+    """The note of a distance on these features, with the sizes of both sets; used: how many a side were compared, where
+    that is less than a side has."""
+    m, n = len(real.x), len(fake.x)
+    sizes = f"n={n}" if m == n else f"n={n} and {m}" if used is None else f"n={used} a side (of {n} and {m})"
+    return f"{self.note}, {sizes}, against {real.name}"
 
   def load(self) -> Tree:
     """Parameters of a frozen network; None for most. UserError that says what is missing."""

@@ -5,7 +5,7 @@ import dataclasses
 import numpy as np
 
 from latents.errors import UserError
-from latents.evaluate.samples.base import Examples, Features, Measured, SampleMetric
+from latents.evaluate.samples.base import Examples, Features, Measured, SampleMetric, level
 from latents.evaluate.samples.features import EfficientNetFeatures
 
 
@@ -56,11 +56,12 @@ def frechet(a: Moments, b: Moments) -> float:
 
 @dataclasses.dataclass(frozen=True)
 class Frechet(SampleMetric):
-  """{"frechet_NAME"}: `frechet` of the features, named after them. Not FID, which the Inception network defines."""
+  """{"frechet_NAME"}: `frechet` of the features, named after them, of as many samples as real examples. Not FID, which
+  the Inception network defines."""
 
   features: Features = EfficientNetFeatures()
 
   def compare(self, real: Examples, fake: Examples, train: Examples | None) -> dict[str, Measured]:
     """See `SampleMetric`; features [N,...] are flattened."""
-    a, b = (Moments.of(side.x.reshape(len(side.x), -1)) for side in (real, fake))
-    return {self.features.key("frechet"): Measured(frechet(a, b), self.features.against(real, fake))}
+    a, b = (Moments.of(side.x.reshape(len(side.x), -1)) for side in level(real, fake))
+    return {self.features.key("frechet"): Measured(frechet(a, b), self.features.against(real, fake, a.n))}

@@ -5,6 +5,7 @@ from typing import ClassVar
 
 import numpy as np
 
+from latents.data import choice
 from latents.evaluate.samples.base import Examples, Features, Measured, SampleMetric
 from latents.evaluate.samples.features import Signals
 
@@ -28,11 +29,13 @@ def novelty(train: np.ndarray, test: np.ndarray, samples: np.ndarray, on: str) -
 
   on: what the numbers are, for the protocol: pixels in [-1,1], bands of energy.
   Copies of the training set would be at 0 from it; a collapsed prior's samples at 0 from each other.
-  Equal numbers are compared: the first n of samples and of held-out data.
+  Equal numbers are compared: the same fixed `choice` of n of the larger set.
   """
-  n = min(len(test), len(samples))
-  test, samples = test[:n], samples[:n]
-  note = f"median RMS distance of {on}, n={n}, {len(train)} training examples"
+  n, sizes = min(len(test), len(samples)), f" a side (of {len(samples)} and {len(test)})"
+  note = (
+    f"median RMS distance of {on}, n={n}{sizes if len(samples) != len(test) else ''}, {len(train)} training examples"
+  )
+  test, samples = (np.asarray(side)[choice(len(side), n)] for side in (test, samples))
   values = {
     "sample_to_train": nearest_distances(samples, train),
     "heldout_to_train": nearest_distances(test, train),

@@ -5,7 +5,7 @@ import dataclasses
 import numpy as np
 
 from latents.errors import UserError
-from latents.evaluate.samples.base import Examples, Features, Measured, SampleMetric
+from latents.evaluate.samples.base import Examples, Features, Measured, SampleMetric, level
 from latents.evaluate.samples.features import EfficientNetFeatures
 
 _ROWS = 2048  # distances are computed in blocks of so many rows, to bound the memory
@@ -45,13 +45,15 @@ def _distances(a: np.ndarray, b: np.ndarray) -> np.ndarray:
 
 @dataclasses.dataclass(frozen=True)
 class PrecisionRecall(SampleMetric):
-  """{"precision_NAME", "recall_NAME"}: `precision_recall` on the features, with the k-th neighbour."""
+  """{"precision_NAME", "recall_NAME"}: `precision_recall` on the features, with the k-th neighbour, of as many
+  samples as real examples."""
 
   features: Features = EfficientNetFeatures()
   k: int = 3
 
   def compare(self, real: Examples, fake: Examples, train: Examples | None) -> dict[str, Measured]:
     """See `SampleMetric`; features [N,...] are flattened."""
-    precision, recall = precision_recall(*(side.x.reshape(len(side.x), -1) for side in (real, fake)), k=self.k)
-    note, key = self.features.against(real, fake), self.features.key
+    a, b = (side.x.reshape(len(side.x), -1) for side in level(real, fake))
+    precision, recall = precision_recall(a, b, k=self.k)
+    note, key = self.features.against(real, fake, len(a)), self.features.key
     return {key("precision"): Measured(precision, note), key("recall"): Measured(recall, note)}
