@@ -18,8 +18,9 @@ TEXT = (ROOT / "README.md").read_text()
 BLOCKS = re.findall(r"^([^\n]*)\n\n?```python\n(.*?)```", TEXT, re.MULTILINE | re.DOTALL)
 COPIED = ("latents", "experiments", "tests", "launch", "README.md", "pyproject.toml")
 SHORT = (
-  "--stage1.steps 4 --stage2.steps 2 --evaluation.images 20 --evaluation.samples 20 --evaluation.classifier False "
-  "--stage1.model.encoder.ch 4 --stage1.model.decoder.ch 4 --stage2.prior.backbone.depth 1"
+  "--stage1.steps 4 --stage2.steps 2 --stage1.optimizer.warmup 0 --stage2.optimizer.warmup 0 --evaluation.images 20 "
+  "--evaluation.samples 20 --evaluation.classifier False --stage1.model.encoder.ch 4 --stage1.model.decoder.ch 4 "
+  "--stage2.prior.backbone.depth 1"
 )
 
 
