@@ -100,7 +100,7 @@ def to_signal(x: Array) -> Array:
 
 
 def to_uint8(x: Array) -> Array:
-  """[..] float in [-1,1] -> uint8: floor(clip(127.5 x + 128, 0, 255)), the ADM evaluation's rounding."""
+  """[..] float in [-1,1] -> uint8: floor(clip(127.5 x + 128, 0, 255)), DiT's rounding."""
   return jnp.floor(jnp.clip(127.5 * x + 128.0, 0, 255)).astype(jnp.uint8)
 
 

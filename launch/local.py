@@ -8,10 +8,9 @@ set stays. With `--resume N` it stays beside `latents` instead and runs it again
 import os
 from collections.abc import Mapping, Sequence
 
-from latents.machine import environment
+from latents.machine import environment, xla
 from launch import command
 
-# XLA has had these two for years; unknown flags would end the process, so the list is short.
 GPU_FLAGS = (
   "--xla_gpu_enable_latency_hiding_scheduler=true",  # communication of gradients beside computation
   "--xla_gpu_triton_gemm_any=true",  # matrix products fused with what surrounds them
@@ -35,15 +34,7 @@ def settings(platform: str, given: Mapping[str, str]) -> dict[str, str]:
   if platform == "gpu":
     made |= {"XLA_PYTHON_CLIENT_MEM_FRACTION": "0.9"}
   made = {name: value for name, value in made.items() if name not in given}
-  return made | (flags(given, GPU_FLAGS) if platform == "gpu" else {})
-
-
-def flags(given: Mapping[str, str], wanted: Sequence[str]) -> dict[str, str]:
-  """XLA_FLAGS with the wanted flags after the given ones; a flag that is given already keeps its value."""
-  present = given.get("XLA_FLAGS", "").split()
-  names = {flag.split("=")[0] for flag in present}
-  added = [flag for flag in wanted if flag.split("=")[0] not in names]
-  return {"XLA_FLAGS": " ".join(present + added)} if added else {}
+  return made | (xla.flags(given, GPU_FLAGS) if platform == "gpu" else {})
 
 
 def launch(words: Sequence[str], platform: str, resume: int, runner: command.Runner) -> int:

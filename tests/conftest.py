@@ -5,13 +5,19 @@ import importlib.util
 import os
 from pathlib import Path
 
+from latents.machine import xla
+
 os.environ.setdefault("JAX_PLATFORMS", "cpu")  # a libtpu wheel would be waited for otherwise
 os.environ.setdefault("JAX_COMPILATION_CACHE_DIR", str(Path.home() / ".cache" / "latents" / "jax-tests"))
 os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0.3")
 os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES", "-1")
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
-FAST = "--xla_backend_optimization_level=0 --xla_llvm_disable_expensive_passes=true --xla_cpu_use_fusion_emitters=false"
-os.environ["XLA_FLAGS"] = f"{os.environ.get('XLA_FLAGS', '')} {FAST}".strip()
+FAST = (
+  "--xla_backend_optimization_level=0",
+  "--xla_llvm_disable_expensive_passes=true",
+  "--xla_cpu_use_fusion_emitters=false",  # jax 0.10 has it, 0.11 does not
+)
+os.environ.update(xla.flags(os.environ, FAST))
 
 # The parity suite needs the extra `parity`; CI runs it as a step of its own, where torch is installed.
 collect_ignore = [] if importlib.util.find_spec("torch") else ["parity"]

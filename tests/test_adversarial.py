@@ -155,16 +155,24 @@ def test_the_balancer_by_hand():
   np.testing.assert_allclose(opposite, 0, atol=1e-6)
 
 
-def test_only_kernels_decay_where_that_is_said():
-  params = {"dense": {"kernel": jnp.ones((2, 2)), "bias": jnp.ones(2)}, "norm": {"scale": jnp.ones(2)}}
+@pytest.mark.parametrize(
+  ("decays", "decayed"),
+  [
+    ("all", {"kernel", "bias", "scale", "embedding", "positions", "heads"}),
+    ("kernels", {"kernel"}),
+    ("matrices", {"kernel", "embedding", "positions"}),
+  ],
+)
+def test_what_decays_is_what_is_said(decays, decayed):
+  sizes = {"kernel": (2, 2), "bias": (2,), "scale": (2,), "embedding": (3, 2), "positions": (4, 2)}
+  params = {name: jnp.ones(shape) for name, shape in sizes.items()} | {"heads": {"bias": jnp.ones((2, 2))}}
   zeros = jax.tree.map(jnp.zeros_like, params)
-  for decays, wanted in (("all", 0.95), ("kernels", 1.0)):
-    tx = Adam(lr=0.1, decay=0.5, decays=decays).make(10)
-    updates, _ = tx.update(zeros, tx.init(params), params)
-    after = optax.apply_updates(params, updates)
-    np.testing.assert_allclose(after["dense"]["kernel"], 0.95, rtol=1e-6)
-    np.testing.assert_allclose(after["dense"]["bias"], wanted, rtol=1e-6)
-    np.testing.assert_allclose(after["norm"]["scale"], wanted, rtol=1e-6)
+  tx = Adam(lr=0.1, decay=0.5, decays=decays).make(10)
+  updates, _ = tx.update(zeros, tx.init(params), params)
+  after = optax.apply_updates(params, updates)
+  for name in params:
+    (leaf,) = jax.tree.leaves(after[name])
+    np.testing.assert_allclose(leaf, 0.95 if name in decayed else 1.0, rtol=1e-6)
 
 
 def test_muon_moves_kernels_by_an_orthogonal_factor_and_adam_the_rest():

@@ -1,4 +1,4 @@
-"""What the process keeps of freed memory, and gives back."""
+"""What the process keeps of freed memory, and gives back; which of XLA's flags it may ask for."""
 
 import os
 import subprocess
@@ -6,6 +6,8 @@ import sys
 from pathlib import Path
 
 import pytest
+
+from latents.machine import xla
 
 ROOT = Path(__file__).parents[1]
 PROGRAM = """
@@ -32,3 +34,17 @@ def test_freed_memory_is_kept_until_it_is_asked_for():
   assert done.returncode == 0, done.stderr
   before, kept, after = map(int, done.stdout.split())
   assert kept - before > 120 and after - before < 40, (before, kept, after)
+
+
+def test_flags_that_the_installed_xla_does_not_know_are_not_asked_for():
+  """jax 0.11 lacks a flag of 0.10, and XLA ends a process that names an unknown one."""
+  level = "--xla_backend_optimization_level=0"
+  assert xla.known([level, "--xla_no_such_flag=1", "--xla_backend_optimization=0"]) == [level]
+  assert xla.flags({}, ["--xla_no_such_flag=1"]) == {}
+  assert xla.flags({"XLA_FLAGS": "--a=1"}, ["--a=2", "--xla_no_such_flag=1", level]) == {"XLA_FLAGS": f"--a=1 {level}"}
+  assert xla.flags({"XLA_FLAGS": level}, [level.replace("0", "3")]) == {}
+
+
+def test_flags_where_there_is_no_library(monkeypatch):
+  monkeypatch.setattr(xla, "LIBRARY", "none.so")
+  assert xla.known(["--xla_backend_optimization_level=0"]) == []

@@ -260,7 +260,7 @@ def test_doctor(capsys, monkeypatch):
   monkeypatch.setattr(environment, "accelerators", lambda: ["NVIDIA GPU 0000:01:00.0"])
   monkeypatch.delenv("JAX_PLATFORMS", raising=False)
   code, _, err = call(capsys, "doctor")
-  assert code == 2 and "jax runs on the CPU" in err and "latents[cuda]" in err
+  assert code == 2 and "jax runs on the CPU" in err and "pip install -e '.[cuda]'" in err
 
 
 def test_help_lists_the_flags_of_an_experiment(capsys):

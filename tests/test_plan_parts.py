@@ -52,6 +52,9 @@ def test_flops_of_loops_branches_and_dead_code():
   one = 2 * 4 * 4 * 4
   scan = lambda x, w: jax.lax.scan(lambda c, _: (c @ w, None), x, length=6)[0]
   assert total(scan, (4, 4), (4, 4)) == 6 * one
+  stacked = lambda x, w: jax.lax.scan(lambda c, _: (c @ w, c @ w @ w), x, length=6)
+  assert total(stacked, (4, 4), (4, 4)) == 18 * one
+  assert total(lambda x, w: stacked(x, w)[0], (4, 4), (4, 4)) == 6 * one  # what is stacked is dead, what is carried not
   branch = lambda x, w: jax.lax.cond(x.sum() > 0, lambda: x @ w @ w @ w, lambda: x @ w)
   assert total(branch, (4, 4), (4, 4)) == 3 * one
   assert total(lambda x, w: (x @ w, x @ w @ w)[0], (4, 4), (4, 4)) == one
@@ -332,7 +335,7 @@ def test_a_missing_compiler_is_one_line(monkeypatch):
   find = importlib.util.find_spec
   hidden = ("libtpu", "jax_cuda13_plugin")
   monkeypatch.setattr(importlib.util, "find_spec", lambda n, *a: None if n in hidden else find(n, *a))
-  with pytest.raises(UserError, match=r"pip install 'latents\[plan\]'"):
+  with pytest.raises(UserError, match=r"pip install -e '.\[plan\]'"):
     topology.devices(topology.parse("v5e:4x4"))
   assert topology.parse("h100:1x1x8").stand_in
   with pytest.raises(UserError, match="needs 64 CPU devices"):

@@ -211,6 +211,32 @@ def test_top_k_and_top_p_keep_the_smallest_sets():
   assert kept(keep_top_p(logits, 1.0)) == kept(logits)
 
 
+@pytest.mark.parametrize("p", [0.0, -1.0])
+def test_top_p_keeps_at_least_the_likeliest(p):
+  kept = np.isfinite(keep_top_p(jnp.array([[0.0, 3.0, 3.0], [1.0, 0.0, -jnp.inf]]), p))
+  np.testing.assert_array_equal(kept, [[False, True, False], [True, False, False]])
+
+
+def test_of_equal_logits_the_first_are_kept():
+  equal = jnp.zeros((2, 8))
+  for kept in (keep_top_p(equal, 0.5), keep_top_k(equal, 4)):
+    np.testing.assert_array_equal(np.isfinite(kept), [[True] * 4 + [False] * 4] * 2)
+  logits = jnp.array([1.0, 2.0, 1.0, 0.0, 1.0])
+  np.testing.assert_array_equal(np.isfinite(keep_top_k(logits, 3)), [True, True, True, False, False])
+
+
+def test_coarse_logits_are_filtered_in_float32():
+  """In bfloat16 many of 1,000 logits are equal, and a sum of their chances stands still."""
+  logits = jnp.asarray(np.random.default_rng(0).standard_normal((3, 1000)), jnp.bfloat16)
+  for kept in (keep_top_k(logits, 100), keep_top_p(logits, 0.5)):
+    assert kept.dtype == jnp.float32
+  assert np.isfinite(keep_top_k(logits, 100)).sum(-1).tolist() == [100, 100, 100]
+  chances = jax.nn.softmax(logits.astype(jnp.float32), -1)
+  kept = np.isfinite(keep_top_p(logits, 0.5))
+  mass = np.where(kept, chances, 0).sum(-1)
+  assert (mass >= 0.5 - 1e-5).all() and (mass - np.where(kept, chances, 1).min(-1) < 0.5).all()
+
+
 def test_sampling_has_the_models_frequencies_and_temperature():
   """Length 1: the samples of one position follow softmax(logits / temperature)."""
   prior = AutoregressivePrior(Transformer(4, 8, 1, 2, length=1, multiple=8), temperature=2.0)

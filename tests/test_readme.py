@@ -1,32 +1,78 @@
-"""The README's worked example works, its commands exist, and its table has a row for every experiment."""
+"""The README's blocks run as they are printed, its commands exist, and its table has a row for every experiment."""
 
+import os
 import re
+import shutil
+import subprocess
+import sys
+import tomllib
 from pathlib import Path
 
-import jax
-import jax.numpy as jnp
-import numpy as np
+import pytest
 
 from latents import main
-from latents.types import Latent
 
 ROOT = Path(__file__).parent.parent
 TEXT = (ROOT / "README.md").read_text()
-BLOCKS = re.findall(r"```python\n(.*?)```", TEXT, re.DOTALL)
+# Blocks of Python: (what is said of it in the line above, the code)
+BLOCKS = re.findall(r"^([^\n]*)\n\n?```python\n(.*?)```", TEXT, re.MULTILINE | re.DOTALL)
+COPIED = ("latents", "experiments", "tests", "launch", "README.md", "pyproject.toml")
+SHORT = (
+  "--stage1.steps 4 --stage2.steps 2 --stage1.optimizer.warmup 0 --stage2.optimizer.warmup 0 --evaluation.images 20 "
+  "--evaluation.samples 20 --evaluation.classifier False --stage1.model.encoder.ch 4 --stage1.model.decoder.ch 4 "
+  "--stage2.prior.backbone.depth 1"
+)
 
 
-def test_the_worked_quantiser():
-  scope = {"__name__": "latents.bottlenecks.sign_of_the_readme"}
-  exec(next(b for b in BLOCKS if "class Sign" in b), scope)
-  part = scope["Sign"](dim=5)
-  h = jax.random.normal(jax.random.key(0), (2, 4, 4, 16))
-  variables = part.init(jax.random.key(1), h, train=True)
-  latent = part.apply(variables, h, train=True)
-  assert isinstance(latent, Latent) and part.vocab == 32
-  assert set(np.unique(latent.z)) == {-1.0, 1.0}
-  np.testing.assert_array_equal(part.apply(variables, latent.codes, method="embed"), latent.z)
-  grads = jax.grad(lambda h: jnp.sum(part.apply(variables, h, train=True).z * jnp.arange(5.0)))(h)
-  assert float(jnp.abs(grads).sum()) > 0
+class Copy:
+  """A copy of this checkout, with the blocks that are files in their places."""
+
+  def __init__(self, root: Path):
+    self.root, self.files, self.said = root, [], []
+    for name in COPIED:
+      if (ROOT / name).is_dir():
+        shutil.copytree(ROOT / name, root / name, ignore=shutil.ignore_patterns("__pycache__"))
+      else:
+        shutil.copy(ROOT / name, root / name)
+    for above, code in BLOCKS:
+      paths = re.findall(r"`(\w[\w/]*/\w+\.py)`", above)
+      if not paths:
+        self.said.append(code)
+        continue
+      with (root / paths[0]).open("a") as file:
+        file.write(f"\n{code}" if file.tell() else code)
+      self.files.append(paths[0])
+
+  def call(self, *words: str) -> str:
+    """What python says to these words, in the copy; it must end well."""
+    env = {**os.environ, "PYTHONPATH": str(self.root)}
+    made = subprocess.run([sys.executable, "-m", *words], cwd=self.root, env=env, capture_output=True, text=True)
+    assert made.returncode == 0, f"{words}: {made.stdout[-3000:]}{made.stderr[-3000:]}"
+    return made.stdout
+
+
+@pytest.fixture(scope="module")
+def copy(tmp_path_factory):
+  return Copy(tmp_path_factory.mktemp("copy"))
+
+
+def test_the_blocks_of_a_method_of_ones_own_are_whole_files(copy):
+  assert copy.files == ["latents/bottlenecks/sign.py", "tests/members/bottlenecks.py", "experiments/codes/sign.py"]
+  if shutil.which("ruff"):
+    subprocess.run(["ruff", "check", "--no-cache", *copy.files], cwd=copy.root, check=True)
+  out = copy.call(
+    "pytest", "-p", "no:cacheprovider", "tests/test_bottlenecks.py", "tests/test_members.py", "-k", "sign or room"
+  )
+  assert int(re.search(r"(\d+) passed", out)[1]) > 10
+
+
+def test_the_method_of_ones_own_runs_and_the_other_blocks_with_it(copy):
+  """Every block that is no file is executed where a finished run is called as there; x is a batch of its signals."""
+  copy.call("latents.main", "run", "experiments/codes/sign.py", "--name", "digits", *SHORT.split())
+  assert len(copy.said) >= 1
+  begin = "import numpy as np\n\nx = np.zeros((2, 32, 32, 1), np.float32)\n"
+  (copy.root / "said.py").write_text("\n".join([begin, *copy.said, "print(latent.z.shape)\n"]))
+  assert copy.call("said") == "(2, 8, 8, 8)\n"
 
 
 def test_commands_of_the_readme_are_understood():
@@ -50,3 +96,28 @@ def test_the_table_has_every_experiment():
   for path in files:
     link = f"[`{path.stem}`](experiments/{path.parent.name}/{path.name})"
     assert link in TEXT, f"README's table lacks {path.stem}"
+
+
+# -- what is said of installing
+
+SAYS = [p for p in ROOT.rglob("*") if p.suffix in (".py", ".md", ".toml", ".sh") or p.parent.name == ".ci"]
+SAYS = [p for p in SAYS if not any(word.startswith((".venv", ".git")) for word in p.relative_to(ROOT).parts)]
+EXTRAS = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["optional-dependencies"]
+
+
+def test_nothing_is_installed_by_the_name_that_another_project_has():
+  """On the package index `latents` is another's: everything is installed from the checkout, by extras that exist."""
+  assert len(SAYS) > 300
+  for path in SAYS:
+    text = path.read_text()
+    assert not re.search(r"\binstall\b[^\n`#&;]*[ '\"]latents(?![\w-])", text), path
+    if path != Path(__file__):
+      assert not re.search(r"(?<![\w./-])latents\[[a-z{]", text), path
+    for names in re.findall(r"['\"`]\.\[([a-z0-9, ]+)\]['\"`]", text):
+      assert set(names.replace(" ", "").split(",")) <= EXTRAS.keys(), (path, names)
+
+
+def test_the_messages_that_say_what_to_install():
+  found = {path.name: re.findall(r"pip install -e '\.\[(\w+|\{extra\})\]'", path.read_text()) for path in SAYS}
+  assert found["topology.py"] == ["plan"] and found["efficientnet.py"] == ["perceptual"]
+  assert found["environment.py"] == ["{extra}"]

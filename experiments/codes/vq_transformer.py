@@ -63,7 +63,7 @@ def paper(vocab: int, data_dir: str | None) -> Experiment:
         ),
         guidance=2.0,
       ),
-      optimizer=Adam(lr=1e-4, betas=(0.9, 0.95), decay=0.05, clip=1.0),
+      optimizer=Adam(lr=1e-4, betas=(0.9, 0.95), decay=0.05, clip=1.0, decays="matrices"),
       steps=1_500_000,
       batch=256,
       ema=0.9999,

@@ -24,12 +24,15 @@ from latents.declare import Experiment
 from latents.decoders import FlowDecoder
 from latents.encoders import Downsample
 from latents.losses import Weight
+from latents.optim import Adam
 
 
 def experiment(scale: Literal["tiny", "paper"] = "tiny", data_dir: str | None = None) -> Experiment:
   tiny = scale == "tiny"
   base = digits.experiment() if tiny else ldm_kl.experiment("paper", data_dir=data_dir)
   assert base.stage2 is not None
+  adam = base.stage1.optimizer
+  assert isinstance(adam, Adam)
   channels, classes = base.stage1.data.shape[-1], base.stage2.prior.classes
   ch, mult, blocks, dtype = (16, (1, 2, 2), 1, "float32") if tiny else (192, (1, 1, 2, 2, 4, 4), 2, "bfloat16")
   model = Autoencoder(
@@ -41,7 +44,13 @@ def experiment(scale: Literal["tiny", "paper"] = "tiny", data_dir: str | None = 
       channels=channels,
     ),
   )
-  one = dataclasses.replace(base.stage1, model=model, losses={"flow": Weight(1.0)}, steps=300 if tiny else 500_000)
+  one = dataclasses.replace(
+    base.stage1,
+    model=model,
+    losses={"flow": Weight(1.0)},
+    steps=300 if tiny else 500_000,
+    optimizer=dataclasses.replace(adam, eps=1e-8),
+  )
   prior = base.stage2.prior
   two = dataclasses.replace(base.stage2, prior=prior.clone(backbone=prior.backbone.clone(patch=2 if tiny else 4)))
   return dataclasses.replace(base, name="cascade", stage1=one, stage2=two)

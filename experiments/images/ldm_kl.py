@@ -1,8 +1,10 @@
 """KL-f8 autoencoder and latent diffusion transformer. Rombach et al. 2022, arXiv:2112.10752, Table 8 (f8, KL).
 
-Stage 1: L1 + LPIPS + PatchGAN + KL. The paper sums over pixels and divides by the batch, here all terms
-are means: its KL weight 1e-6 is 1e-6 / TSR = 2.1e-8 (catalogued in `KL`). Its README states rFID 0.90 and
-PSNR 24.19 dB on ImageNet val for f8 (OpenImages training, 256 px crops); 83,653,863 parameters.
+Stage 1: L1 + LPIPS + PatchGAN + KL. The paper sums over the N = 256 * 256 * 3 numbers of a picture and divides by the
+batch, here all terms are means, N times smaller. So its KL weight 1e-6 is 1e-6 / TSR = 2.1e-8 (catalogued in `KL`), the
+clamp 1e4 of the adaptive weight, a ratio to the gradient of that sum, is 1e4 / N = 0.051, and Adam's epsilon 1e-8 is
+1e-8 / N. Its README states rFID 0.90 and PSNR 24.19 dB on ImageNet val for f8 (OpenImages training, 256 px crops);
+83,653,863 parameters.
 Stage 2: DiT-XL/2 (Peebles & Xie 2022, arXiv:2212.09748) by flow matching (SiT, Ma et al. 2024,
 arXiv:2401.08740: FID 17.2 at 400k steps without guidance, 8.3 at 7M, 2.06 with guidance 1.5).
 
@@ -33,6 +35,8 @@ from latents.losses import L1, Adversarial, LPIPSLoss, Perceptual, Weight
 from latents.optim import Adam
 from latents.priors import FlowPrior
 
+NUMBERS = 256 * 256 * 3  # of a picture at paper scale: what LDM sums over
+
 
 def experiment(
   scale: Literal["tiny", "paper"] = "tiny",
@@ -50,7 +54,7 @@ def paper(data: str | None, data_dir: str | None, kl: float | None) -> Experimen
   batch = 96
   rate = 4.5e-6 * batch
   discriminator = Adversarial(
-    weight=0.5, start=50_001, ramp=1, lead=0, clamp=1e4, optimizer=Adam(lr=rate, betas=(0.5, 0.9))
+    weight=0.5, start=50_001, ramp=1, lead=0, clamp=1e4 / NUMBERS, optimizer=Adam(lr=rate, betas=(0.5, 0.9))
   )
   made = Experiment(
     name="ldm_kl",
@@ -64,10 +68,10 @@ def paper(data: str | None, data_dir: str | None, kl: float | None) -> Experimen
       losses={
         "l1": L1(),
         "lpips": LPIPSLoss(weight=1.0, net="vgg"),
-        "kl": Weight(2.1e-8 if kl is None else kl),
+        "kl": Weight(1e-6 * (32 * 32 * 4) / NUMBERS if kl is None else kl),
         "gan": discriminator,
       },
-      optimizer=Adam(lr=rate, betas=(0.5, 0.9)),
+      optimizer=Adam(lr=rate, betas=(0.5, 0.9), eps=1e-8 / NUMBERS),
       steps=250_000,
       batch=batch,
       ema=0.9999,

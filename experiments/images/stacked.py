@@ -22,6 +22,7 @@ from latents.declare import Experiment, Start
 from latents.decoders import ConvDecoder
 from latents.encoders import ConvEncoder
 from latents.losses import L2, Weight
+from latents.optim import Adam
 
 
 def experiment(scale: Literal["tiny", "paper"] = "tiny", kl: float = 1e-5, data_dir: str | None = None) -> Experiment:
@@ -29,6 +30,8 @@ def experiment(scale: Literal["tiny", "paper"] = "tiny", kl: float = 1e-5, data_
   tiny = scale == "tiny"
   base = digits.experiment() if tiny else ldm_kl.experiment("paper", data_dir=data_dir)
   assert base.stage2 is not None
+  adam = base.stage1.optimizer
+  assert isinstance(adam, Adam)
   ch, mult, dim = (32, (1, 2), 4) if tiny else (128, (1, 2, 4), 16)
   outer = Autoencoder(
     encoder=ConvEncoder(ch=ch, mult=mult, blocks=1 if tiny else 2, out=2 * dim, mid_attention=not tiny),
@@ -39,6 +42,7 @@ def experiment(scale: Literal["tiny", "paper"] = "tiny", kl: float = 1e-5, data_
     base.stage1,
     model=Stacked(inner=base.stage1.model.clone(), outer=outer),
     losses={"l2": L2(), "kl": Weight(kl)},
+    optimizer=dataclasses.replace(adam, eps=1e-8),
     start=(Start(stage=base.stage1, into="inner"),),
     trained=("outer",),
     steps=400 if tiny else base.stage1.steps,

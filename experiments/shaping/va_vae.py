@@ -8,7 +8,8 @@ with margins; the weight is the ratio of gradients at the encoder's last kernel 
 
 tiny: the digits of `digits`; the teacher is another autoencoder of this project (f8c4, the same steps), trained first
 as a stage of its own: it shows the mechanism, it is no DINOv2. paper: f16c32 with the adaptive GAN; features of
-EfficientNet-Lite0 (extra `perceptual`) stand for DINOv2's, whose weights no package carries.
+EfficientNet-Lite0 (extra `perceptual`) stand for DINOv2's, whose weights no package carries. As in `ldm_kl`, sums of
+the authors' code are means: the KL weight 1e-6 is 1e-6 / TSR (24), the clamp 1e8 of the alignment's weight 1e8 / N.
 
 Paper: rFID 0.28; FID 2.11 (64 epochs), 1.35 (800) with LightningDiT-XL
 Shown: samples as those of `digits`; cosine and distance terms fall, the teacher is no DINOv2 and wins nothing
@@ -25,13 +26,15 @@ from latents.decoders import ConvDecoder
 from latents.encoders import ConvEncoder
 from latents.regularisers import Alignment, EfficientNetTeacher, StageTeacher
 
+KL_WEIGHT = 1e-6 * (16 * 16 * 32) / ldm_kl.NUMBERS
+
 
 def experiment(
   scale: Literal["tiny", "paper"] = "tiny", weight: float = 0.1, data_dir: str | None = None
 ) -> Experiment:
   """weight: of the alignment, times the adaptive ratio."""
   tiny = scale == "tiny"
-  base = digits.experiment() if tiny else ldm_kl.experiment("paper", data_dir=data_dir)
+  base = digits.experiment() if tiny else ldm_kl.experiment("paper", data_dir=data_dir, kl=KL_WEIGHT)
   assert base.stage2 is not None
   one, two = base.stage1, base.stage2
   if not tiny:
@@ -44,8 +47,12 @@ def experiment(
     one = dataclasses.replace(one, model=model)
     prior = two.prior.clone(backbone=dit_xl(1, classes=two.data.classes, dtype="bfloat16"))
     two = dataclasses.replace(two, prior=prior)
-  judge = StageTeacher(stage=teacher(one)) if tiny else EfficientNetTeacher(layer=3, side=224)
-  losses = {**one.losses, "vf": Alignment(weight=weight, teacher=judge)}
+  if tiny:
+    aligned = Alignment(weight=weight, teacher=StageTeacher(stage=teacher(one)))
+  else:
+    judge = EfficientNetTeacher(layer=3, side=224)
+    aligned = Alignment(weight=weight, teacher=judge, clamp=1e8 / ldm_kl.NUMBERS)
+  losses = {**one.losses, "vf": aligned}
   return dataclasses.replace(base, name="va_vae", stage1=dataclasses.replace(one, losses=losses), stage2=two)
 
 

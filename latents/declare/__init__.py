@@ -1,7 +1,7 @@
 """The declaration of an experiment, its checks, its JSON and its addresses.
 
     stages   Experiment, Stage1, Stage2, Start, Released, Mesh, Evaluation: frozen trees of parts
-    check    numbers that no run can have
+    check    numbers that no run can have, and those with which nothing would be learned
     stored   JSON, untrusted on its way back
     address  what makes two stages the same
     moved    names that outlive files
@@ -13,7 +13,7 @@ data lie is `data.source.place()`.
 """
 
 from latents.declare.address import addresses, digest, former_addresses, maker
-from latents.declare.check import check, every_address, every_stage
+from latents.declare.check import check, every_address, every_stage, trainable
 from latents.declare.elsewhere import with_data_at
 from latents.declare.stages import (
   Evaluation,
@@ -31,5 +31,5 @@ from latents.declare.stored import admit, differences, dumps, from_json, loads, 
 __all__ = [
   "Evaluation", "Experiment", "Mesh", "Released", "Stage1", "Stage2", "Start", "addresses", "admit", "bases", "check",
   "differences", "digest", "dumps", "every_address", "every_stage", "former_addresses", "from_json",
-  "loads", "maker", "own_parts", "prolonged", "to_json", "with_data_at",
+  "loads", "maker", "own_parts", "prolonged", "to_json", "trainable", "with_data_at",
 ]  # fmt: skip

@@ -1,15 +1,37 @@
 """What no run can have is said before anything is begun."""
 
 import dataclasses
-from collections.abc import Iterator
+import math
+from collections.abc import Iterator, Mapping
+from typing import Any
 
 from latents.declare.address import addresses
 from latents.declare.stages import Experiment, Released, Stage1, Stage2, bases
 from latents.declare.stored import Form
 from latents.errors import UserError, nearest
 from latents.evaluate import Measure
+from latents.optim import Optimizer
 
 LEAST = {"steps": 0, "batch": 1, "microbatches": 1, "log_every": 1, "save_every": 1, "workers": 0, "patience": 1}
+LEAST_OF_A_LOSS = {"every": 1, "r1_every": 1, "ramp": 0, "lead": 0, "clamp": 0, "lecam": 0, "r1": 0}
+# field -> (the numbers that it may be, in words; whether a number is one)
+RATES: Mapping[str, tuple[str, Any]] = {
+  "lr": ("above 0", lambda x: x > 0),
+  "adam_lr": ("above 0", lambda x: x > 0),
+  "eps": ("above 0", lambda x: x > 0),
+  "betas": ("in [0, 1)", lambda x: 0 <= x < 1),
+  "momentum": ("in [0, 1)", lambda x: 0 <= x < 1),
+  "decay": ("at least 0", lambda x: x >= 0),
+  "clip": ("at least 0 (0 = none)", lambda x: x >= 0),
+  "warmup": ("at least 0", lambda x: x >= 0),
+  "final": ("at least 0", lambda x: x >= 0),
+}
+DRAWS: Mapping[str, tuple[str, Any]] = {
+  "label_drop": ("in [0, 1]", lambda x: 0 <= x <= 1),
+  "temperature": ("at least 0 (0 = the likeliest)", lambda x: x >= 0),
+  "top_k": ("at least 0 (0 = all)", lambda x: x >= 0),
+  "top_p": ("in (0, 1] (1 = all)", lambda x: 0 < x <= 1),
+}
 
 
 def check(experiment: Experiment) -> None:
@@ -29,6 +51,35 @@ def check(experiment: Experiment) -> None:
     raise UserError(f"evaluation.average is '{name}', which no stage keeps{nearest(name, named)}")
   if experiment.seed < 0:
     raise UserError(f"seed is {experiment.seed}: it must be at least 0")
+
+
+def trainable(place: str, stage: Stage1 | Stage2) -> None:
+  """UserError naming the first number of a stage with which nothing would be learned, or nothing drawn. For stages that
+  are yet to be trained: one that is finished is what it is."""
+  _optimizer(f"{place}.optimizer", stage.optimizer, stage.steps)
+  for name, loss in stage.losses.items():
+    for field, low in LEAST_OF_A_LOSS.items():
+      if getattr(loss, field, low) < low:
+        raise UserError(f"{place}.losses.{name}.{field} is {getattr(loss, field)}: it must be at least {low}")
+    if loss.optimizer_of is not None:
+      _optimizer(f"{place}.losses.{name}.optimizer", loss.optimizer_of, loss.updates(stage.steps))
+  if isinstance(stage, Stage2):
+    _within(f"{place}.prior", stage.prior, DRAWS)
+
+
+def _optimizer(place: str, optimizer: Optimizer, updates: int) -> None:
+  """updates: how many of them there will be; 0 = none, and then any warm-up is as long as another."""
+  _within(place, optimizer, RATES)
+  if 0 < updates < optimizer.warmup:
+    raise UserError(f"{place}.warmup is {optimizer.warmup}, but there are {updates} updates: the rate is never reached")
+
+
+def _within(place: str, part: Any, allowed: Mapping[str, tuple[str, Any]]) -> None:
+  for name, (words, right) in allowed.items():
+    found = getattr(part, name, ())
+    for value in found if isinstance(found, tuple) else (found,):
+      if not (math.isfinite(value) and right(value)):
+        raise UserError(f"{place}.{name} is {found}: it must be {words}")
 
 
 def every_stage(experiment: Experiment) -> Iterator[tuple[str, Stage1 | Stage2]]:

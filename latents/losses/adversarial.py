@@ -162,6 +162,10 @@ class Adversarial(Rival):
     begun = step >= self.start - self.lead
     return jnp.asarray(begun & ((step - self._first) % self.every == 0) if self.every > 1 else begun, jnp.float32)
 
+  def updates(self, steps: int) -> int:
+    """The steps from `start - lead` on, every `every`-th."""
+    return max(-(-(steps - self._first) // self.every), 0)
+
   @property
   def _first(self) -> int:
     return max(self.start - self.lead, 0)

@@ -72,6 +72,10 @@ class Loss(abc.ABC):
     """Of the loss's own network; None = the stage's."""
     return None
 
+  def updates(self, steps: int) -> int:
+    """How often its own network is updated in a run of so many steps: what its optimiser's schedule is over."""
+    return max(steps - max(self.start, 0), 0)
+
   def adaptive_weight(self, grad_rec: Tree, grad_own: Tree) -> Array:
     """Gradients of the reconstruction losses and of this one at a kernel -> [], a constant (VQGAN, eq. 7).
 

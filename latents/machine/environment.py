@@ -125,5 +125,5 @@ def problems() -> list[str]:
   present = accelerators()
   if backend == "cpu" and present and os.environ.get("JAX_PLATFORMS") != "cpu":
     extra = "tpu" if present[0].startswith("TPU") else "cuda"
-    found.append(f"{present[0]} is there, but jax runs on the CPU: pip install 'latents[{extra}]'")
+    found.append(f"{present[0]} is there, but jax runs on the CPU: pip install -e '.[{extra}]'")
   return found

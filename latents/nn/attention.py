@@ -20,7 +20,7 @@ def attend(q: Array, k: Array, v: Array, *, mask: Array | None = None, causal: b
 class Attention(nn.Module):
   """[B,N,C] -> same shape: multi-head self-attention with biased linear layers `qkv` and `out`.
 
-  normalise: q and k are RMS-normalised per head (stabilises bfloat16 training). causal: see `attend`.
+  causal: see `attend`. dtype: of the products; parameters are float32.
   mask [B,N] bool: keys that may be looked at.
   """
 

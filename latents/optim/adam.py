@@ -1,12 +1,11 @@
 """Adam and AdamW."""
 
 import dataclasses
-from collections.abc import Callable
 from typing import Literal
 
 import optax
 
-from latents.optim.base import Optimizer, mask
+from latents.optim.base import Decays, Optimizer, mask
 from latents.types import later
 
 
@@ -26,8 +25,8 @@ class Adam(Optimizer):
   warmup: int = 0
   schedule: Literal["constant", "cosine"] = "constant"
   final: float = 0.0
-  decays: Literal["all", "kernels"] = later("all")
+  decays: Literal["all", "kernels", "matrices"] = later("all")
 
-  def transform(self, schedule: optax.Schedule, decays: Callable[[str], bool] | None) -> optax.GradientTransformation:
+  def transform(self, schedule: optax.Schedule, decays: Decays | None) -> optax.GradientTransformation:
     """Loshchilov and Hutter 2019, arXiv:1711.05101."""
     return optax.adamw(schedule, *self.betas, eps=self.eps, weight_decay=self.decay, mask=mask(decays))

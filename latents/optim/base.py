@@ -7,16 +7,19 @@ from typing import Any, Literal
 import jax
 import optax
 
+from latents.types import Array
+
 Tree = Any
+Decays = Callable[[str, Array], bool]
 
 
 class Optimizer(abc.ABC):
   """A frozen dataclass that gives an optax transformation.
 
   Each has lr: peak learning rate, never scaled by the batch or the number of devices. clip: largest global norm; 0 =
-  none. warmup: steps of linear warm-up from 0. schedule: constant, or cosine to `final` * lr at `steps`. decays: which
-  leaves the weight decay is of: "all", or "kernels": no biases, scales of norms, embeddings, or whatever has another
-  name than "kernel". The schedule counts the updates of its own network: one that begins later warms up then.
+  none. warmup: updates of linear warm-up, from lr / warmup at the first to lr after the last of them. schedule:
+  constant, or cosine to `final` * lr at `steps`. decays: which leaves the weight decay is of (`DECAYS`). The schedule
+  counts the updates of its own network: one that begins later warms up then, and `steps` are those that are left to it.
   """
 
   lr: float  # annotations of a class that is no dataclass: the order of a member's own fields is its own
@@ -24,12 +27,12 @@ class Optimizer(abc.ABC):
   warmup: int
   schedule: Literal["constant", "cosine"]
   final: float
-  decays: Literal["all", "kernels"]
+  decays: str
 
   @abc.abstractmethod
-  def transform(self, schedule: optax.Schedule, decays: Callable[[str], bool] | None) -> optax.GradientTransformation:
-    """The update rule. schedule: the learning rate by the number of updates. decays: whether the leaf at a path
-    ("encoder/conv_in/kernel") decays; None = all do."""
+  def transform(self, schedule: optax.Schedule, decays: Decays | None) -> optax.GradientTransformation:
+    """The update rule. schedule: the learning rate by the number of updates. decays: whether a leaf decays, by its path
+    ("encoder/conv_in/kernel") and itself; None = all do."""
 
   def project(self, params: Tree) -> Tree:
     """What becomes of the parameters after an update (a normalisation, say); here: nothing."""
@@ -49,7 +52,7 @@ class Optimizer(abc.ABC):
   def make(self, steps: int) -> optax.GradientTransformation:
     """The optax transformation for a run of `steps` steps, clipping first."""
     clip = [optax.clip_by_global_norm(self.clip)] if self.clip else []
-    return optax.chain(*clip, self.transform(self.rate(steps), is_kernel if self.decays == "kernels" else None))
+    return optax.chain(*clip, self.transform(self.rate(steps), DECAYS[self.decays]))
 
 
 def is_kernel(path: str) -> bool:
@@ -57,11 +60,21 @@ def is_kernel(path: str) -> bool:
   return path.rpartition("/")[2] == "kernel"
 
 
-def mask(decays: Callable[[str], bool] | None) -> Callable[[Tree], Tree] | None:
-  """A rule on paths -> optax's mask, a function of the parameters; None -> None."""
+def is_matrix(path: str, leaf: Array) -> bool:
+  """Whether the leaf at a path has two axes or more, and is no bias or scale of several heads or stacked layers."""
+  return leaf.ndim >= 2 and path.rpartition("/")[2] not in ("bias", "scale")
+
+
+# "kernels": no biases, scales of norms, embeddings, or whatever has another name than "kernel". "matrices": embeddings
+# and positions too, as nanoGPT (`configure_optimizers`) and after it LlamaGen decay all that has two axes.
+DECAYS: dict[str, Decays | None] = {"all": None, "kernels": lambda path, _: is_kernel(path), "matrices": is_matrix}
+
+
+def mask(decays: Decays | None) -> Callable[[Tree], Tree] | None:
+  """A rule on leaves -> optax's mask, a function of the parameters; None -> None."""
   if decays is None:
     return None
-  return lambda params: jax.tree_util.tree_map_with_path(lambda path, _: decays(path_of(path)), params)
+  return lambda params: jax.tree_util.tree_map_with_path(lambda path, leaf: decays(path_of(path), leaf), params)
 
 
 def path_of(path: tuple) -> str:

@@ -1,14 +1,13 @@
 """Muon: the momentum of a kernel, made orthogonal."""
 
 import dataclasses
-from collections.abc import Callable
 from typing import Any, Literal
 
 import jax
 import optax
 from optax import contrib
 
-from latents.optim.base import Optimizer, is_kernel, mask, path_of
+from latents.optim.base import Decays, Optimizer, is_kernel, mask, path_of
 from latents.types import Array, later
 
 
@@ -36,7 +35,7 @@ class Muon(Optimizer):
   final: float = 0.0
   decays: Literal["all", "kernels"] = later("all")
 
-  def transform(self, schedule: optax.Schedule, decays: Callable[[str], bool] | None) -> optax.GradientTransformation:
+  def transform(self, schedule: optax.Schedule, decays: Decays | None) -> optax.GradientTransformation:
     """Both rules on one schedule, each with its own peak."""
     small = self.adam_lr / self.lr if self.lr else 0.0
     return contrib.muon(

@@ -66,8 +66,10 @@ def _equation(eqn: Any, alive: list[bool]) -> tuple[Flops, list[bool]]:
 
 
 def _scan(eqn: Any, alive: list[bool]) -> tuple[Flops, list[bool]]:
-  inner, carried = eqn.params["jaxpr"].jaxpr, eqn.params["num_carry"]
-  flops, _ = _jaxpr(inner, [True] * carried + alive[carried:])
+  """What is carried has one shape inside and outside; what is stacked has the length more: no name of jax is read."""
+  inner = eqn.params["jaxpr"].jaxpr
+  pairs = zip(eqn.outvars, inner.outvars, alive, strict=True)
+  flops, _ = _jaxpr(inner, [a or len(v.aval.shape) == len(one.aval.shape) for v, one, a in pairs])
   return _times(flops, eqn.params["length"]), [True] * len(eqn.invars)
 
 

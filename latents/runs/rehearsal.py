@@ -8,7 +8,7 @@ import jax
 import jax.numpy as jnp
 
 from latents.data import Source, evaluation_batches
-from latents.declare import Experiment, Stage1, Stage2
+from latents.declare import Experiment, Stage1, Stage2, trainable
 from latents.errors import UserError
 from latents.frozen import Frozen
 from latents.nn.streams import streams
@@ -36,6 +36,8 @@ def rehearse(folder: Folder, mesh: jax.sharding.Mesh) -> Program | None:
   score.load_metrics(experiment)
   if folder.declared():
     return None
+  for base, number in waiting + [(folder, number) for number in stages if not folder.finished(number)]:
+    trainable(base.title or f"stage{number}", base.experiment.stage(number))
   _check_told("decoder", experiment.stage1, experiment.stage1.model)
   if experiment.stage2:
     _check_told("prior", experiment.stage2, experiment.stage2.prior)

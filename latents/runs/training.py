@@ -9,6 +9,7 @@ import jax
 
 from latents.data import batches as load_batches
 from latents.declare import Experiment, Stage1, Stage2, addresses
+from latents.errors import UserError
 from latents.frozen import Frozen
 from latents.machine import hosts
 from latents.runs import begin
@@ -62,6 +63,8 @@ def _train(folder: Folder, number: Literal[1, 2], mesh: jax.sharding.Mesh, progr
   start = sharding.place(begun, mesh) if flatten(begun) else None
   if stage.steps:
     state = loop.train(program, plan, arrays, _batches(experiment, stage, mesh, source), place, writer, start)
+    if int(state.extra["skipped_total"]) >= stage.steps:
+      raise UserError(f"{folder.called(number)}: none of its {stage.steps} updates was finite, so nothing was learned")
   else:
     state = loop.first_state(program, start)
   facts |= {

@@ -69,7 +69,7 @@ def init(
     if own:
       group = objective.group(name, loss)
       params[group] = own.pop("params", {})
-      opt[group] = (loss.optimizer_of or stage.optimizer).make(stage.steps).init(params[group])
+      opt[group] = (loss.optimizer_of or stage.optimizer).make(loss.updates(stage.steps)).init(params[group])
       states |= {name: own} if own else {}
   if (balancer := _balancer(stage)) and found:
     states["balancer"] = balancer.init(list(found))
@@ -107,7 +107,7 @@ def _descend(passing: Passing, stage: Stage1 | Stage2, state: State, grads: dict
   for name, loss in objective.measured(stage.losses).items():
     group = objective.group(name, loss)
     if group in grads:
-      move = functools.partial(descend, loss.optimizer_of or stage.optimizer, stage.steps)
+      move = functools.partial(descend, loss.optimizer_of or stage.optimizer, loss.updates(stage.steps))
       gate = loss.learn_gate(state.step) if isinstance(loss, Rival) else loss.gate(state.step)
       wait = lambda _, opt, params: (params, opt)  # noqa: E731
       params[group], opt[group] = jax.lax.cond(gate > 0, move, wait, grads[group], opt[group], params[group])
