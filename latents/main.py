@@ -3,9 +3,16 @@
 It reads arguments and calls the floor below; `endings` says with which exit codes it ends.
 """
 
+import signal
+import sys
+
+if signal.getsignal(signal.SIGINT) is signal.default_int_handler and sys.argv[0].endswith(
+  ("latents", "latents/main.py")
+):
+  signal.signal(signal.SIGINT, signal.SIG_DFL)  # until `endings` has it, ^C is no traceback either
+
 import argparse
 import shlex
-import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NoReturn
@@ -281,7 +288,8 @@ def _inspect(arguments: argparse.Namespace) -> None:
 def _prepare(arguments: argparse.Namespace) -> None:
   from latents.data import prepare
 
-  print(prepare(arguments.folder, arguments.name, arguments.out))
+  with endings.unwound():
+    print(prepare(arguments.folder, arguments.name, arguments.out))
 
 
 def entry() -> NoReturn:
