@@ -203,7 +203,8 @@ def _guarded(call: Callable[[], int | None]) -> int:
     return 0
   except Exception as error:  # noqa: BLE001  (a defect: shown in full)
     if reason := disk_reason(error):
-      return _failed(UserError(reason), 2, f"error: cannot write: {reason}")
+      where = getattr(error, "filename", None)
+      return _failed(UserError(reason), 2, f"error: {where or 'cannot write'}: {reason}")
     if (hosts := _hosts()) is None or not hosts.is_echo(error):
       traceback.print_exception(error)
     return _failed(error, 1)

@@ -9,10 +9,9 @@ from typing import Any
 
 import jax
 import numpy as np
-from tqdm import tqdm
 
 from latents.errors import UserError
-from latents.machine import endings, environment, hosts
+from latents.machine import endings, environment, hosts, progress
 from latents.train.build_step import Program
 from latents.train.checkpoint import Checkpoints
 from latents.train.log import Log
@@ -83,7 +82,7 @@ def _loop(
 ) -> State:
   start = int(state.step)
   watch, stopping = _Watch(start), False
-  bar = _bar(plan, start)
+  bar = progress.bar(plan.name, plan.steps, "step", start)
   several = hosts.processes() > 1
   with endings.Request("the state is saved after this step", relay=several) as stop, bar:
     for step in range(start + 1, plan.steps + 1):
@@ -131,19 +130,6 @@ def _headline(values: dict[str, float]) -> dict[str, float]:
   """The losses for the progress bar: few enough for one line."""
   train = {k: v for k, v in values.items() if k.startswith("train/") and "grad" not in k and "skip" not in k}
   return dict(sorted(train.items(), key=lambda kv: kv[0] != "train/total")[:5])
-
-
-def _bar(plan: Plan, start: int) -> tqdm:
-  terminal = sys.stderr.isatty()
-  return tqdm(
-    total=plan.steps,
-    initial=start,
-    desc=plan.name,
-    unit="step",
-    mininterval=0.2 if terminal else 15.0,
-    disable=not hosts.first(),
-    dynamic_ncols=terminal,
-  )
 
 
 class _Watch:
