@@ -3,14 +3,21 @@
 It reads arguments and calls the floor below; `endings` says with which exit codes it ends.
 """
 
+import signal
+import sys
+
+if signal.getsignal(signal.SIGINT) is signal.default_int_handler and sys.argv[0].endswith(
+  ("latents", "latents/main.py")
+):
+  signal.signal(signal.SIGINT, signal.SIG_DFL)  # until `endings` has it, ^C is no traceback either
+
 import argparse
 import shlex
-import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NoReturn
 
-from latents.command import sweeps
+from latents.command import data, sweeps
 from latents.errors import UserError, nearest
 from latents.machine import endings, environment
 
@@ -34,7 +41,7 @@ def parser() -> Parser:
   sub = top.add_subparsers(title="commands", required=True, metavar="COMMAND", parser_class=Parser)
   _add_training(sub)
   _add_using(sub)
-  _add_data(sub)
+  data.add(_command(sub, "data", _run, "look at data, or prepare them"), _command, Parser)
   return top
 
 
@@ -82,10 +89,12 @@ def _add_training(sub: Any) -> None:
 def _add_using(sub: Any) -> None:
   sample = _command(sub, "sample", _sample, "draw samples from a finished run")
   sample.add_argument("run", type=Path)
-  sample.add_argument("--labels", type=_integers, help="e.g. 0,1,2; default: all in turn")
-  sample.add_argument("--text", type=lambda words: words.split(","), help="conditions by name, e.g. three,seven")
+  sample.add_argument("--labels", type=_labels, help="numbers or names, e.g. 0,1,2 or dress,hat; default: all in turn")
+  sample.add_argument("--text", type=_words, help="conditions by name, e.g. three,seven")
   sample.add_argument("--number", type=int, help="how many; labels repeat in turn")
   sample.add_argument("--guidance", type=float, help="default: the experiment's")
+  sample.add_argument("--steps", type=int, help="of the prior's sampler (default: the experiment's)")
+  sample.add_argument("--batch", type=int, default=64, help="samples at a time, at most (default: 64)")
   sample.add_argument("--seed", type=int, default=0)
   sample.add_argument(
     "--out",
@@ -93,6 +102,7 @@ def _add_using(sub: Any) -> None:
     default=Path("samples.png"),
     help="x.png, x.npz, x.flac for sound, x.gif or x.webp for clips, x.txt for text",
   )
+  sample.add_argument("--overwrite", action="store_true", help="replace the file where it is there")
   _reads(sample)
 
   reconstruct = _command(sub, "reconstruct", _reconstruct, "encode and decode pictures, clips or text files")
@@ -107,23 +117,6 @@ def _add_using(sub: Any) -> None:
   encode.add_argument("--out", type=Path, required=True, help="a folder that is not there yet")
   encode.add_argument("--split", choices=("train", "test"), default="train")
   _measures(encode)
-
-
-def _add_data(sub: Any) -> None:
-  data = _command(sub, "data", _run, "look at data, or prepare them")
-  inner = data.add_subparsers(title="commands", required=True, metavar="COMMAND", parser_class=Parser)
-  look = _command(inner, "inspect", _inspect, "a picture of a decoded batch, and statistics")
-  look.add_argument(
-    "source",
-    help="digits, shapes, photos, topics, folder:PATH, tfds:NAME, audio:PATH, video:PATH, strips:NAME or text:PATH",
-  )
-  look.add_argument("--data-dir", help="where TFDS data sets lie")
-  look.add_argument("--size", type=int, help="pixels a side")
-  look.add_argument("--out", type=Path, default=Path("data.png"))
-  prepare = _command(inner, "prepare", _prepare, "an image folder to a TFDS ArrayRecord set")
-  prepare.add_argument("folder", type=Path)
-  prepare.add_argument("name")
-  prepare.add_argument("--out", type=Path, help="data_dir (default: $TFDS_DATA_DIR or ~/tensorflow_datasets)")
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -176,11 +169,15 @@ def _version() -> str:
   return f"latents {__version__}"
 
 
-def _integers(text: str) -> list[int]:
-  try:
-    return [int(word) for word in text.split(",")]
-  except ValueError:
-    raise argparse.ArgumentTypeError(f"'{text}' is not a list of whole numbers such as 0,1,2") from None
+def _words(text: str) -> list[str]:
+  words = [word.strip() for word in text.split(",")]
+  if not all(words):
+    raise argparse.ArgumentTypeError(f"'{text}' is not a list such as 0,1,2 or dress,hat")
+  return words
+
+
+def _labels(text: str) -> list[int | str]:
+  return [int(word) if word.isdecimal() else word for word in _words(text)]
 
 
 # The commands import what they need when they are called, and after the environment is prepared.
@@ -228,14 +225,14 @@ def _sample(arguments: argparse.Namespace) -> None:
   _own(arguments)
   from latents.use import files, model
 
-  files.check_out(arguments.out)
+  files.check_out(arguments.out, overwrite=arguments.overwrite)
   made = model.load(arguments.run)
-  asked = arguments.labels
-  if arguments.text is not None:
-    asked = made.sampler.named(arguments.text, made.experiment.stage1.data.names)
-  labels = made.sampler.labels(asked, arguments.number)
-  x = made.sampler.signals(labels, seed=arguments.seed, guidance=arguments.guidance)
-  files.write_signals(arguments.out, x, labels if made.sampler.classes else None, made.experiment.stage1.data)
+  source = (made.experiment.stage2 or made.experiment.stage1).data
+  files.check_out(arguments.out, source.kind, arguments.overwrite)  # before anything is drawn
+  sampler = made.drawing(arguments.batch, arguments.steps)
+  labels = sampler.labels(arguments.labels if arguments.text is None else arguments.text, arguments.number)
+  x = sampler.signals(labels, seed=arguments.seed, guidance=arguments.guidance, shown=True)
+  files.write_signals(arguments.out, x, labels if sampler.classes else None, source)
   print(f"{arguments.out}: {len(x)} samples")
 
 
@@ -296,24 +293,10 @@ def _doctor(_: argparse.Namespace) -> int:
   return 2 if found else 0
 
 
-def _inspect(arguments: argparse.Namespace) -> None:
-  import json
-
-  from latents.data import inspect, source
-
-  options = {"size": arguments.size, "data_dir": arguments.data_dir}
-  made = source(arguments.source, **{k: v for k, v in options.items() if v is not None})
-  print(json.dumps(inspect(made, arguments.out), indent=1))
-
-
-def _prepare(arguments: argparse.Namespace) -> None:
-  from latents.data import prepare
-
-  print(prepare(arguments.folder, arguments.name, arguments.out))
-
-
 def entry() -> NoReturn:
   """The console script."""
+  for stream in (sys.stdout, sys.stderr):  # names of files may be no text
+    stream.reconfigure(errors="backslashreplace")  # pyright: ignore
   code = main()
   if code:
     endings.leave(code)

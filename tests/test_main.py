@@ -66,7 +66,8 @@ def test_unknown_flags_name_the_nearest(capsys, runs):
 def test_wrong_types_and_values(capsys, runs):
   assert "seven" in refused(capsys, "run", DIGITS, "--stage1.steps", "seven", "--runs", runs)
   assert "huge" in refused(capsys, "run", DIGITS, "--scale", "huge", "--runs", runs)
-  assert "x,y" in refused(capsys, "sample", runs, "--labels", "x,y")
+  for words in (",", "1,,2", ""):
+    assert "is not a list such as" in refused(capsys, "sample", runs, f"--labels={words}")
   refused(capsys, "run", DIGITS, "stray", "--runs", runs)
   refused(capsys, "run", DIGITS, "--stage1.steps", "--runs", runs)
   assert not runs.exists()
@@ -252,6 +253,30 @@ def test_list_names_every_experiment(capsys, runs):
   assert code == 0
   for path in (ROOT / "experiments").glob("**/*.py"):
     assert path.stem in out or path.stem == "__init__"
+
+
+def test_what_cannot_be_written_is_said_before_any_work(capsys, tmp_path, runs):
+  (tmp_path / "file").write_text("")
+  (tmp_path / "loop").symlink_to(tmp_path / "loop")
+  (tmp_path / "nowhere").symlink_to(tmp_path / "none")
+  long = "x" * 300
+  assert "too long: at most 240 bytes" in refused(capsys, "run", DIGITS, "--runs", runs, "--name", long)
+  assert "too long" in refused(capsys, "run", DIGITS, "--runs", runs, "--name", "\N{SNOWMAN}" * 100)
+  assert "too long" in refused(capsys, "run", DIGITS, "--runs", tmp_path / long / "b")
+  for name in ("file", "file/below", "file/far/below"):
+    assert f"{tmp_path / 'file'} is not a folder" in refused(capsys, "run", DIGITS, "--runs", tmp_path / name)
+    refused(capsys, "encode", run_folder(runs / name.replace("/", "-")), "--out", tmp_path / name)
+  assert "links" in refused(capsys, "run", DIGITS, "--runs", tmp_path / "loop" / "x")
+  assert "a link to nothing" in refused(capsys, "run", DIGITS, "--runs", tmp_path / "nowhere")
+  for command in (("sample", runs), ("data", "inspect", "digits")):
+    assert "too long" in refused(capsys, *command, "--out", tmp_path / f"{'x' * 256}.png")
+    assert "is not a folder" in refused(capsys, *command, "--out", tmp_path / "file" / "x.png")
+    assert "ending must be one of" in refused(capsys, *command, "--out", tmp_path / "x.jpg")
+    (tmp_path / "x.png").write_text("mine")
+    assert "add --overwrite" in refused(capsys, *command, "--out", tmp_path / "x.png")
+    assert (tmp_path / "x.png").read_text() == "mine"
+  for command in ("sample", "evaluate", "report"):
+    assert "too long" in refused(capsys, command, tmp_path / long)
 
 
 def test_doctor(capsys, monkeypatch):

@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -49,8 +50,8 @@ def lines(folder: Path) -> dict[tuple[int, int], dict]:
   return found
 
 
-def kill_at(process: subprocess.Popen, folder: Path, stage: int, step: int, number: int) -> None:
-  """Send the signal once the log has reached a step; the process may end first."""
+def kill_at(process: subprocess.Popen, folder: Path, stage: int, step: int, number: int) -> str:
+  """Send the signal once the log has reached a step; the process may end first. What it said."""
   deadline = time.monotonic() + 300
   while process.poll() is None and time.monotonic() < deadline:
     path = folder / "metrics.jsonl"
@@ -60,7 +61,7 @@ def kill_at(process: subprocess.Popen, folder: Path, stage: int, step: int, numb
       process.send_signal(number)
       break
     time.sleep(0.005)
-  process.communicate(timeout=60)
+  return process.communicate(timeout=60)[1]
 
 
 @pytest.fixture(scope="module")
@@ -105,10 +106,15 @@ def test_killed_runs_resume_bitwise(file, undisturbed, tmp_path):
     assert [p.read_bytes() for p in mine] == [p.read_bytes() for p in theirs]
 
 
-def test_sigterm_saves_and_has_its_own_exit_code(file, undisturbed, tmp_path):
+@pytest.mark.parametrize(
+  ("number", "code", "word"), [(signal.SIGTERM, 75, "asked to stop"), (signal.SIGINT, 130, "interrupted")]
+)
+def test_signals_save_and_have_their_own_exit_codes(file, undisturbed, tmp_path, number, code, word):
   process = start(file, tmp_path)
-  kill_at(process, tmp_path / "micro", 1, 3, signal.SIGTERM)
-  assert process.returncode == 75
+  err = kill_at(process, tmp_path / "micro", 1, 3, number)
+  assert process.returncode == code and "Traceback" not in err
+  step = re.search(rf"^latents: {word}: saved at step (\d+) of stage 1; the same command resumes$", err, re.MULTILINE)
+  assert step and (1, int(step[1])) == max(lines(tmp_path / "micro"))
   finish(start(file, tmp_path))
   assert lines(tmp_path / "micro") == lines(undisturbed)
 

@@ -10,6 +10,7 @@ from latents.declare.stages import Experiment, Released, Stage1, Stage2, bases
 from latents.declare.stored import Form
 from latents.errors import UserError, nearest
 from latents.evaluate import Measure
+from latents.nn.streams import check_seed
 from latents.optim import Optimizer
 
 LEAST = {"steps": 0, "batch": 1, "microbatches": 1, "log_every": 1, "save_every": 1, "workers": 0, "patience": 1}
@@ -49,8 +50,10 @@ def check(experiment: Experiment) -> None:
   named = {name for _, stage in every_stage(experiment) for name in stage.averages}
   if (name := experiment.evaluation.average) and name not in named:
     raise UserError(f"evaluation.average is '{name}', which no stage keeps{nearest(name, named)}")
-  if experiment.seed < 0:
-    raise UserError(f"seed is {experiment.seed}: it must be at least 0")
+  check_seed(experiment.seed)
+  guidance = experiment.stage2.prior.guidance if experiment.stage2 is not None else 1.0
+  if not math.isfinite(guidance):
+    raise UserError(f"stage2.prior.guidance is {guidance}: it must be a finite number")
 
 
 def trainable(place: str, stage: Stage1 | Stage2) -> None:
@@ -122,8 +125,8 @@ def _numbers(place: str, stage: Stage1 | Stage2) -> None:
   for name, average in stage.averages.items():
     if "/" in name or not 0 <= average.rate < 1:
       raise UserError(f"{place}.averages.{name}: its name has no '/' and its rate is in [0, 1)")
-  if stage.seed is not None and stage.seed < 0:
-    raise UserError(f"{place}.seed is {stage.seed}: it must be at least 0")
+  if stage.seed is not None:
+    check_seed(stage.seed, f"{place}.seed")
 
 
 def _starts(place: str, stage: Stage1 | Stage2) -> None:

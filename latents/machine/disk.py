@@ -2,7 +2,9 @@
 
 import contextlib
 import errno
-from collections.abc import Iterator
+import os
+import stat
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from latents.errors import UserError
@@ -36,5 +38,47 @@ def disk_reason(error: BaseException | None) -> str | None:
       return "the file system is read-only"
     if number in (errno.EACCES, errno.EPERM) or "Permission denied" in text:
       return "permission denied"
+    if number == errno.ENAMETOOLONG:
+      return "the name is too long"
+    if number == errno.ENOTDIR:
+      return "a part of the path is a file, not a folder"
+    if number == errno.ELOOP:
+      return "its links lead round in a circle"
     error, seen = error.__cause__ or error.__context__, seen + 1
   return None
+
+
+LONGEST = 240  # bytes of a name: file systems take 255, and a file's first name ends in .tmp
+
+
+def check_folder(folder: Path) -> None:
+  """UserError, one line, unless files can be written in `folder`, or it can be made: to be asked before any work."""
+  for place in (folder.absolute(), *folder.absolute().parents):
+    if len(os.fsencode(place.name)) > LONGEST:
+      raise UserError(f"the name {place.name[:20]}... is too long: at most {LONGEST} bytes")
+    try:
+      found = os.stat(place)
+    except (FileNotFoundError, NotADirectoryError):
+      if place.is_symlink():
+        raise UserError(f"{place} is a link to nothing") from None
+      continue
+    except OSError as error:
+      raise UserError(f"{place}: {disk_reason(error) or error.strerror}") from None
+    if not stat.S_ISDIR(found.st_mode):
+      raise UserError(f"{place} is not a folder")
+    if not os.access(place, os.W_OK | os.X_OK):
+      raise UserError(f"nothing can be written in {place}: permission denied, or a read-only file system")
+    return
+
+
+def check_file(path: Path, endings: Sequence[str], overwrite: bool, flag: str = "--out") -> None:
+  """UserError, one line, unless a file with one of these endings can be written there, where nothing is yet."""
+  if path.suffix not in endings:
+    raise UserError(f"{flag} {path}: the ending must be one of {', '.join(endings)}")
+  if len(os.fsencode(path.name)) > LONGEST:
+    raise UserError(f"{flag}: the name {path.name[:20]}... is too long: at most {LONGEST} bytes")
+  check_folder(path.absolute().parent)
+  if path.is_dir():
+    raise UserError(f"{flag} {path} is a folder")
+  if os.path.lexists(path) and not overwrite:
+    raise UserError(f"{path} exists already: choose another {flag}, or add --overwrite")

@@ -6,15 +6,24 @@ import os
 import signal
 import sys
 import threading
+import time
 import traceback
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any, NoReturn, TextIO
 
 from latents.errors import UserError
 from latents.machine.disk import disk_reason
 
 PREEMPTED = 75  # EX_TEMPFAIL of sysexits.h: schedulers take it for 'try again'
+INTERRUPTED = 130
+# signal -> (exit code, what is said)
+ENDS = {
+  signal.SIGINT: (INTERRUPTED, "interrupted"),
+  signal.SIGTERM: (PREEMPTED, "asked to stop"),
+  signal.SIGHUP: (PREEMPTED, "asked to stop, the terminal is gone"),
+}
+SAME_S = 0.05  # a ^C that comes so soon after another is the same one, passed on by a launcher (`timeout -s INT`)
 
 
 def follow(stream: TextIO) -> None:
@@ -30,32 +39,140 @@ def follow(stream: TextIO) -> None:
   threading.Thread(target=wait, daemon=True, name="parent").start()
 
 
-@contextlib.contextmanager
-def stoppable() -> Iterator[None]:
-  """SIGTERM within ends the process at once with 75: outside of a training loop nothing is to be saved.
+class Stopped(BaseException):
+  """Asked to stop by a signal, and all that is to be saved is saved. code: what the command ends with."""
 
-  No exception: libraries swallow one that a signal raises within their callbacks. Among several processes jax's own
-  handler takes the signal from `jax.distributed` on, for the loop to ask at each step; work without such steps
-  (scoring) puts this one back, and what follows it is the command's end.
+  def __init__(self, code: int, text: str):
+    super().__init__(text)
+    self.code = code
+
+
+class Request:
+  """Signals within ask for an end, and whoever works looks at `code` at each step: None, 130 after ^C, 75 after SIGTERM
+  or SIGHUP. A second ^C ends the process at once.
+
+  Among several processes jax's own handler must hear that one of them is to stop, so that all stop at the same step
+  (`relay`: SIGTERM is left to it, and other signals become one). told: what happens now, said after the first ^C.
   """
 
-  def end(*_: Any) -> None:
-    reason = "asked to stop; the same command goes on"
-    try:
-      os.write(2, f"latents: {reason}\n".encode())  # the signal may have come in the middle of a print
-      _failed(UserError(reason), PREEMPTED)
-    finally:
-      os._exit(PREEMPTED)
+  def __init__(self, told: str, relay: bool = False):
+    self.code: int | None = None
+    self.told = told
+    self._relay, self._since = relay, 0.0
 
-  try:
-    before = signal.signal(signal.SIGTERM, end)
-  except ValueError:  # not the main thread: a notebook or a test keeps its own handler
+  def __enter__(self) -> "Request":
+    numbers = [n for n in ENDS if not (self._relay and n == signal.SIGTERM)]
+    self._handled = _handled(self._ask, numbers)
+    self._handled.__enter__()
+    return self
+
+  def __exit__(self, *error: Any) -> None:
+    self._handled.__exit__(*error)
+
+  def check(self) -> None:
+    """Raise Stopped if an end is asked for."""
+    if self.code is not None:
+      raise self.stopped("the same command goes on")
+
+  def stopped(self, done: str) -> Stopped:
+    """What ends the command, which says what is done; of several processes one that was not asked ends as preempted."""
+    reason = "interrupted" if self.code == INTERRUPTED else "asked to stop"
+    return Stopped(self.code or PREEMPTED, f"{reason}: {done}")
+
+  def _ask(self, number: int, _: Any) -> None:
+    now = time.monotonic()
+    if self.code is not None and number == signal.SIGINT:
+      if now - self._since > SAME_S:
+        _end(INTERRUPTED, "interrupted again: ended at once; the last complete checkpoint stands")
+      return
+    if self.code is None:
+      self.code, self._since = ENDS[signal.Signals(number)][0], now
+      if number == signal.SIGINT:
+        _write(f"interrupted: {self.told}; ^C again ends at once")
+      if self._relay:
+        signal.raise_signal(signal.SIGTERM)
+
+
+@contextlib.contextmanager
+def stoppable() -> Iterator[None]:
+  """SIGTERM and SIGHUP within end the process at once with 75, ^C with 130: outside of a training loop nothing is to be
+  saved.
+
+  No exception: libraries swallow one that a signal raises within their callbacks, jax's at garbage collection among
+  them. Among several processes jax's own handler takes SIGTERM from `jax.distributed` on, for the loop to ask at each
+  step; work without such steps (scoring) puts this one back, and what follows it is the command's end.
+  """
+
+  def end(number: int, _: Any) -> None:
+    code, reason = ENDS[signal.Signals(number)]
+    _end(code, f"{reason}; the same command goes on")
+
+  with _handled(end, ENDS):
     yield
-    return
+
+
+@contextlib.contextmanager
+def unwound() -> Iterator[None]:
+  """Signals within raise Stopped, so that temporary files are removed: for work that calls no jax."""
+
+  def end(number: int, _: Any) -> None:
+    code, reason = ENDS[signal.Signals(number)]
+    raise Stopped(code, f"{reason}; nothing was written")
+
+  with _handled(end, ENDS):
+    yield
+
+
+@contextlib.contextmanager
+def _handled(handler: Callable[[int, Any], None], numbers: Iterable[int]) -> Iterator[None]:
+  """The handler of these signals within; what the caller has set to be ignored (nohup) stays so."""
+  before = {}
+  for number in numbers:
+    with contextlib.suppress(ValueError):  # not the main thread: a notebook or a test keeps its own handlers
+      if signal.getsignal(number) is not signal.SIG_IGN:
+        before[number] = signal.signal(number, handler)
   try:
     yield
   finally:
-    signal.signal(signal.SIGTERM, signal.SIG_DFL if before is None else before)
+    for number, old in before.items():
+      signal.signal(number, signal.SIG_DFL if old is None else old)
+
+
+def _end(code: int, reason: str) -> None:
+  """End this process now, from within a signal's handler."""
+  try:
+    _write(reason)  # the signal may have come in the middle of a print
+    with contextlib.suppress(Exception):
+      sys.stdout.flush()
+    _failed(UserError(reason), code)
+  finally:
+    os._exit(code)
+
+
+def _write(text: str) -> None:
+  with contextlib.suppress(OSError):
+    os.write(2, f"latents: {text}\n".encode())
+
+
+class _Steady:
+  """A stream that loses what is written once its reader is gone: a terminal that was closed, a `tee` that ^C ended."""
+
+  def __init__(self, stream: Any):
+    self._stream = stream
+
+  def write(self, text: str) -> int:
+    """As of the stream; never an OSError."""
+    with contextlib.suppress(OSError):
+      self._stream.write(text)
+    return len(text)
+
+  def flush(self) -> None:
+    """Likewise."""
+    with contextlib.suppress(OSError):
+      self._stream.flush()
+
+  def __getattr__(self, name: str) -> Any:
+    return getattr(self._stream, name)
 
 
 def guarded(call: Callable[[], int | None]) -> int:
@@ -65,26 +182,32 @@ def guarded(call: Callable[[], int | None]) -> int:
   threading.excepthook = _thread_failed
   sys.unraisablehook = _unraisable
   logging.getLogger("asyncio").setLevel(logging.CRITICAL)  # Orbax's writers: their errors reach us by the save
+  with contextlib.redirect_stderr(_Steady(sys.stderr)):
+    return _guarded(call)
+
+
+def _guarded(call: Callable[[], int | None]) -> int:
   try:
     with stoppable():
       code = call() or 0
   except UserError as error:
     return _failed(error, 2, f"error: {error}")
-  except KeyboardInterrupt:
-    reason = "interrupted; the same command goes on from the last checkpoint"
-    return _failed(UserError(reason), 130, reason)
+  except Stopped as error:
+    _say(str(error))
+    code = error.code
+  except KeyboardInterrupt:  # before `stoppable`, or of a thread's own handler
+    reason = "interrupted; the same command goes on"
+    return _failed(UserError(reason), INTERRUPTED, reason)
   except BrokenPipeError:
+    os.dup2(os.open(os.devnull, os.O_WRONLY), 1)  # or the interpreter says it again as it ends
     return 0
   except Exception as error:  # noqa: BLE001  (a defect: shown in full)
-    if type(error).__name__ == "Preempted":  # of train.loop, which is not imported for a command that never trains
-      _say(str(error))
-      code = PREEMPTED
-    elif reason := disk_reason(error):
-      return _failed(UserError(reason), 2, f"error: cannot write: {reason}")
-    else:
-      if (hosts := _hosts()) is None or not hosts.is_echo(error):
-        traceback.print_exception(error)
-      return _failed(error, 1)
+    if reason := disk_reason(error):
+      where = getattr(error, "filename", None)
+      return _failed(UserError(reason), 2, f"error: {where or 'cannot write'}: {reason}")
+    if (hosts := _hosts()) is None or not hosts.is_echo(error):
+      traceback.print_exception(error)
+    return _failed(error, 1)
   if hosts := _hosts():
     hosts.finish()
   return code
@@ -92,8 +215,9 @@ def guarded(call: Callable[[], int | None]) -> int:
 
 def leave(code: int) -> NoReturn:
   """End after an error without a wait for threads: one of them may be what hangs."""
-  sys.stdout.flush()
-  sys.stderr.flush()
+  for stream in (sys.stdout, sys.stderr):
+    with contextlib.suppress(OSError):
+      stream.flush()
   os._exit(code)
 
 

@@ -28,6 +28,7 @@ from latents.ablations.ablation import at, numbers
 from latents.ablations.base import read_table
 from latents.declare import every_address, to_json
 from latents.errors import UserError, nearest
+from latents.machine import endings
 from latents.machine.disk import disk_errors
 from latents.report.ablation import strip
 from latents.runs import run
@@ -163,13 +164,15 @@ class _Pool:
     """Run them all; name -> why it failed."""
     waiting = list(todo)
     try:
-      while waiting or self.running:
-        for member in list(waiting):
-          if len(self.running) < self.jobs and not self._meets(member):
-            waiting.remove(member)
-            self._start(member)
-        self._ended()
-        time.sleep(POLL)
+      with endings.Request("its runs save and end") as stop:
+        while waiting or self.running:
+          for member in list(waiting):
+            if len(self.running) < self.jobs and not self._meets(member):
+              waiting.remove(member)
+              self._start(member)
+          self._ended()
+          time.sleep(POLL)
+          stop.check()
     finally:
       for _, process, _ in self.running.values():
         process.stdin.close()  # type: ignore[union-attr]  # it saves and ends

@@ -39,7 +39,7 @@ from latents.declare import (
 from latents.declare.stored import Form
 from latents.errors import UserError
 from latents.machine import hosts
-from latents.machine.disk import disk_errors
+from latents.machine.disk import check_folder, disk_errors
 from latents.store import artefact, stages
 from latents.train import log
 
@@ -262,11 +262,11 @@ def choose_folder(runs: Path, experiment: Experiment, name: str | None) -> Folde
   UserError if `runs` is itself a run's folder, or if the place holds something else: another
   experiment, or files that are no run's; or, with an explicit `name`, another declaration.
   """
+  check_folder(runs)
   if (runs / DECLARATION).exists():
     raise UserError(f"{runs} is a run's folder itself; --runs takes the folder that holds runs")
-  if runs.exists() and not runs.is_dir():
-    raise UserError(f"{runs} is not a folder")
   path = runs / _safe(name or experiment.name)
+  check_folder(path)
   if _free(path):
     return Folder(path, experiment)
   there = open_folder(path).experiment

@@ -1,8 +1,6 @@
 """The one training loop: restore, step, log, save. It knows nothing of models or stages."""
 
-import contextlib
 import dataclasses
-import signal
 import sys
 import time
 from collections.abc import Callable, Iterator
@@ -11,20 +9,15 @@ from typing import Any
 
 import jax
 import numpy as np
-from tqdm import tqdm
 
 from latents.errors import UserError
-from latents.machine import environment, hosts
+from latents.machine import endings, environment, hosts, progress
 from latents.train.build_step import Program
 from latents.train.checkpoint import Checkpoints
 from latents.train.log import Log
 from latents.train.sharding import place_batch
 from latents.train.state import State
 from latents.types import Batch
-
-
-class Preempted(Exception):
-  """The machine asked us to stop; the state is saved. The command line exits with its own code."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -55,7 +48,7 @@ def train(
   where the checkpoints lie. run: the folder for the log; None on processes that do not write. start: variables that
   step 0 begins with in place of random ones (`step.init`).
   Resumes from the newest readable checkpoint. UserError after `patience` skipped updates in a row;
-  the last good checkpoint stays. Preempted after a SIGTERM, with the state saved.
+  the last good checkpoint stays. `endings.Stopped` after ^C, SIGTERM or SIGHUP, with the state saved.
   """
   checkpoints = Checkpoints(folder / "checkpoints")
   try:
@@ -89,8 +82,9 @@ def _loop(
 ) -> State:
   start = int(state.step)
   watch, stopping = _Watch(start), False
-  bar = _bar(plan, start)
-  with _StopRequest() as stop, bar:
+  bar = progress.bar(plan.name, plan.steps, "step", start)
+  several = hosts.processes() > 1
+  with endings.Request("the state is saved after this step", relay=several) as stop, bar:
     for step in range(start + 1, plan.steps + 1):
       begin = time.perf_counter()
       batch = next(data)
@@ -108,17 +102,17 @@ def _loop(
         environment.return_memory()  # the compiler's
       if step % min(plan.log_every, plan.patience) == 0:
         _check_patience(plan, state, step, index, checkpoints)
-      stopping = stop.asked(step)
+      stopping = hosts.stop_agreed(step) if several else stop.code is not None
       if stopping and step < plan.steps:
         checkpoints.save(step, state)
         checkpoints.finish()
-        raise Preempted(f"asked to stop: saved at step {step} of {plan.name}; the same command resumes")
+        raise stop.stopped(f"saved at step {step} of {plan.name}; the same command resumes")
       if (step % plan.save_every == 0 or step == plan.steps) and not int(state.extra["skipped"]):
         checkpoints.save(step, state)
         environment.return_memory()
     checkpoints.finish()
-    if stopping or stop.requested:
-      raise Preempted(f"asked to stop at the end of {plan.name}: saved; the same command resumes")
+    if stopping or stop.code is not None:
+      raise stop.stopped(f"saved at the end of {plan.name}; the same command resumes")
   return state
 
 
@@ -138,19 +132,6 @@ def _headline(values: dict[str, float]) -> dict[str, float]:
   return dict(sorted(train.items(), key=lambda kv: kv[0] != "train/total")[:5])
 
 
-def _bar(plan: Plan, start: int) -> tqdm:
-  terminal = sys.stderr.isatty()
-  return tqdm(
-    total=plan.steps,
-    initial=start,
-    desc=plan.name,
-    unit="step",
-    mininterval=0.2 if terminal else 15.0,
-    disable=not hosts.first(),
-    dynamic_ncols=terminal,
-  )
-
-
 class _Watch:
   """Seconds a step and the share of them spent waiting for data, since the last line of the log."""
 
@@ -163,32 +144,3 @@ class _Watch:
     out = {"time/step_s": span / steps, "time/data_wait": self.waited / span}
     self.step, self.begin, self.waited = step, now, 0.0
     return out
-
-
-class _StopRequest:
-  """SIGTERM (a preemption notice) asks the loop to stop after the step at hand.
-
-  Among several processes jax's own handler hears it, and all stop after the same step.
-  """
-
-  def __init__(self):
-    self.requested = False
-
-  def asked(self, step: int) -> bool:
-    """Whether to stop after this step; the same answer on every process."""
-    return hosts.stop_agreed(step) if hosts.processes() > 1 else self.requested
-
-  def __enter__(self) -> "_StopRequest":
-    def ask(*_: Any) -> None:
-      self.requested = True
-
-    self._before = None
-    if hosts.processes() > 1:
-      return self
-    with contextlib.suppress(ValueError):  # not the main thread: a notebook or a test keeps its own handler
-      self._before = signal.signal(signal.SIGTERM, ask)
-    return self
-
-  def __exit__(self, *_: Any) -> None:
-    if self._before is not None:
-      signal.signal(signal.SIGTERM, self._before)

@@ -1,5 +1,6 @@
 """Encoding data once: the latents of a frozen stage 1 with their mirror images, for `latents encode` and stage 2."""
 
+import contextlib
 import dataclasses
 from collections.abc import Iterator
 from pathlib import Path
@@ -14,8 +15,8 @@ from latents.data import CachedLatents, Source, evaluation_batches, write_cache
 from latents.declare import Experiment, Mesh
 from latents.errors import UserError
 from latents.frozen import Frozen, from_batch, to_batch
-from latents.machine import hosts
-from latents.machine.disk import disk_errors
+from latents.machine import endings, hosts
+from latents.machine.disk import check_folder, disk_errors
 from latents.store.artefact import Artefact
 from latents.store.folder import open_folder
 from latents.train import sharding
@@ -31,8 +32,9 @@ def encode(run: Path, out: Path, split: Literal["train", "test"] = "train", data
   folder where they lie now."""
   folder = open_folder(run, data)
   folder.check_data(2 if folder.experiment.stage2 else 1)
-  if (out / split).exists() or (out.exists() and not out.is_dir()):
+  if (out / split).exists():
     raise UserError(f"--out {out} has a {split} split already: nothing was overwritten")
+  check_folder(out)
   model, one = load_folder(folder, sharding.make_mesh(Mesh())), folder.artefact(1)
   assert one is not None
   source = (folder.experiment.stage2 or folder.experiment.stage1).data
@@ -78,10 +80,11 @@ def write(
     return to_batch(jax.tree.map(lambda *copies: jnp.stack(copies, 1), plain, other))
 
   store = InMesh(mesh, jax.jit(both))
-  source = evaluation_batches(data, split=split, batch=BATCH)
+  source, stop = evaluation_batches(data, split=split, batch=BATCH), endings.Request("nothing is kept of this cache")
 
   def batches() -> Iterator[dict[str, np.ndarray]]:
     for batch in source:
+      stop.check()
       stored = hosts.gather(store(arrays, sharding.spread(batch["x"], mesh)))
       found = {name: array[: len(batch["x"])] for name, array in stored.items()} | {"mask": batch["mask"]}
       yield found | ({"label": batch["label"]} if "label" in batch else {})
@@ -92,8 +95,9 @@ def write(
     hosts.meet("the latent cache is written")
     return
   count = len(data.records(split))
-  write_cache(
-    str(folder), batches(), split=split, count=count, fingerprint=one.latents,
-    statistics=one.facts["statistics"], names=data.names,
-  )  # fmt: skip
+  with stop if hosts.processes() == 1 else contextlib.nullcontext():  # what is half written is removed
+    write_cache(
+      str(folder), batches(), split=split, count=count, fingerprint=one.latents,
+      statistics=one.facts["statistics"], names=data.names,
+    )  # fmt: skip
   hosts.meet("the latent cache is written")

@@ -10,25 +10,23 @@ from latents.data import Source, clips, load_image
 from latents.data.source import Broken
 from latents.data.text import PAD, numbers
 from latents.errors import UserError
-from latents.machine.disk import disk_errors
+from latents.machine.disk import check_file, check_folder, disk_errors
 from latents.media.drawing import grid, save_png
 from latents.media.video import animation
 from latents.types import to_signal, to_uint8
 from latents.use.model import Model
 
 
-def check_out(path: Path, kind: str | None = None) -> None:
-  """The file can be written and its ending is one we write (for signals of `kind`, if known)."""
+def check_out(path: Path, kind: str | None = None, overwrite: bool = False) -> None:
+  """The file can be written, its ending is one we write (for signals of `kind`, if known), and nothing is there yet."""
   known = media.kind(kind).suffixes if kind else sorted({s for k in media.KINDS.values() for s in k.suffixes})
-  if path.suffix not in known:
-    raise UserError(f"--out {path}: the ending must be one of {', '.join(known)}")
+  check_file(path, known, overwrite)
   if not path.absolute().parent.is_dir():
     raise UserError(f"--out {path}: the folder {path.absolute().parent} does not exist")
 
 
 def write_signals(path: Path, x: np.ndarray, labels: np.ndarray | None, source: Source) -> None:
   """x [N,*S,C] in the signal's range -> a file of the kind that the ending says."""
-  check_out(path, source.kind)
   with disk_errors(path.absolute().parent):
     media.kind(source.kind).write(path, x, labels, source.rate)
 
@@ -48,12 +46,11 @@ def reconstruct(model: Model, paths: list[Path], out: Path, steps: int | None) -
   names = [f"{p.stem}{suffix}" for p in paths]
   if len(set(names)) < len(names):
     raise UserError("two of the files would be written to the same file: give them different names")
+  check_folder(out)
   for name in names:
     if (out / name).exists():
       raise UserError(f"{out / name} exists already: nothing was overwritten")
   originals = [read(p, source) for p in paths]
-  if out.exists() and not out.is_dir():
-    raise UserError(f"--out {out} is not a folder")
   with disk_errors(out.absolute().parent):
     out.mkdir(parents=True, exist_ok=True)
   for path, name, x in zip(paths, names, originals, strict=True):

@@ -1,7 +1,7 @@
 """`latents.load(run)`: a finished run as an object with encode, decode, reconstruct and sample."""
 
 import functools
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -10,17 +10,19 @@ import numpy as np
 
 from latents import media
 from latents.declare import Experiment, Mesh, admit
-from latents.errors import UserError
+from latents.errors import UserError, first_line
 from latents.frozen import Frozen
 from latents.machine import hosts
-from latents.nn.streams import streams
+from latents.nn.streams import check_seed, streams
 from latents.store import artefact
 from latents.store.folder import Folder, open_folder
 from latents.train import build_step, sharding
 from latents.train.build_step import InMesh
 from latents.train.state import flatten, nest
 from latents.types import Batch, Cond, Latent
-from latents.use.sample import Sampler
+from latents.use import given, measures
+from latents.use.given import finite, whole
+from latents.use.sample import Labels, Sampler
 
 
 class Model:
@@ -38,29 +40,66 @@ class Model:
       mesh, jax.jit(lambda a, z, k, steps: self.frozen.decode(a, z, key=k, steps=steps), static_argnums=3)
     )
     self._decodings = InMesh(mesh, jax.jit(self._all_decodings))
+    self._fitting: set[tuple[str, str]] = set()
+    self._samplers: dict[tuple[int, int | None], Sampler] = {}
+
+  def __repr__(self) -> str:
+    signal, latent = (tuple(a) for a in (self.shape, self.latent_shape))
+    kind = "codes" if self._latent.z is None or self._latent.codes is not None else "continuous"
+    told = f", labels {', '.join(self.names[:12])}{', ...' * (len(self.names) > 12)}" if self.names else ""
+    prior = "no prior" if self.prior is None else type(self.experiment.stage2.prior).__name__  # pyright: ignore
+    return f"<Model {self.experiment.name}: {self.kind.name} {signal}, latents {latent} ({kind}), {prior}{told}>"
+
+  @property
+  def shape(self) -> tuple[int, ...]:
+    """[*S,C] of the signals that it was trained on."""
+    return self.experiment.stage1.data.shape
+
+  @property
+  def latent_shape(self) -> tuple[int, ...]:
+    """Of one latent of such a signal: z [*s,D], or codes where the bottleneck gives nothing else."""
+    latent = self._latent
+    return (latent.codes if latent.z is None else latent.z).shape
+
+  @property
+  def names(self) -> tuple[str, ...]:
+    """What the labels are called, in their order; () without labels."""
+    return (self.experiment.stage2 or self.experiment.stage1).data.names
+
+  @functools.cached_property
+  def _latent(self) -> Latent:
+    return self.frozen.shape(self.arrays, self.shape)
 
   def encode(self, x: Any) -> Latent:
-    """x [B,*S,C] in [-1,1] -> normalised Latent (the mode): what a prior models."""
-    x = np.asarray(x)
-    shape = self.experiment.stage1.data.shape
-    if x.ndim != len(shape) + 1 or (len(shape) > 1 and x.shape[-1] != shape[-1]):
-      wanted = f"[B,*S,{shape[-1]}] in [-1,1]" if len(shape) > 1 else "int32 [B,T]"
-      raise UserError(f"encode takes {wanted}, not an array of shape {x.shape}")
-    latent = self._encode(self.arrays, sharding.spread(self._typed(x), self.mesh), jax.random.key(0))
+    """x [B,*S,C] in [-1,1], or uint8 in 0..255 -> normalised Latent (the mode): what a prior models. UserError, one
+    line, for other shapes and values."""
+    x = given.signals(x, self.kind, self.shape)
+    self._fits(lambda a, x: self.frozen.encode(a, x, key=jax.random.key(0), train=False), x, "encoder", "signals")
+    latent = self._encode(self.arrays, sharding.spread(x, self.mesh), jax.random.key(0))
     return self._host(latent.replace(terms={}, logs={}), len(x))
 
-  def decode(self, latent: Latent, *, steps: int | None = None, seed: int = 0) -> np.ndarray:
-    """Normalised Latent -> x [B,*S,C] in [-1,1] (clipped). steps, seed: for generative decoders."""
-    x = self._decode(self.arrays, self._spread(latent), jax.random.key(seed), steps)
-    return self.kind.clip(self._host(x, _rows(latent)))
+  def decode(self, latent: Any, *, steps: int | None = None, seed: int = 0) -> np.ndarray:
+    """Normalised Latent, or an array of z [B,*s,D] or of codes (whole numbers) -> x [B,*S,C] in [-1,1] (clipped).
+
+    steps, seed: for generative decoders. UserError, one line, for what does not fit.
+    """
+    latent = given.latents(latent, self._latent, measures.layout(self.experiment, self.arrays).vocab)
+    if steps is not None and whole(steps, "steps") < 1:
+      raise UserError(f"steps is {steps}: it must be at least 1")
+    key = jax.random.key(check_seed(seed))
+    self._fits(lambda a, z: self.frozen.decode(a, z, key=key, steps=steps), latent, "decoder", "latents")
+    x = self._decode(self.arrays, self._spread(latent), key, steps)
+    return self.kind.clip(finite(self._host(x, _rows(latent)), "what is decoded"))
 
   def reconstruct(self, x: Any, *, labels: Any = None, steps: int | None = None, seed: int = 0) -> np.ndarray:
     """decode(encode(x)). labels: [B] int32, for a decoder that is told them; None = it is told nothing."""
     batch = {}
     if labels is not None:
-      batch["label"], classes = np.asarray(labels, np.int32), self.experiment.stage1.data.classes
-      if batch["label"].shape != (len(x),) or not all(0 <= label < classes for label in batch["label"]):
+      batch["label"], classes = np.asarray(labels), self.experiment.stage1.data.classes
+      right = batch["label"].dtype.kind in "iu" and batch["label"].shape == (len(x),)
+      if not right or not all(0 <= label < classes for label in batch["label"]):
         raise UserError(f"labels are one of 0 to {classes - 1} for each of the {len(x)} examples")
+      batch["label"] = batch["label"].astype(np.int32)
     return self.decode(self.encode(x).replace(given=self.given(batch)), steps=steps, seed=seed)
 
   def given(self, batch: Batch) -> Cond | None:
@@ -77,21 +116,65 @@ class Model:
 
   def sample(
     self,
-    labels: Sequence[int] | None = None,
+    labels: Labels = None,
     *,
     number: int | None = None,
     seed: int = 0,
     guidance: float | None = None,
+    steps: int | None = None,
   ) -> np.ndarray:
-    """Samples [N,*S,C] in [-1,1]: one a label, or `number` over the labels in turn."""
-    return self.sampler.signals(self.sampler.labels(labels, number), seed=seed, guidance=guidance)
+    """Samples [N,*S,C] in [-1,1]: one a label, or `number` over the labels in turn.
 
-  @functools.cached_property
+    labels: numbers or names; None = all in turn, [None] = of which nothing is known. steps: of the prior's sampler.
+    """
+    sampler = self.drawing(steps=steps)
+    return sampler.signals(sampler.labels(labels, number), seed=seed, guidance=guidance)
+
+  def sample_latents(
+    self,
+    labels: Labels = None,
+    *,
+    number: int | None = None,
+    seed: int = 0,
+    guidance: float | None = None,
+    steps: int | None = None,
+  ) -> Latent:
+    """The normalised latents of the same samples: `decode` makes them signals."""
+    sampler = self.drawing(steps=steps)
+    drawn = sampler.latents(sampler.labels(labels, number), seed, guidance)
+    parts = [self._host(latent.replace(terms={}, logs={}), rows) for latent, rows in drawn]
+    return jax.tree.map(lambda *arrays: np.concatenate(arrays), *parts)
+
+  @property
   def sampler(self) -> Sampler:
     """The sampler of stage 2; UserError if the run has none that is finished."""
+    return self.drawing()
+
+  def drawing(self, batch: int = 64, steps: int | None = None) -> Sampler:
+    """A sampler that draws at most `batch` samples at a time, by so many steps (None: the experiment's)."""
     if self.experiment.stage2 is not None and self.prior is None:
       raise UserError("stage 2 of this run is not finished: the same `latents run` command goes on with it")
-    return Sampler(self.experiment, self.mesh, self.arrays, self.prior)
+    if (batch, steps) not in self._samplers:
+      made = Sampler(self.experiment, self.mesh, self.arrays, self.prior, batch, steps)
+      self._samplers[batch, steps] = made
+    return self._samplers[batch, steps]
+
+  def _fits(self, call: Any, given: Any, part: str, what: str) -> None:
+    """UserError where a part of the model does not take a shape; nothing is computed."""
+    shapes = jax.tree.map(lambda a: jax.ShapeDtypeStruct(np.shape(a), a.dtype), (self.arrays, given))
+    if (seen := (part, str(shapes[1]))) in self._fitting:
+      return
+    try:
+      jax.eval_shape(call, *shapes)
+    except UserError:
+      raise
+    except Exception as error:  # noqa: BLE001  (whatever its layers raise)
+      found = ", ".join(str(a.shape) for a in jax.tree.leaves(shapes[1]))
+      own = self.shape if what == "signals" else self.latent_shape
+      raise UserError(
+        f"the {part} takes no {what} of shape {found} (its own are [B,{','.join(map(str, own))}]): {first_line(error)}"
+      ) from None
+    self._fitting.add(seen)
 
   def _typed(self, x: Any) -> np.ndarray:
     return np.asarray(x, np.int32 if self.kind.dtype == "int32" else np.float32)

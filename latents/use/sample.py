@@ -1,39 +1,53 @@
-"""Sampling: prior.sample -> frozen.decode, in chunks of one compiled size."""
+"""Sampling: prior.sample -> frozen.decode, in chunks of a few compiled sizes."""
 
+import contextlib
+import dataclasses
+import math
 from collections.abc import Iterator, Sequence
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 
 from latents import media
 from latents.declare import Experiment
 from latents.errors import UserError
 from latents.frozen import Frozen
-from latents.machine import hosts
-from latents.nn.streams import streams
+from latents.machine import hosts, progress
+from latents.nn.streams import check_seed, streams
 from latents.train import sharding
 from latents.train.build_step import InMesh
 from latents.types import Latent
+from latents.use.given import finite, real, whole
+
+NOTHING = -1  # in an array of labels: a sample of which nothing is known
+Labels = int | str | None | Sequence[int | str | None]
 
 
 class Sampler:
   """Draws latents and signals from a finished experiment.
 
   arrays: what `Frozen` needs of stage 1. prior: the prior's variables. Both lie on the mesh, and so do the
-  chunks while they are drawn. A draw depends on (seed, its number, its label, guidance) and on the chunk
-  size, not on how many are asked for, nor on the mesh.
+  chunks while they are drawn: at most `chunk` samples at a time, of compiled sizes that are powers of two. A draw
+  depends on (seed, its number, its label, guidance, steps) and on `chunk`; neither on how many are asked for nor on the
+  mesh, but for rounding. steps: of the prior's sampler, None = the experiment's.
   """
 
-  def __init__(self, experiment: Experiment, mesh: jax.sharding.Mesh, arrays: Any, prior: Any, chunk: int = 64):
+  def __init__(
+    self, experiment: Experiment, mesh: jax.sharding.Mesh, arrays: Any, prior: Any, chunk: int = 64,
+    steps: int | None = None,
+  ):  # fmt: skip
     if experiment.stage2 is None:
       raise UserError(f"{experiment.name} has no prior (stage 2), so it cannot sample")
-    self.frozen, self.prior = Frozen(experiment.stage1.model), experiment.stage2.prior
+    if chunk < 1:
+      raise UserError(f"a batch of {chunk} samples: it must be at least 1")
+    self.frozen, self.prior = Frozen(experiment.stage1.model), stepped(experiment.stage2.prior, steps)
     self.mesh, self.arrays, self.variables = mesh, arrays, prior
     self.chunk = -(-chunk // sharding.parts(mesh)) * sharding.parts(mesh)
     self.kind = media.kind(experiment.stage2.data.kind)
     one, two = experiment.stage1, experiment.stage2
-    self.conditioner = two.conditioner
+    self.conditioner, self.names = two.conditioner, two.data.names
     asked = [stage.conditioner for stage, part in ((two, two.prior), (one, one.model)) if part.conditions]
     self.classes = asked[0].count(two.data.classes) if asked else 0  # conditions that can be asked for
     self.tell = one.conditioner.asked if one.model.conditions else lambda _: None  # what the decoder is told
@@ -44,22 +58,43 @@ class Sampler:
 
   def _draw_chunk(self, variables: Any, labels: Any, key: Any, guidance: float | None) -> Latent:
     prior: Any = self.prior
-    cond = self.conditioner.asked(labels)
+    cond, told = self.conditioner.asked(jnp.maximum(labels, 0)), self.tell(jnp.maximum(labels, 0))
+    cond, told = (c if c is None else {**c, "drop": labels == NOTHING} for c in (cond, told))
     drawn = prior.apply(variables, cond, shape=self.shape, guidance=guidance, method="sample", rngs=streams(key))
-    return drawn.replace(given=self.tell(labels))
+    return drawn.replace(given=told)
 
-  def labels(self, labels: Sequence[int] | None, number: int | None) -> np.ndarray:
-    """int32 labels to draw: those asked for, repeated up to `number`; all classes in turn by default."""
+  def labels(self, labels: Labels, number: int | None) -> np.ndarray:
+    """int32 labels to draw: those asked for, repeated up to `number`; all classes in turn by default.
+
+    labels: one or several numbers or names; None among several is a sample of which nothing is known. UserError.
+    """
     if labels is not None and not self.classes:
       raise UserError("this experiment has no labels; leave --labels out")
-    turn = list(labels) if labels is not None else list(range(max(self.classes, 1)))
-    for label in turn:
-      if not 0 <= label < max(self.classes, 1):
-        raise UserError(f"label {label} is not one of 0 to {self.classes - 1}")
-    number = len(turn) if number is None else number
+    if labels is None:
+      labels = list(range(max(self.classes, 1)))
+    elif isinstance(labels, str) or np.ndim(labels) != 1:  # pyright: ignore
+      labels = [labels]  # pyright: ignore
+    turn = [self._label(label) for label in labels]  # pyright: ignore
+    number = len(turn) if number is None else whole(number, "the number of samples")
     if number < 1 or not turn:
       raise UserError(f"cannot draw {number} samples of {len(turn)} labels")
     return np.asarray([turn[i % len(turn)] for i in range(number)], np.int32)
+
+  def _label(self, label: int | str | None) -> int:
+    if label is None:
+      if not getattr(self.prior, "label_drop", 0.0):
+        raise UserError(
+          "samples without a label cannot be had: the prior was trained with a label always (label_drop 0)"
+        )
+      return NOTHING
+    if isinstance(label, str):
+      if not label.isdecimal() or label in self.conditioner.words(self.names):
+        return self.conditioner.number(label, self.names)
+      label = int(label)
+    label = whole(label, "a label")
+    if not 0 <= label < max(self.classes, 1):
+      raise UserError(f"label {label} is not one of 0 to {self.classes - 1}")
+    return label
 
   def named(self, words: Sequence[str], names: tuple[str, ...]) -> list[int]:
     """The numbers of conditions by their names; names: of the data's labels. UserError with the nearest."""
@@ -67,18 +102,48 @@ class Sampler:
 
   def latents(self, labels: np.ndarray, seed: int, guidance: float | None) -> Iterator[tuple[Latent, int]]:
     """Chunks of normalised latents, each with the number of its rows that were asked for."""
+    check_seed(seed)
+    if guidance is not None and not math.isfinite(guidance := real(guidance, "guidance")):
+      raise UserError(f"guidance is {guidance}: it must be a finite number")
+    parts = sharding.parts(self.mesh)
     for first in range(0, len(labels), self.chunk):
       part = labels[first : first + self.chunk]
-      full = np.concatenate([part, np.zeros(self.chunk - len(part), np.int32)])
+      size = min(self.chunk, parts * 2 ** math.ceil(math.log2(-(-len(part) // parts))))
+      full = np.concatenate([part, np.zeros(size - len(part), np.int32)])
       key = jax.random.fold_in(jax.random.key(seed), first)
-      yield self._draw(self.variables, sharding.spread(full, self.mesh), key, guidance), len(part)
+      latent = self._draw(self.variables, sharding.spread(full, self.mesh), key, guidance)
+      yield latent, len(part)
 
-  def chunks(self, labels: np.ndarray, *, seed: int = 0, guidance: float | None = None) -> Iterator[np.ndarray]:
-    """int32 labels [N] -> samples [n,*S,C] float32 in [-1,1] (clipped; text int32 [n,T]), a chunk at a time."""
-    for number, (latent, rows) in enumerate(self.latents(labels, seed, guidance)):
-      key = jax.random.fold_in(jax.random.key(seed), 2**30 + number)
-      yield self.kind.clip(hosts.gather(self._decode(self.arrays, latent, key))[:rows])
+  def chunks(
+    self, labels: np.ndarray, *, seed: int = 0, guidance: float | None = None, shown: bool = False
+  ) -> Iterator[np.ndarray]:
+    """int32 labels [N] -> samples [n,*S,C] float32 in [-1,1] (clipped; text int32 [n,T]), a chunk at a time.
 
-  def signals(self, labels: np.ndarray, *, seed: int = 0, guidance: float | None = None) -> np.ndarray:
+    shown: with a bar. UserError for samples that are not finite.
+    """
+    with progress.bar("samples", len(labels), "sample") if shown else contextlib.nullcontext() as bar:
+      for number, (latent, rows) in enumerate(self.latents(labels, seed, guidance)):
+        key = jax.random.fold_in(jax.random.key(seed), 2**30 + number)
+        made = hosts.gather((latent.z, self._decode(self.arrays, latent, key)))
+        for array in jax.tree.leaves(made):  # a decoder may make letters of latents that are no numbers
+          finite(array[:rows], "the samples")
+        if bar is not None:
+          bar.update(rows)
+        yield self.kind.clip(made[1][:rows])
+
+  def signals(
+    self, labels: np.ndarray, *, seed: int = 0, guidance: float | None = None, shown: bool = False
+  ) -> np.ndarray:
     """int32 labels [N] -> samples [N,*S,C] float32 in [-1,1] (clipped)."""
-    return np.concatenate(list(self.chunks(labels, seed=seed, guidance=guidance)))
+    return np.concatenate(list(self.chunks(labels, seed=seed, guidance=guidance, shown=shown)))
+
+
+def stepped(prior: Any, steps: int | None) -> Any:
+  """The prior with so many steps of its sampler. UserError for one that has none."""
+  if steps is None:
+    return prior
+  if (sampler := getattr(prior, "sampler", None)) is None:
+    raise UserError(f"{type(prior).__name__} draws token after token: it has no steps to set")
+  if steps < 1:
+    raise UserError(f"a sampler takes at least 1 step, not {steps}")
+  return prior.clone(sampler=dataclasses.replace(sampler, steps=whole(steps, "steps")))

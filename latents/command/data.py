@@ -1,0 +1,45 @@
+"""`latents data inspect|prepare`: their flags, and what they call; it imports the rest when it is called, as `main`."""
+
+import argparse
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+KINDS = "digits, shapes, photos, topics, folder:PATH, tfds:NAME, audio:PATH, video:PATH, strips:NAME or text:PATH"
+
+
+def add(to: argparse.ArgumentParser, command: Callable, kind: Any) -> None:
+  """The two commands; command, kind: as `main` makes a command, and its parser."""
+  inner = to.add_subparsers(title="commands", required=True, metavar="COMMAND", parser_class=kind)
+  look = command(inner, "inspect", inspect, "a picture of a decoded batch, and statistics")
+  look.add_argument("source", help=KINDS)
+  look.add_argument("--data-dir", help="where TFDS data sets lie")
+  look.add_argument("--size", type=int, help="pixels a side")
+  look.add_argument("--out", type=Path, default=Path("data.png"), help="x.png (default: data.png)")
+  look.add_argument("--overwrite", action="store_true", help="replace the picture where it is there")
+  ready = command(inner, "prepare", prepare, "an image folder to a TFDS ArrayRecord set")
+  ready.add_argument("folder", help="a folder, or folder:PATH")
+  ready.add_argument("name")
+  ready.add_argument("--out", type=Path, help="data_dir (default: $TFDS_DATA_DIR or ~/tensorflow_datasets)")
+
+
+def inspect(arguments: argparse.Namespace) -> None:
+  """Write the picture, print the statistics."""
+  import json
+
+  from latents.data import inspect, source
+  from latents.machine import disk
+
+  disk.check_file(arguments.out, [".png"], arguments.overwrite)
+  options = {"size": arguments.size, "data_dir": arguments.data_dir}
+  made = source(arguments.source, **{k: v for k, v in options.items() if v is not None})
+  print(json.dumps(inspect(made, arguments.out), indent=1))
+
+
+def prepare(arguments: argparse.Namespace) -> None:
+  """Write the set, print what is in it."""
+  from latents.data import prepare
+  from latents.machine import endings
+
+  with endings.unwound():
+    print(prepare(arguments.folder.removeprefix("folder:"), arguments.name, arguments.out))
