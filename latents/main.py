@@ -17,7 +17,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NoReturn
 
-from latents.command import data, sweeps
+from latents.command import data, reading, sweeps
 from latents.errors import UserError, nearest
 from latents.machine import endings, environment
 
@@ -67,12 +67,12 @@ def _add_training(sub: Any) -> None:
   evaluate.add_argument("--images", type=int, help="held-out examples")
   evaluate.add_argument("--samples", type=int, help="samples to draw")
   evaluate.add_argument("--lpips", help="a file of LPIPS(squeeze) weights")
-  _measures(evaluate)
+  reading.measures(evaluate)
 
   report = _command(sub, "report", _report, "one HTML page of one or many runs")
   report.add_argument("runs", nargs="+", type=Path, metavar="RUN")
   report.add_argument("--out", type=Path, help="x.html, or x.md for a table (default: report.html)")
-  _reads(report)
+  reading.reads(report)
 
   plan = _command(sub, "plan", _plan, "memory, FLOPs, communication and time of a step, without the devices")
   plan.add_argument("experiment", metavar="EXPERIMENT", help="as of `latents run`; then its flags")
@@ -103,20 +103,20 @@ def _add_using(sub: Any) -> None:
     help="x.png, x.npz, x.flac for sound, x.gif or x.webp for clips, x.txt for text",
   )
   sample.add_argument("--overwrite", action="store_true", help="replace the file where it is there")
-  _reads(sample)
+  reading.reads(sample)
 
   reconstruct = _command(sub, "reconstruct", _reconstruct, "encode and decode pictures, clips or text files")
   reconstruct.add_argument("run", type=Path)
   reconstruct.add_argument("files", nargs="+", type=Path, metavar="FILE")
   reconstruct.add_argument("--out", type=Path, required=True, help="a folder")
   reconstruct.add_argument("--steps", type=int, help="of a generative decoder")
-  _reads(reconstruct)
+  reading.reads(reconstruct)
 
   encode = _command(sub, "encode", _encode, "write the latent cache of a run's data")
   encode.add_argument("run", type=Path)
   encode.add_argument("--out", type=Path, required=True, help="a folder that is not there yet")
   encode.add_argument("--split", choices=("train", "test"), default="train")
-  _measures(encode)
+  reading.measures(encode)
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -131,24 +131,6 @@ def main(argv: list[str] | None = None) -> int:
     return arguments.call(arguments)
 
   return endings.guarded(call)
-
-
-def _reads(command: Parser) -> None:
-  """A command that reads runs."""
-  command.add_argument("--experiment", metavar="FILE", help="the file in which parts of your own stand")
-
-
-def _measures(command: Parser) -> None:
-  """A command that reads the data of a run."""
-  _reads(command)
-  command.add_argument("--data", metavar="FOLDER", help="where the data of the run lie now, if they were moved")
-
-
-def _own(arguments: argparse.Namespace) -> None:
-  if arguments.experiment is not None:
-    from latents.command import overrides
-
-    overrides.load_file(overrides.find_file(arguments.experiment))
 
 
 def _distribute(arguments: argparse.Namespace) -> None:
@@ -222,7 +204,7 @@ def _plan(arguments: argparse.Namespace) -> None:
 
 def _sample(arguments: argparse.Namespace) -> None:
   environment.prepare()
-  _own(arguments)
+  reading.admit(arguments)
   from latents.use import files, model
 
   files.check_out(arguments.out, overwrite=arguments.overwrite)
@@ -238,7 +220,7 @@ def _sample(arguments: argparse.Namespace) -> None:
 
 def _reconstruct(arguments: argparse.Namespace) -> None:
   environment.prepare()
-  _own(arguments)
+  reading.admit(arguments)
   from latents.use import files, model
 
   made = model.load(arguments.run)
@@ -248,7 +230,7 @@ def _reconstruct(arguments: argparse.Namespace) -> None:
 
 def _encode(arguments: argparse.Namespace) -> None:
   environment.prepare()
-  _own(arguments)
+  reading.admit(arguments)
   from latents.use import cache as latent_cache
 
   print(latent_cache.encode(arguments.run, arguments.out, arguments.split, arguments.data))
@@ -256,7 +238,7 @@ def _encode(arguments: argparse.Namespace) -> None:
 
 def _evaluate(arguments: argparse.Namespace) -> None:
   environment.prepare()
-  _own(arguments)
+  reading.admit(arguments)
   import json
 
   from latents.runs import run
@@ -267,7 +249,7 @@ def _evaluate(arguments: argparse.Namespace) -> None:
 
 
 def _report(arguments: argparse.Namespace) -> None:
-  _own(arguments)
+  reading.admit(arguments)
   from latents.report import write_report, write_table
 
   alone = len(arguments.runs) == 1

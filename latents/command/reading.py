@@ -1,0 +1,22 @@
+"""What all commands take that read runs: the file of one's own parts, and where the data lie now."""
+
+import argparse
+
+
+def reads(command: argparse.ArgumentParser) -> None:
+  """Add what a command takes that reads a run."""
+  command.add_argument("--experiment", metavar="FILE", help="the file in which parts of your own stand")
+
+
+def measures(command: argparse.ArgumentParser) -> None:
+  """Add what a command takes that reads a run and its data."""
+  reads(command)
+  command.add_argument("--data", metavar="FOLDER", help="where the data of the run lie now, if they were moved")
+
+
+def admit(arguments: argparse.Namespace) -> None:
+  """Let stored declarations name the parts of --experiment."""
+  if arguments.experiment is not None:
+    from latents.command import overrides
+
+    overrides.load_file(overrides.find_file(arguments.experiment))
