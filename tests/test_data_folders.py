@@ -166,7 +166,7 @@ def test_splits_by_their_common_names(train, test, above):
   assert set(made.train) == {n for n in found if n.startswith(f"{above}{train}/")}
   assert set(made.test) == {n for n in found if n.startswith(f"{above}{test}/")}
   assert made.names == ("cat", "dog") and made.label(f"{above}{test}/dog/1.png") == 1
-  where = f"all lies in {above[:-1]}; " if above else ""
+  where = f"in {above[:-1]}; " if above else ""
   assert made.told and not made.why and made.line() == f"{where}train: {train}; test: {test}"
 
 
@@ -190,7 +190,7 @@ def test_train_alone_keeps_its_labels_and_gives_a_tenth():
   made = arrange("x", tree("train/cat", "train/dog", count=40), [], "files")
   assert made.names == ("cat", "dog") and made.told and 1 <= len(made.test) < 20
   held = f"no folders of both splits: {len(made.test)} of 80 are held out by a hash of their names"
-  assert made.line() == f"all lies in train; {held}"
+  assert made.line() == f"in train; {held}"
   stray = arrange("x", [*tree("Train/cat", "Train/dog"), "sheet.png"], [], "files")
   assert stray.names == ("cat", "dog") and "sheet.png" not in stray.train + stray.test
   assert "not used: beside the folders (1 file)" in stray.line()
@@ -198,11 +198,17 @@ def test_train_alone_keeps_its_labels_and_gives_a_tenth():
 
 def test_a_lone_top_folder_is_unwrapped():
   made = arrange("x", tree("photos/cat", "photos/dog"), [], "files")
-  assert made.names == ("cat", "dog") and made.told and made.line().startswith("all lies in photos; ")
+  assert made.names == ("cat", "dog") and made.told and made.line().startswith("in photos; ")
   assert arrange("x", tree("train/images/cat", "train/images/dog", "val/images/cat"), [], "files").names == (
     "cat",
     "dog",
   )
+
+
+def test_a_file_beside_a_lone_folder_does_not_hide_its_splits():
+  made = arrange("x", [*tree("set/Train/a", "set/Train/b", "set/Test/a"), "cover.png"], [], "files")
+  assert made.names == ("a", "b") and all("/Test/" in n for n in made.test) and len(made.train) == 20
+  assert made.line() == "in set; train: Train; test: Test; not used: beside the folders (1 file)"
 
 
 def test_splits_inside_the_classes():
