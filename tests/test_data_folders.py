@@ -367,3 +367,23 @@ def test_labels_in_file_names_are_said_and_not_missed(tmp_path):
   data, said = sound(tmp_path)
   assert data.names == ("0", "1") and said == []
   assert data.note == "train: train; test: test; labels: what stands before the first _ of the file names"
+
+
+@pytest.mark.parametrize("seed", range(60))
+def test_any_tree_is_parted_without_a_file_in_both_or_a_test_file_in_training(seed):
+  rng = np.random.default_rng(seed)
+  words = ("train", "Test", "val", "cat", "dog", "images", "testing", "Training")
+  found = set()
+  for i in range(int(rng.integers(1, 40))):
+    folders = [words[rng.integers(len(words))] for _ in range(rng.integers(4))]
+    found.add("/".join([*folders, f"{i}.png"]))
+  made = arrange("x", found, [], "files")
+  train, test = set(made.train), set(made.test)
+  assert not train & test and train | test <= found and train
+  assert ("not used" in made.line()) == (train | test != found)
+  assert list(made.train) == sorted(train) and bool(made.names) == (not made.why)
+  for name in made.train + made.test:
+    label = made.label(name)
+    assert label is None if not made.names else 0 <= label < len(made.names)
+  if "train: " in made.line():  # folders of splits were found
+    assert not any({kind_of(f) for f in n.split("/")[:-1]} == {"test"} for n in made.train)
