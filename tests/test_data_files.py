@@ -1,6 +1,7 @@
 """Folders, prepared sets and recordings as users have them: mixed, broken, cut, empty, hostile."""
 
 import io
+import json
 import os
 import struct
 import sys
@@ -317,6 +318,60 @@ def test_tfds_that_is_missing_or_named_wrongly(tmp_path):
   (version / "dataset_info.json").write_text("{}")
   with pytest.raises(UserError, match="cannot read"):
     Tfds(name="mnist", data_dir=str(tmp_path)).records("train")
+
+
+def serialised(picture: bytes, label: int) -> bytes:
+  """A tf.train.Example with "image" and "label"."""
+
+  def varint(n):
+    n %= 2**64
+    out = []
+    while n > 127:
+      out.append(n & 127 | 128)
+      n >>= 7
+    return bytes([*out, n])
+
+  def field(number, data):
+    return bytes([number << 3 | 2]) + varint(len(data)) + data
+
+  features = {b"image": field(1, field(1, picture)), b"label": field(3, field(1, varint(label)))}
+  return field(1, b"".join(field(1, field(1, name) + field(2, value)) for name, value in features.items()))
+
+
+@pytest.mark.parametrize("names", [("train", "test"), ("Training", "valid"), ("train", "dev"), ("train", "validation")])
+@pytest.mark.parametrize("blank", [False, True])
+def test_splits_of_a_prepared_set(tmp_path, names, blank):
+  """By any common name; a test split whose labels nobody knows (-1, as ImageNet's) gives way to another."""
+  from array_record.python.array_record_module import ArrayRecordWriter
+
+  for name in ("a", "b"):
+    pictures(tmp_path / "in" / name, 8, size=(16, 16))
+  prepare(str(tmp_path / "in"), "mine", str(tmp_path))
+  folder = tmp_path / "mine" / "1.0.0"
+  info = json.loads((folder / "dataset_info.json").read_text())
+  count = {}
+  for split in info["splits"]:
+    before, after = split["name"], names[split["name"] == "test"]
+    (shard,) = folder.glob(f"mine-{before}.*")
+    shard.rename(folder / shard.name.replace(f"-{before}.", f"-{after}."))
+    split["name"], count[before] = after, int(split["shardLengths"][0])
+  if blank:
+    buffer = io.BytesIO()
+    Image.fromarray(noise(16, 16)).save(buffer, format="PNG")
+    writer = ArrayRecordWriter(str(folder / "mine-testing.array_record-00000-of-00001"), "group_size:1")
+    for _ in range(50):
+      writer.write(serialised(buffer.getvalue(), -1))
+    writer.close()
+    info["splits"].append({**info["splits"][0], "name": "testing", "shardLengths": ["50"]})
+  (folder / "dataset_info.json").write_text(json.dumps(info))
+  data = Tfds(name="mine", data_dir=str(tmp_path), size=16)
+  assert len(data.records("train")) == count["train"]
+  if blank and names[1] != "test":
+    with pytest.warns(UserWarning, match="the testing split has no labels, so another is used"):
+      assert len(data.records("test")) == count["test"]
+  else:
+    assert len(data.records("test")) == count["test"]
+  assert {int(data.records("test")[i]["label"]) for i in range(count["test"])} <= {0, 1}
 
 
 def test_a_prepared_set_of_others():

@@ -166,7 +166,7 @@ def test_splits_by_their_common_names(train, test, above):
   assert set(made.train) == {n for n in found if n.startswith(f"{above}{train}/")}
   assert set(made.test) == {n for n in found if n.startswith(f"{above}{test}/")}
   assert made.names == ("cat", "dog") and made.label(f"{above}{test}/dog/1.png") == 1
-  where = f"all lies in {above[:-1]}; " if above else ""
+  where = f"in {above[:-1]}; " if above else ""
   assert made.told and not made.why and made.line() == f"{where}train: {train}; test: {test}"
 
 
@@ -190,7 +190,7 @@ def test_train_alone_keeps_its_labels_and_gives_a_tenth():
   made = arrange("x", tree("train/cat", "train/dog", count=40), [], "files")
   assert made.names == ("cat", "dog") and made.told and 1 <= len(made.test) < 20
   held = f"no folders of both splits: {len(made.test)} of 80 are held out by a hash of their names"
-  assert made.line() == f"all lies in train; {held}"
+  assert made.line() == f"in train; {held}"
   stray = arrange("x", [*tree("Train/cat", "Train/dog"), "sheet.png"], [], "files")
   assert stray.names == ("cat", "dog") and "sheet.png" not in stray.train + stray.test
   assert "not used: beside the folders (1 file)" in stray.line()
@@ -198,11 +198,17 @@ def test_train_alone_keeps_its_labels_and_gives_a_tenth():
 
 def test_a_lone_top_folder_is_unwrapped():
   made = arrange("x", tree("photos/cat", "photos/dog"), [], "files")
-  assert made.names == ("cat", "dog") and made.told and made.line().startswith("all lies in photos; ")
+  assert made.names == ("cat", "dog") and made.told and made.line().startswith("in photos; ")
   assert arrange("x", tree("train/images/cat", "train/images/dog", "val/images/cat"), [], "files").names == (
     "cat",
     "dog",
   )
+
+
+def test_a_file_beside_a_lone_folder_does_not_hide_its_splits():
+  made = arrange("x", [*tree("set/Train/a", "set/Train/b", "set/Test/a"), "cover.png"], [], "files")
+  assert made.names == ("a", "b") and all("/Test/" in n for n in made.test) and len(made.train) == 20
+  assert made.line() == "in set; train: Train; test: Test; not used: beside the folders (1 file)"
 
 
 def test_splits_inside_the_classes():
@@ -361,3 +367,23 @@ def test_labels_in_file_names_are_said_and_not_missed(tmp_path):
   data, said = sound(tmp_path)
   assert data.names == ("0", "1") and said == []
   assert data.note == "train: train; test: test; labels: what stands before the first _ of the file names"
+
+
+@pytest.mark.parametrize("seed", range(60))
+def test_any_tree_is_parted_without_a_file_in_both_or_a_test_file_in_training(seed):
+  rng = np.random.default_rng(seed)
+  words = ("train", "Test", "val", "cat", "dog", "images", "testing", "Training")
+  found = set()
+  for i in range(int(rng.integers(1, 40))):
+    folders = [words[rng.integers(len(words))] for _ in range(rng.integers(4))]
+    found.add("/".join([*folders, f"{i}.png"]))
+  made = arrange("x", found, [], "files")
+  train, test = set(made.train), set(made.test)
+  assert not train & test and train | test <= found and train
+  assert ("not used" in made.line()) == (train | test != found)
+  assert list(made.train) == sorted(train) and bool(made.names) == (not made.why)
+  for name in made.train + made.test:
+    label = made.label(name)
+    assert label is None if not made.names else 0 <= label < len(made.names)
+  if "train: " in made.line():  # folders of splits were found
+    assert not any({kind_of(f) for f in n.split("/")[:-1]} == {"test"} for n in made.train)

@@ -13,8 +13,8 @@ data lies on this machine and do not belong to the identity of an experiment.
 
 `batches` and `evaluation_batches` make dicts of numpy arrays: "x" [b,*S,C] as above (`types.to_signal` maps
 them to [-1,1] on the device), "label" int32 [b] if there are labels, "index" int32 [b], and for evaluation
-"mask" bool [b]. What is in a batch is a pure function of (source, seed, step). `CachedLatents` is a source of
-"stored" [b,*s,..] in place of "x".
+"mask" bool [b]. What is in a batch is a pure function of (source, seed, step); an evaluation of less than a split
+is of a fixed `choice` over all of it. `CachedLatents` is a source of "stored" [b,*s,..] in place of "x".
 
 A new source is one file with one frozen dataclass, a line in `spec.KINDS` and one in tests/members/data.py.
 Bad input raises `latents.errors.UserError`. Nothing here uses JAX: batches are numpy, and worker processes

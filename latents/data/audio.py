@@ -229,7 +229,7 @@ def members(path: str) -> tuple[list[str], list[str]]:
     names = list(dict.fromkeys(info.filename for info in file.infolist() if not info.is_dir()))
   names = [name for name in names if not any(part.startswith(".") for part in re.split(r"[/\\]", name) if part != "..")]
   found = [name for name in names if name.lower().endswith(EXTENSIONS)]
-  left = [f"{name} (a name that leads out of the zip)" for name in found if not safe(name)]
+  left = [f"{name} (a name that is no plain path)" for name in found if not safe(name)]
   return [name for name in found if safe(name)], [*unread(set(names) - set(found)), *left]
 
 

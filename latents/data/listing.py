@@ -78,9 +78,10 @@ def arrange(root: str, found: Iterable[str], left: Sequence[str], what: str) -> 
   left_out = [f"left out: {some(left)}"] if left else []
   if not names:
     raise UserError(f"no {what} in {root}{'; ' + left_out[0] if left else ''}")
-  outer = common(names)
-  parted = split_outside(names, outer) or split_inside(names, outer)
-  said, usual = [f"all lies in {'/'.join(names[0].split('/')[:outer])}"] if outer else [], False
+  outer, parted = find_splits(names)
+  said, usual = [], False
+  if outer:
+    said.append(f"in {'/'.join(next(name for name in names if folder_of(name, outer - 1)).split('/')[:outer])}")
   if parted:
     train, test, at, chosen = parted
     said.append("; ".join(f"{split}: {', '.join(folders)}" for split, folders in chosen.items()))
@@ -106,7 +107,23 @@ def arrange(root: str, found: Iterable[str], left: Sequence[str], what: str) -> 
   )  # fmt: skip
 
 
-def split_outside(names: Sequence[str], outer: int) -> tuple[list[str], list[str], int, dict[str, list[str]]] | None:
+Parted = tuple[list[str], list[str], int, dict[str, list[str]]]  # see `split_outside`
+
+
+def find_splits(names: Sequence[str]) -> tuple[int, Parted | None]:
+  """(how many folders stand above everything, the splits if there are any); files beside one lone folder do not hide
+  the splits in it."""
+  outer = common(names)
+  parted = split_outside(names, outer) or split_inside(names, outer)
+  inside = [name for name in names if folder_of(name, outer)]
+  if parted or not inside or len({folder_of(name, outer) for name in inside}) > 1:
+    return outer, parted
+  deeper = common(inside)
+  parted = split_outside(inside, deeper) or split_inside(inside, deeper)
+  return (deeper if parted else outer), parted
+
+
+def split_outside(names: Sequence[str], outer: int) -> Parted | None:
   """(train, test, the place of classes, the folders of each split) where the outermost folders are splits; the test
   split is of that name, or a validation split where only that has the classes of train."""
   tops = sorted({folder_of(name, outer) for name in names} - {""})
@@ -131,7 +148,7 @@ def split_outside(names: Sequence[str], outer: int) -> tuple[list[str], list[str
   return best
 
 
-def split_inside(names: Sequence[str], outer: int) -> tuple[list[str], list[str], int, dict[str, list[str]]] | None:
+def split_inside(names: Sequence[str], outer: int) -> Parted | None:
   """The same where every class folder holds folders of both splits and nothing else."""
   kinds = {(folder_of(name, outer), kind_of(folder_of(name, outer + 1))) for name in names}
   classes = {name for name, _ in kinds}

@@ -96,8 +96,8 @@ class Source:
     return hasher.hexdigest()[:16]
 
   def contents(self) -> Iterable[str]:
-    """What makes the examples, a text each, in an order that no machine changes; costs one stat a file at most.
-    Raises UserError where there is nothing to read. Without files: the fields."""
+    """What makes the examples, a text each, in an order that no machine changes; costs one stat a file and
+    the head of a PNG at most. Raises UserError where there is nothing to read. Without files: the fields."""
     fields = (f for f in dataclasses.fields(self) if f.metadata.get("address", True))
     return [f"{f.name}={getattr(self, f.name)!r}" for f in fields]
 

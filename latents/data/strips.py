@@ -11,7 +11,7 @@ from latents.data.audio import cut
 from latents.data.images import open_image, read_image
 from latents.data.records import Shards, example
 from latents.data.source import Broken, Decoded, Example, Records, Split
-from latents.data.tfds import Tfds, one, pick_split
+from latents.data.tfds import Tfds, one, open_split
 from latents.errors import UserError
 
 
@@ -35,7 +35,7 @@ class Strips(Tfds):
     """As `Source.records`; every strip's header is read."""
     if self.labels not in (None, len(self.names)):
       raise UserError(f"the data set in {self.folder} has {len(self.names)} labels, not {self.labels}")
-    shards = Shards(self.prepared.shards(pick_split(split, self.prepared)))
+    shards = open_split(split, self.prepared)
     parts: list[tuple[int, int, int]] = []  # (record, first frame, frames)
     skipped = []
     for i in range(len(shards)):

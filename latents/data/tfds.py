@@ -5,6 +5,7 @@ import functools
 import json
 import os
 import re
+import warnings
 from collections.abc import Iterable
 from typing import Any
 
@@ -76,7 +77,7 @@ class Tfds(Source):
     """As `Source.records`."""
     if self.labels not in (None, len(self.names)):
       raise UserError(f"the data set in {self.folder} has {len(self.names)} labels, not {self.labels}")
-    shards = Shards(self.prepared.shards(pick_split(split, self.prepared)))
+    shards = open_split(split, self.prepared)
     return Decoded(len(shards), functools.partial(self.read, shards))
 
   def read(self, shards: Shards, i: int) -> Example:
@@ -220,12 +221,25 @@ def one(found: dict[str, Any], name: str, kind: type) -> Any:
   return values[0]
 
 
-def pick_split(split: Split, found: Prepared) -> str:
-  """The data set's own name of a split, in any of its common forms. Raises UserError when it has none."""
+def open_split(split: Split, found: Prepared) -> Shards:
+  """The records of a split, by any of its common names. Where a test split has no labels (ImageNet's are all -1) and a
+  validation split is there, that is taken, with a warning. Raises UserError when there is none."""
   wanted = ("train",) if split == "train" else ("test", "validation")
-  for kind in wanted:
-    for name in sorted(found.splits, key=lambda name: (name != kind, name)):
-      if kind_of(name) == kind and sum(found.splits[name][1]):
-        return name
+  names = sorted(found.splits, key=lambda name: (name not in wanted, name))
+  names = [n for kind in wanted for n in names if kind_of(n) == kind and sum(found.splits[n][1])]
+  for name in names:
+    shards = Shards(found.shards(name))
+    if name == names[-1] or found.label is None or labelled(shards[0], found):
+      return shards
+    warnings.warn(f"{found.folder}: the {name} split has no labels, so another is used", stacklevel=2)
   there = ", ".join(found.splits)[:200] or "none"
   raise UserError(f"no {' or '.join(wanted)} split in {found.folder}: it has {there}")
+
+
+def labelled(record: bytes, found: Prepared) -> bool:
+  """Whether a record has one of the labels of its set."""
+  assert found.label is not None
+  try:
+    return 0 <= one(example(record, (found.label,)), found.label, int) < len(found.names)
+  except Broken:
+    return False

@@ -13,7 +13,7 @@ from latents.media.mark import marked
 # Files that stand beside data and are missed by nobody: their endings, and names without one.
 COMPANIONS = (
   ".txt", ".md", ".rst", ".pdf", ".html", ".json", ".jsonl", ".csv", ".tsv", ".xml", ".yaml", ".yml", ".toml", ".ini",
-  ".db", ".log", ".py", ".ipynb", ".sh", ".mat", ".npy", ".npz", ".h5", ".pkl", ".pt", ".zip", ".gz", ".tar", ".tgz",
+  ".db", ".log", ".py", ".ipynb", ".sh", ".mat", ".npy", ".npz", ".h5", ".pkl", ".pt",
 )  # fmt: skip
 NAMES = ("readme", "license", "licence", "copying", "changelog", "authors", "citation", "makefile", "checksums")
 
@@ -69,9 +69,9 @@ def look(root: str) -> Tree:
     raise UserError(f"{root} is a file, not a folder" if os.path.exists(root) else f"no such folder: {root}")
   seen: dict[tuple[int, int], str] = {identity(folder): "" for folder in above(root)}
   folders, left = [], []
-  real, links = [""], []
+  real, links = collections.deque([""]), collections.deque()
   while real or links:
-    folder = real.pop(0) if real else links.pop(0)
+    folder = real.popleft() if real else links.popleft()
     path = os.path.join(root, folder)
     try:
       known = identity(path)
