@@ -45,13 +45,13 @@ REFUSED = [
   (stage1(optimizer=Adam(decay=-0.1)), "x.optimizer.decay is -0.1: it must be at least 0"),
   (stage1(optimizer=Adam(clip=-1.0)), "x.optimizer.clip is -1.0: it must be at least 0 (0 = none)"),
   (stage1(optimizer=Adam(eps=0.0)), "x.optimizer.eps is 0.0: it must be above 0"),
-  (stage1(optimizer=Adam(warmup=7)), "x.optimizer.warmup is 7, but there are 6 updates: the rate is never reached"),
+  (stage1(optimizer=Adam(warmup=7)), "x.optimizer.warmup is 7: it must be at most 6, the number of updates"),
   (stage1(optimizer=Adam(warmup=-1)), "x.optimizer.warmup is -1: it must be at least 0"),
   (stage1(losses=gan(optimizer=Adam(lr=0.0))), "x.losses.gan.optimizer.lr is 0.0: it must be above 0"),
   # of 6 steps it is updated at 2, 3, 4 and 5
   (
     stage1(losses=gan(optimizer=Adam(warmup=5))),
-    "x.losses.gan.optimizer.warmup is 5, but there are 4 updates: the rate is never reached",
+    "x.losses.gan.optimizer.warmup is 5: it must be at most 4, the number of updates",
   ),
   (stage1(losses=gan(every=0)), "x.losses.gan.every is 0: it must be at least 1"),
   (stage1(losses=gan(clamp=-1.0)), "x.losses.gan.clamp is -1.0: it must be at least 0"),
