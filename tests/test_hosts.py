@@ -227,6 +227,8 @@ UNTOLD = [
   (POD | {"JOB_COMPLETION_INDEX": "1", "TPU_ACCELERATOR_TYPE": "v5litepod-8"}, "process 1 of several (Kubernetes)"),
   ({"RANK": "0", "WORLD_SIZE": "2", "LOCAL_RANK": "0"}, "process 0 of 2 (torchrun)"),
   ({"PMI_RANK": "1", "PMI_SIZE": "2"}, "process 1 of 2 (PMI)"),
+  ({"PMIX_RANK": "2"}, "process 2 of several (PMIx)"),
+  ({"SLURM_PROCID": "3", "SLURM_NTASKS": "8"}, "process 3 of several (Slurm)"),  # a container without the rest
 ]
 
 
@@ -251,6 +253,7 @@ def test_one_of_several_that_is_told_nothing_of_the_others_is_refused(given, who
     POD | {"JOB_COMPLETION_INDEX": "0", "JOB_COMPLETIONS": "1"},
     {"RANK": "0", "WORLD_SIZE": "1"},
     {"RANK": "high"},
+    {"SLURM_PROCID": "0", "SLURM_NTASKS": "8"},  # the batch script itself
     {"WORLD_SIZE": "8"},
   ],
 )

@@ -25,6 +25,8 @@ SET = "set LATENTS_COORDINATOR=HOST:PORT, LATENTS_PROCESSES and LATENTS_PROCESS"
 # Who starts processes side by side: (name, the variable with a process's number, those that may hold their number).
 STARTERS = (
   ("Kubernetes", "JOB_COMPLETION_INDEX", ("JOB_COMPLETIONS", "COMPLETIONS", "JOB_PARALLELISM", "PARALLELISM")),
+  ("Slurm", "SLURM_PROCID", ()),  # SLURM_NTASKS stands in a batch script too, which is one process
+  ("PMIx", "PMIX_RANK", ()),
   ("PMI", "PMI_RANK", ("PMI_SIZE",)),
   ("torchrun", "RANK", ("WORLD_SIZE",)),
 )
