@@ -206,6 +206,10 @@ def test_the_processes_of_several_slices_are_workers_times_slices():
       cluster.recognise({"TPU_WORKER_HOSTNAMES": "a,b", "MEGASCALE_NUM_SLICES": word})
   with pytest.raises(UserError, match=r"one of 12 processes \(3 TPU slices\): add --distributed"):
     cluster.check_alone({"TPU_WORKER_HOSTNAMES": "a,b,c,d", **SLICES})
+  # a machine that asks its metadata server for the workers
+  assert cluster.recognise(SLICES).processes is None
+  with pytest.raises(UserError, match=r"one of at least 3 processes \(3 TPU slices\): add --distributed"):
+    cluster.check_alone(SLICES)
 
 
 def test_a_start_of_several_slices_counts_them_all(monkeypatch):

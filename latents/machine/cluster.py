@@ -11,7 +11,7 @@ from latents.errors import UserError
 @dataclasses.dataclass(frozen=True)
 class Cluster:
   """Who we are among whom. coordinator: host:port of process 0; None: jax asks the machine (TPU, MPI). told: False =
-  one of several, and nothing here says where the others are."""
+  one of several, and nothing here says where the others are. least: how many there are at least, if not told."""
 
   kind: str
   processes: int | None
@@ -19,6 +19,7 @@ class Cluster:
   coordinator: str | None
   local: tuple[int, ...] | None = None
   told: bool = True
+  least: int = 1
 
 
 SET = "set LATENTS_COORDINATOR=HOST:PORT, LATENTS_PROCESSES and LATENTS_PROCESS"
@@ -43,9 +44,8 @@ def recognise(given: Mapping[str, str]) -> Cluster | None:
     return Cluster("explicit", numbers["PROCESSES"], numbers["PROCESS"], place)
   if "SLURM_STEP_NODELIST" in given and "SLURM_PROCID" in given:
     count, rank = _number("SLURM_NTASKS", given.get("SLURM_NTASKS", "")), _number("SLURM_PROCID", given["SLURM_PROCID"])
-    port = (
-      61_440 + _number("SLURM_JOB_ID", given.get("SLURM_JOB_ID", "0")) % 4_096
-    )  # jobs that share a node get ports of their own
+    job = _number("SLURM_JOB_ID", given.get("SLURM_JOB_ID", "0"))
+    port = 61_440 + job % 4_096  # jobs that share a node get ports of their own
     alone = given.get("SLURM_STEP_NUM_TASKS") == given.get("SLURM_STEP_NUM_NODES")  # one task a node sees all devices
     local = None if alone else (_number("SLURM_LOCALID", given.get("SLURM_LOCALID", "0")),)
     return Cluster("Slurm", count, rank, f"{first_host(given['SLURM_STEP_NODELIST'])}:{port}", local)
@@ -53,13 +53,15 @@ def recognise(given: Mapping[str, str]) -> Cluster | None:
     return Cluster("MPI", _number("OMPI_COMM_WORLD_SIZE", given["OMPI_COMM_WORLD_SIZE"]), None, None)
   # The names are those of one slice's workers ("localhost": it has one, or they are not told); all slices are alike.
   names = [name for name in given.get("TPU_WORKER_HOSTNAMES", "").split(",") if name]
-  slices = _number("MEGASCALE_NUM_SLICES", given.get("MEGASCALE_NUM_SLICES") or "1") if names else 1
+  slices = _number("MEGASCALE_NUM_SLICES", given.get("MEGASCALE_NUM_SLICES") or "1")
   if slices < 1:
     raise UserError(f"MEGASCALE_NUM_SLICES is '{slices}': it must be at least 1")
-  if slices > 1 or set(names) - {"localhost"}:
-    return Cluster("TPU pod" if slices == 1 else f"{slices} TPU slices", len(names) * slices, None, None)
-  if alone := _untold(given):
-    return alone
+  if slices > 1:
+    return Cluster(f"{slices} TPU slices", len(names) * slices or None, None, None, least=slices)
+  if set(names) - {"localhost"}:
+    return Cluster("TPU pod", len(names), None, None)
+  if untold := _untold(given):
+    return untold
   if any(name in given for name in ("TPU_NAME", "TPU_ACCELERATOR_TYPE", "MEGASCALE_COORDINATOR_ADDRESS")):
     return Cluster("TPU", None, None, None)  # a TPU machine asks its metadata server how many there are
   return None
@@ -101,7 +103,9 @@ def _number(name: str, text: str) -> int:
 def check_alone(given: Mapping[str, str]) -> None:
   """UserError if this process was started as one of several, without --distributed: each would train alone."""
   cluster = recognise(given)
-  if cluster is not None:
-    check_told(cluster)
-  if cluster is not None and (cluster.processes or 1) > 1:
-    raise UserError(f"this is one of {cluster.processes} processes ({cluster.kind}): add --distributed")
+  if cluster is None:
+    return
+  check_told(cluster)
+  if (cluster.processes or cluster.least) > 1:
+    count = cluster.processes or f"at least {cluster.least}"
+    raise UserError(f"this is one of {count} processes ({cluster.kind}): add --distributed")
