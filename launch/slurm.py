@@ -14,6 +14,7 @@ from pathlib import Path
 
 from latents import main as cli
 from latents.errors import UserError
+from latents.machine.disk import on_disk
 from launch import command, local
 
 NOTICE_S = 120  # from SIGTERM to the end of the job's time: one step and one checkpoint
@@ -113,7 +114,7 @@ def _parser() -> cli.Parser:
   made.add_argument("--account")
   made.add_argument("--option", action="append", default=[], dest="options", help="for #SBATCH, e.g. --option qos=long")
   made.add_argument("--restarts", type=command.limit, default=100, help="how often the job may requeue itself")
-  made.add_argument("--folder", type=Path, default=Path("runs/slurm"), help="for script and log")
+  made.add_argument("--folder", type=on_disk, default=Path("runs/slurm"), help="for script and log")
   return made
 
 

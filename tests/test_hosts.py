@@ -183,6 +183,89 @@ def test_clusters_are_recognised():
   assert cluster.recognise({"TPU_WORKER_HOSTNAMES": "localhost"}) is None
 
 
+SLICES = {"MEGASCALE_NUM_SLICES": "3", "MEGASCALE_COORDINATOR_ADDRESS": "a:8080", "TPU_WORKER_ID": "1"}
+
+
+def test_the_processes_of_several_slices_are_workers_times_slices():
+  made = cluster.recognise({"TPU_WORKER_HOSTNAMES": "a,b,c,d", **SLICES})
+  assert (made.kind, made.processes, made.process, made.coordinator, made.told) == (
+    "3 TPU slices",
+    12,
+    None,
+    None,
+    True,
+  )
+  assert cluster.recognise({"TPU_WORKER_HOSTNAMES": "localhost", **SLICES}).processes == 3
+  assert cluster.recognise({"TPU_WORKER_HOSTNAMES": "a,b", "MEGASCALE_NUM_SLICES": "1"}).processes == 2
+  assert cluster.recognise({"TPU_WORKER_HOSTNAMES": "a,b", "MEGASCALE_NUM_SLICES": ""}).processes == 2
+  # an indexed job of TPU hosts: those that the slices know
+  pod = {"KUBERNETES_SERVICE_HOST": "10.0.0.1", "JOB_COMPLETION_INDEX": "2"}
+  assert cluster.recognise({"TPU_WORKER_HOSTNAMES": "a,b,c,d", **SLICES, **pod}).processes == 12
+  for word in ("0", "x", "-1"):
+    with pytest.raises(UserError, match=f"MEGASCALE_NUM_SLICES is '{word}'"):
+      cluster.recognise({"TPU_WORKER_HOSTNAMES": "a,b", "MEGASCALE_NUM_SLICES": word})
+  with pytest.raises(UserError, match=r"one of 12 processes \(3 TPU slices\): add --distributed"):
+    cluster.check_alone({"TPU_WORKER_HOSTNAMES": "a,b,c,d", **SLICES})
+  # a machine that asks its metadata server for the workers
+  assert cluster.recognise(SLICES).processes is None
+  with pytest.raises(UserError, match=r"one of at least 3 processes \(3 TPU slices\): add --distributed"):
+    cluster.check_alone(SLICES)
+
+
+def test_a_start_of_several_slices_counts_them_all(monkeypatch):
+  """jax counts workers times slices too; only that number is accepted."""
+  monkeypatch.setattr(hosts.jax.distributed, "initialize", lambda **_: None)
+  monkeypatch.setattr(hosts, "_Watch", type("Watch", (), {"instance": None, "meet": lambda *_: None}))
+  given = {"TPU_WORKER_HOSTNAMES": "a,b,c,d", **SLICES}
+  monkeypatch.setattr(hosts.jax, "process_count", lambda: 12)
+  hosts.start(given)
+  monkeypatch.setattr(hosts.jax, "process_count", lambda: 4)
+  with pytest.raises(UserError, match="4 processes came together, 12 were started"):
+    hosts.start(given)
+
+
+POD = {"KUBERNETES_SERVICE_HOST": "10.0.0.1"}
+UNTOLD = [
+  (POD | {"JOB_COMPLETION_INDEX": "3"}, "process 3 of several (Kubernetes)"),
+  (POD | {"JOB_COMPLETION_INDEX": "0", "JOB_COMPLETIONS": "4"}, "process 0 of 4 (Kubernetes)"),
+  (POD | {"JOB_COMPLETION_INDEX": "1", "TPU_ACCELERATOR_TYPE": "v5litepod-8"}, "process 1 of several (Kubernetes)"),
+  ({"RANK": "0", "WORLD_SIZE": "2", "LOCAL_RANK": "0"}, "process 0 of 2 (torchrun)"),
+  ({"PMI_RANK": "1", "PMI_SIZE": "2"}, "process 1 of 2 (PMI)"),
+  ({"PMIX_RANK": "2"}, "process 2 of several (PMIx)"),
+  ({"SLURM_PROCID": "3", "SLURM_NTASKS": "8"}, "process 3 of several (Slurm)"),  # a container without the rest
+]
+
+
+@pytest.mark.parametrize(("given", "who"), UNTOLD, ids=[who for _, who in UNTOLD])
+def test_one_of_several_that_is_told_nothing_of_the_others_is_refused(given, who):
+  """Each would train alone, into the same folder; with the flag it would wait for nobody."""
+  line = f"this is {who}, told nothing of the others: "
+  line += "set LATENTS_COORDINATOR=HOST:PORT, LATENTS_PROCESSES and LATENTS_PROCESS"
+  for call in (cluster.check_alone, hosts.start):
+    with pytest.raises(UserError) as found:
+      call(given)
+    assert str(found.value) == line
+  told = {"LATENTS_COORDINATOR": "h:1", "LATENTS_PROCESSES": "4", "LATENTS_PROCESS": "3"}
+  assert cluster.recognise(given | told).kind == "explicit"
+
+
+@pytest.mark.parametrize(
+  "given",
+  [
+    POD,
+    POD | {"JOB_COMPLETION_INDEX": "0"},
+    POD | {"JOB_COMPLETION_INDEX": "0", "JOB_COMPLETIONS": "1"},
+    {"RANK": "0", "WORLD_SIZE": "1"},
+    {"RANK": "high"},
+    {"SLURM_PROCID": "0", "SLURM_NTASKS": "8"},  # the batch script itself
+    {"WORLD_SIZE": "8"},
+  ],
+)
+def test_who_is_alone_is_alone(given):
+  assert cluster.recognise(given) is None
+  cluster.check_alone(given)
+
+
 NODES = [("a", "a"), ("a1,b2", "a1"), ("n[001-015],z", "n001"), ("n-x[3,7]", "n-x3")]
 
 
@@ -195,6 +278,8 @@ def test_first_host(nodes, name):
   ("given", "message"),
   [
     ({"LATENTS_COORDINATOR": "h:1"}, "LATENTS_PROCESSES is ''"),
+    ({"LATENTS_PROCESSES": "2", "LATENTS_PROCESS": "1"}, "LATENTS_COORDINATOR is ''"),
+    (SLURM | {"SLURM_PROCID": "x"}, "SLURM_PROCID is 'x'"),
     ({"LATENTS_COORDINATOR": "h", "LATENTS_PROCESSES": "2", "LATENTS_PROCESS": "0"}, "HOST:PORT"),
     ({"LATENTS_COORDINATOR": "h:1", "LATENTS_PROCESSES": "2", "LATENTS_PROCESS": "-1"}, "LATENTS_PROCESS is '-1'"),
   ],

@@ -48,6 +48,7 @@ def test_bad_input_is_one_line_and_exit_code_2(module, words, text, capsys):
     (local, ["--platform", "tpu"], "--platform"),
     (multiprocess, ["--processes", "0"], "'0' is not a whole number of at least 1"),
     (slurm, [], "--time"),
+    (slurm, ["--time", "60", "--folder", "gs://b/x"], "gs://b/x: only paths of this machine's disks"),
     (slurm, ["--time", "soon"], "--time soon"),
     (slurm, ["--time", "60", "--name", "a b"], "--name a b"),
     (slurm, ["--time", "60", "--account", "x\n#SBATCH --nodes=9"], "cannot stand"),

@@ -16,6 +16,7 @@ ROOT = Path(__file__).parent.parent
 TEXT = (ROOT / "README.md").read_text()
 # Blocks of Python: (what is said of it in the line above, the code)
 BLOCKS = re.findall(r"^([^\n]*)\n\n?```python\n(.*?)```", TEXT, re.MULTILINE | re.DOTALL)
+COMMANDS = re.findall(r"^    (latents .+?)(?:  .*)?$", TEXT, re.MULTILINE)
 COPIED = ("latents", "experiments", "tests", "launch", "README.md", "pyproject.toml")
 SHORT = (
   "--stage1.steps 4 --stage2.steps 2 --stage1.optimizer.warmup 0 --stage2.optimizer.warmup 0 --evaluation.images 20 "
@@ -67,19 +68,25 @@ def test_the_blocks_of_a_method_of_ones_own_are_whole_files(copy):
 
 
 def test_the_method_of_ones_own_runs_and_the_other_blocks_with_it(copy):
-  """Every block that is no file is executed where a finished run is called as there; x is a batch of its signals."""
+  """Every block that is no file is executed where a finished run is called as there; x is a batch of its signals. So
+  are the commands on such a run that need nothing else."""
   copy.call("latents.main", "run", "experiments/codes/sign.py", "--name", "digits", *SHORT.split())
   assert len(copy.said) >= 1
-  begin = "import numpy as np\n\nx = np.zeros((2, 32, 32, 1), np.float32)\n"
-  (copy.root / "said.py").write_text("\n".join([begin, *copy.said, "print(latent.z.shape)\n"]))
-  assert copy.call("said") == "(2, 8, 8, 8)\n"
+  begin = "import numpy as np\nfrom latents import main\n\nx = np.zeros((2, 32, 32, 1), np.float32)\n"
+  lines = [line.replace("runs/*", "runs/digits").split()[1:] for line in COMMANDS]
+  lines = [words for words in lines if words[0] in ("list", "sample", "encode", "report")]
+  assert len(lines) >= 4
+  calls = [f"assert main.main({words!r}) == 0, {words!r}" for words in lines]
+  (copy.root / "said.py").write_text("\n".join([begin, *copy.said, *calls, "print(latent.z.shape)\n"]))
+  assert copy.call("said").splitlines()[-1] == "(2, 8, 8, 8)"
+  for name in ("x.png", "cache", "compare.html"):
+    assert (copy.root / name).exists()
 
 
 def test_commands_of_the_readme_are_understood():
   """Each `latents ...` line parses: its command and, where argparse knows them, its flags."""
-  lines = re.findall(r"^    (latents .+?)(?:  .*)?$", TEXT, re.MULTILINE)
-  assert len(lines) >= 10
-  for line in lines:
+  assert len(COMMANDS) >= 10
+  for line in COMMANDS:
     arguments, rest = main.parser().parse_known_args(line.split()[1:])
     assert not rest or arguments.call in (main._run, main._plan), line
 

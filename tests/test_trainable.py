@@ -11,8 +11,10 @@ import pytest
 from latents.declare import trainable
 from latents.errors import UserError
 from latents.losses import Adversarial
+from latents.machine.disk import on_disk
 from latents.optim import Adam, Muon
-from latents.runs.run import run
+from latents.runs.ablate import Sweep
+from latents.runs.run import evaluate, run
 from latents.train import loop
 from tests import micro
 from tests.declared import FILES, SCALES, build, make_data
@@ -43,13 +45,13 @@ REFUSED = [
   (stage1(optimizer=Adam(decay=-0.1)), "x.optimizer.decay is -0.1: it must be at least 0"),
   (stage1(optimizer=Adam(clip=-1.0)), "x.optimizer.clip is -1.0: it must be at least 0 (0 = none)"),
   (stage1(optimizer=Adam(eps=0.0)), "x.optimizer.eps is 0.0: it must be above 0"),
-  (stage1(optimizer=Adam(warmup=7)), "x.optimizer.warmup is 7, but there are 6 updates: the rate is never reached"),
+  (stage1(optimizer=Adam(warmup=7)), "x.optimizer.warmup is 7: it must be at most 6, the number of updates"),
   (stage1(optimizer=Adam(warmup=-1)), "x.optimizer.warmup is -1: it must be at least 0"),
   (stage1(losses=gan(optimizer=Adam(lr=0.0))), "x.losses.gan.optimizer.lr is 0.0: it must be above 0"),
   # of 6 steps it is updated at 2, 3, 4 and 5
   (
     stage1(losses=gan(optimizer=Adam(warmup=5))),
-    "x.losses.gan.optimizer.warmup is 5, but there are 4 updates: the rate is never reached",
+    "x.losses.gan.optimizer.warmup is 5: it must be at most 4, the number of updates",
   ),
   (stage1(losses=gan(every=0)), "x.losses.gan.every is 0: it must be at least 1"),
   (stage1(losses=gan(clamp=-1.0)), "x.losses.gan.clamp is -1.0: it must be at least 0"),
@@ -89,6 +91,24 @@ def test_nothing_is_written(tmp_path: Path, optimizer):
   with pytest.raises(UserError, match=r"stage2\.optimizer"):
     run(dataclasses.replace(made, stage2=two), tmp_path / "runs", None, "")
   assert not (tmp_path / "runs").exists()
+
+
+@pytest.mark.parametrize("place", ["gs://bucket/runs", "s3://b", "hf://a/b/c", "file:///tmp/runs"])
+def test_what_lies_on_no_disk_is_refused_at_once(place, tmp_path: Path, monkeypatch):
+  monkeypatch.chdir(tmp_path)
+  for call in (
+    lambda: run(micro.experiment(), Path(place), None, ""),
+    lambda: evaluate(Path(place) / "digits", {}, ""),
+    lambda: on_disk(place),
+    lambda: Sweep(None, Path("x.py"), "", "tiny", Path(place), "x"),  # pyright: ignore[reportArgumentType]
+  ):
+    with pytest.raises(
+      UserError, match=rf"^{place.replace(':///', '://')}(/digits)?: only paths of this machine's disks"
+    ):
+      call()
+  assert not list(tmp_path.iterdir())
+  for path in ("runs", "/tmp/a:/b", "C:/runs", "a b:/c"):
+    assert on_disk(path) == Path(path)
 
 
 def test_a_stage_without_one_good_update_is_an_error(tmp_path: Path, monkeypatch):

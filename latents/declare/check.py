@@ -74,7 +74,7 @@ def _optimizer(place: str, optimizer: Optimizer, updates: int) -> None:
   """updates: how many of them there will be; 0 = none, and then any warm-up is as long as another."""
   _within(place, optimizer, RATES)
   if 0 < updates < optimizer.warmup:
-    raise UserError(f"{place}.warmup is {optimizer.warmup}, but there are {updates} updates: the rate is never reached")
+    raise UserError(f"{place}.warmup is {optimizer.warmup}: it must be at most {updates}, the number of updates")
 
 
 def _within(place: str, part: Any, allowed: Mapping[str, tuple[str, Any]]) -> None:

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from latents.errors import first_line
+from latents.machine.disk import on_disk
 
 PACKAGES = ("jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "grain", "tensorflow-datasets", "tyro", "numpy")
 
@@ -35,7 +36,7 @@ def prepare(memory: bool = True) -> None:
 
 def cache_folder() -> Path:
   """Where compiled programs are kept between runs."""
-  return Path(os.environ.get("LATENTS_CACHE") or Path.home() / ".cache" / "latents")
+  return on_disk(os.environ.get("LATENTS_CACHE") or Path.home() / ".cache" / "latents")
 
 
 def keep_memory() -> bool:

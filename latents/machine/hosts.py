@@ -19,7 +19,7 @@ import numpy as np
 from jax.sharding import NamedSharding, PartitionSpec
 
 from latents.errors import UserError, first_line
-from latents.machine.cluster import recognise
+from latents.machine.cluster import SET, check_told, recognise
 
 LOST = 76  # exit code of a process that ends because another one did
 SILENCE_S = 30.0  # a process that has not been heard of for so long is taken for dead
@@ -32,10 +32,8 @@ def start(given: Mapping[str, str]) -> None:
   """Find the other processes; to be called before jax is used. UserError if that fails or their number is wrong."""
   cluster = recognise(given)
   if cluster is None:
-    raise UserError(
-      "--distributed: no TPU pod, Slurm step or MPI run is recognised; "
-      "set LATENTS_COORDINATOR=HOST:PORT, LATENTS_PROCESSES and LATENTS_PROCESS"
-    )
+    raise UserError(f"--distributed: no TPU pod, Slurm step or MPI run is recognised; {SET}")
+  check_told(cluster)
   if cluster.processes is not None and cluster.process is not None and cluster.process >= cluster.processes:
     raise UserError(f"this is process {cluster.process} of {cluster.processes}: numbers go from 0")
   options: dict[str, Any] = {"initialization_timeout": START_S, "shutdown_timeout_seconds": int(SILENCE_S)}

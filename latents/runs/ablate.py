@@ -29,7 +29,7 @@ from latents.ablations.base import read_table
 from latents.declare import every_address, to_json
 from latents.errors import UserError, nearest
 from latents.machine import endings
-from latents.machine.disk import disk_errors
+from latents.machine.disk import disk_errors, on_disk
 from latents.report.ablation import strip
 from latents.runs import run
 from latents.store import artefact
@@ -51,6 +51,9 @@ class Sweep:
   scale: str
   runs: Path
   name: str
+
+  def __post_init__(self):
+    on_disk(self.runs)
 
   @property
   def folder(self) -> Path:

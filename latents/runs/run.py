@@ -9,6 +9,7 @@ import jax
 from latents.declare import Experiment, Mesh, check, every_stage, own_parts
 from latents.errors import UserError
 from latents.machine import endings, hosts
+from latents.machine.disk import on_disk
 from latents.report import write_report
 from latents.runs import rehearsal
 from latents.runs.training import bring, say
@@ -24,7 +25,7 @@ def run(experiment: Experiment, runs: Path, name: str | None, command: str, pape
   one line, for what the user can mend.
   """
   check(experiment)
-  folder = choose_folder(runs, experiment, name)
+  folder = choose_folder(on_disk(runs), experiment, name)
   if own := sorted(f"{part.__module__}:{part.__qualname__}" for part in own_parts(experiment)):
     say(f"{', '.join(own)}: no part of latents, so whatever reads this run wants its file, --experiment FILE")
   folder.check_version()
@@ -61,7 +62,7 @@ def _judge(folder: Folder, mesh: jax.sharding.Mesh, command: str, paper: str = "
 def evaluate(run: Path, changes: dict[str, Any], command: str, data: str | None = None) -> dict[str, Any]:
   """Measure a finished run anew, with other numbers of images and samples if asked; renews its report. data: the folder
   where its data lie now, the same as before or UserError."""
-  folder = open_folder(run, data)
+  folder = open_folder(on_disk(run), data)
   evaluation = dataclasses.replace(folder.experiment.evaluation, **changes)
   folder = Folder(run, dataclasses.replace(folder.experiment, evaluation=evaluation))
   check(folder.experiment)
