@@ -99,6 +99,23 @@ def test_what_is_to_be_ignored_stays_ignored():
   assert ended(process)[0] == 75
 
 
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 75)])
+def test_temporary_folders_are_removed_where_no_jax_works(tmp_path, number, code):
+  process = start(f"""
+import tempfile, time
+with endings.unwound(), tempfile.TemporaryDirectory(dir={str(tmp_path)!r}):
+  print('up', flush=True)
+  try:
+    time.sleep(60)
+  except Exception:
+    time.sleep(60)
+""")
+  assert list(tmp_path.iterdir())
+  process.send_signal(number)
+  found, (line,) = ended(process)
+  assert found == code and line.endswith("; nothing was written") and not list(tmp_path.iterdir())
+
+
 SPEAKS = STEPS.replace("time.sleep(LAST)", "time.sleep(0.3); print('x' * 10_000, file=sys.stderr)")
 
 

@@ -87,6 +87,11 @@ IMPOSSIBLE = (
   ("--stage2.prior.backbone.classes", 5),
   ("--stage1.losses.kl.weight", "nan"),
   ("--evaluation.samples", 0),
+  ("--seed", -1),
+  ("--seed", 2**32),
+  ("--stage2.seed", 2**70),
+  ("--stage2.prior.guidance", "nan"),
+  ("--stage2.prior.guidance", "inf"),
   ("--evaluation.lpips", "nowhere.npz"),
 )
 

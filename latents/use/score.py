@@ -38,7 +38,7 @@ def judge(folder: Folder, mesh: jax.sharding.Mesh, command: str, paper: str = ""
   command, paper: for the report; a later evaluation keeps those of the run.
   """
   experiment = folder.experiment
-  before = artefact.read_json(folder.path / SCORES) if (folder.path / SCORES).is_file() else {}
+  before = folder.scores()
   model = load_folder(folder, mesh)
   layout = measures.layout(experiment, model.arrays)
   metrics = measures.chosen(experiment, layout)
@@ -152,7 +152,7 @@ def _samples(
   asked = model.sampler.labels(None, experiment.evaluation.samples)
   views = {features: _view(model, features) for features in dict.fromkeys(m.features for m in metrics)}
   seen: dict[Features, list[np.ndarray]] = {features: [] for features in views}
-  for x in model.sampler.chunks(asked, seed=experiment.seed):
+  for x in model.sampler.chunks(asked, seed=experiment.seed, shown=True):
     x = media.kind(data.kind).stored(x)
     shown += [x] if sum(map(len, shown)) < KEPT else []
     for features, view in views.items():
