@@ -169,6 +169,8 @@ def _run(arguments: argparse.Namespace) -> None:
     arguments.parser.error("EXPERIMENT is missing: a file such as experiments/images/digits.py")
   environment.prepare()
   from latents.command import catalogue, overrides
+  from latents.machine import hosts
+  from latents.report import terminal
   from latents.runs import run
 
   _distribute(arguments)
@@ -176,7 +178,9 @@ def _run(arguments: argparse.Namespace) -> None:
   experiment = overrides.build(file, arguments.rest)
   if experiment is not None:
     paper = catalogue.first_line(file)
-    run.run(experiment, arguments.runs, arguments.name, arguments.command, paper)
+    folder = run.run(experiment, arguments.runs, arguments.name, arguments.command, paper)
+    if hosts.first():
+      print(terminal.summary(folder))
 
 
 def _ablate(arguments: argparse.Namespace) -> None:

@@ -136,7 +136,7 @@ def test_an_evaluation_that_fails_changes_nothing(tmp_path, monkeypatch):
     packed.extractall(tmp_path, filter="data")
   folder = tmp_path / "finished"
   before = {p.name: p.read_bytes() for p in folder.iterdir() if p.is_file()}
-  with pytest.raises(UserError, match="none.npz"):
+  with pytest.raises(UserError, match=r"none\.npz"):
     run.evaluate(folder, {"lpips": "none.npz"}, "latents evaluate")
   assert {p.name: p.read_bytes() for p in folder.iterdir() if p.is_file()} == before
   monkeypatch.chdir(tmp_path)

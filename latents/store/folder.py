@@ -258,9 +258,7 @@ def choose_folder(runs: Path, experiment: Experiment, name: str | None) -> Folde
   try:
     str(path.absolute()).encode()
   except UnicodeEncodeError:
-    raise UserError(
-      f"{str(path.absolute())!a} is not UTF-8, and checkpoints need it: choose another folder"
-    ) from None
+    raise UserError(f"{str(path.absolute())!a} is not UTF-8, and checkpoints need it: choose another folder") from None
   if _free(path):
     return Folder(path, experiment)
   there = open_folder(path).experiment
