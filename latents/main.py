@@ -244,10 +244,12 @@ def _evaluate(arguments: argparse.Namespace) -> None:
 
 
 def _report(arguments: argparse.Namespace) -> None:
+  from latents.machine import disk
   from latents.report import write_report, write_table
 
   alone = len(arguments.runs) == 1
   out = arguments.out or (arguments.runs[0] / "report.html" if alone else Path("report.html"))
+  disk.check_file(out, [".html", ".htm", ".md"], overwrite=True)  # a page is renewed
   (write_table if out.suffix == ".md" else write_report)(arguments.runs, out)
   print(out)
 

@@ -87,6 +87,8 @@ IMPOSSIBLE = (
   ("--stage2.prior.backbone.classes", 5),
   ("--stage1.losses.kl.weight", "nan"),
   ("--evaluation.samples", 0),
+  ("--stage2.prior.backbone.dtype", "bf16"),
+  ("--stage1.model.encoder.dtype", "double"),
   ("--seed", -1),
   ("--seed", 2**32),
   ("--stage2.seed", 2**70),

@@ -1,13 +1,16 @@
 """What no run can have is said before anything is begun."""
 
+import dataclasses
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
+from typing import Any
 
 from latents.declare.stages import Experiment, Released, Stage1, Stage2, bases
 from latents.errors import UserError, nearest
 from latents.evaluate import Measure
 from latents.nn.streams import check_seed
 
+DTYPES = ("float32", "bfloat16", "float16")
 LEAST = {"steps": 0, "batch": 1, "microbatches": 1, "log_every": 1, "save_every": 1, "workers": 0, "patience": 1}
 
 
@@ -16,6 +19,7 @@ def check(experiment: Experiment) -> None:
   where it stands."""
   for place, stage in every_stage(experiment):
     _numbers(place, stage)
+    _types(place, stage)
     _starts(place, stage)
   for name in ("images", "samples", "batch"):
     if getattr(experiment.evaluation, name) < 1:
@@ -63,6 +67,22 @@ def _numbers(place: str, stage: Stage1 | Stage2) -> None:
       raise UserError(f"{place}.averages.{name}: its name has no '/' and its rate is in [0, 1)")
   if stage.seed is not None:
     check_seed(stage.seed, f"{place}.seed")
+
+
+def _types(place: str, tree: Any) -> None:
+  """The words of all fields `dtype`."""
+  if dataclasses.is_dataclass(tree):
+    for field in dataclasses.fields(tree):
+      if field.name not in ("parent", "stage", "start"):  # those stages are looked at themselves
+        _types(f"{place}.{field.name}", getattr(tree, field.name, None))
+  elif isinstance(tree, Mapping):
+    for name, value in tree.items():
+      _types(f"{place}.{name}", value)
+  elif isinstance(tree, tuple):
+    for number, value in enumerate(tree):
+      _types(f"{place}.{number}", value)
+  elif place.endswith(".dtype") and tree not in DTYPES:
+    raise UserError(f"{place} is {tree!r}{nearest(str(tree), DTYPES)}: one of {', '.join(DTYPES)}")
 
 
 def _starts(place: str, stage: Stage1 | Stage2) -> None:
