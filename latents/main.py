@@ -174,6 +174,8 @@ def _run(arguments: argparse.Namespace) -> None:
     arguments.parser.error("EXPERIMENT is missing: a file such as experiments/images/digits.py")
   environment.prepare()
   from latents.command import catalogue, overrides
+  from latents.machine import hosts
+  from latents.report import terminal
   from latents.runs import run
 
   _distribute(arguments)
@@ -181,7 +183,9 @@ def _run(arguments: argparse.Namespace) -> None:
   experiment = overrides.build(file, arguments.rest)
   if experiment is not None:
     paper = catalogue.first_line(file)
-    run.run(experiment, arguments.runs, arguments.name, arguments.command, paper)
+    folder = run.run(experiment, arguments.runs, arguments.name, arguments.command, paper)
+    if hosts.first():
+      print(terminal.summary(folder))
 
 
 def _ablate(arguments: argparse.Namespace) -> None:
@@ -250,10 +254,12 @@ def _evaluate(arguments: argparse.Namespace) -> None:
 
 def _report(arguments: argparse.Namespace) -> None:
   reading.admit(arguments)
+  from latents.machine import disk
   from latents.report import write_report, write_table
 
   alone = len(arguments.runs) == 1
   out = arguments.out or (arguments.runs[0] / "report.html" if alone else Path("report.html"))
+  disk.check_file(out, [".html", ".htm", ".md"], overwrite=True)  # a page is renewed
   (write_table if out.suffix == ".md" else write_report)(arguments.runs, out)
   print(out)
 

@@ -6,9 +6,12 @@ import signal
 import subprocess
 import sys
 import time
+import warnings
 from pathlib import Path
 
 import pytest
+
+from latents.machine import endings
 
 ROOT = Path(__file__).parent.parent
 ENVIRONMENT = {**os.environ, "PYTHONPATH": str(ROOT)}
@@ -97,6 +100,37 @@ def test_what_is_to_be_ignored_stays_ignored():
   assert process.poll() is None
   process.send_signal(signal.SIGTERM)
   assert ended(process)[0] == 75
+
+
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 75)])
+def test_temporary_folders_are_removed_where_no_jax_works(tmp_path, number, code):
+  process = start(f"""
+import tempfile, time
+with endings.unwound(), tempfile.TemporaryDirectory(dir={str(tmp_path)!r}):
+  print('up', flush=True)
+  try:
+    time.sleep(60)
+  except Exception:
+    time.sleep(60)
+""")
+  assert list(tmp_path.iterdir())
+  process.send_signal(number)
+  found, (line,) = ended(process)
+  assert found == code and line.endswith("; nothing was written") and not list(tmp_path.iterdir())
+
+
+def test_a_warning_is_said_once(capsys):
+  def call():
+    for text in ("a file is skipped", "another", "a file is skipped"):
+      for number in range(2):
+        warnings.warn_explicit(text, UserWarning, f"{number}.py", number)
+
+  for _ in range(2):
+    endings.guarded(call)
+    assert capsys.readouterr().err.splitlines() == [
+      "latents: warning: a file is skipped",
+      "latents: warning: another",
+    ]
 
 
 SPEAKS = STEPS.replace("time.sleep(LAST)", "time.sleep(0.3); print('x' * 10_000, file=sys.stderr)")

@@ -1,14 +1,20 @@
 """A run's folder: whose data it was begun with, and what it borrows from its neighbours."""
 
 import dataclasses
+import errno
+import fcntl
 import json
+import os
+import warnings
 
 import numpy as np
 import pytest
 from PIL import Image
 
+import latents
 from latents.data import Folder as Pictures
 from latents.errors import UserError
+from latents.runs import run
 from latents.store import artefact
 from latents.store.folder import Folder
 from tests import micro
@@ -74,3 +80,53 @@ def test_one_run_at_a_time_writes(tmp_path, pictures):
     pass
   with made.claimed():  # a lock file that is left over is no claim
     pass
+
+
+@pytest.mark.parametrize("number", [errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP])
+def test_a_file_system_without_locks_is_warned_of_and_no_more(pictures, tmp_path, monkeypatch, number):
+  def none(*_):
+    raise OSError(number, os.strerror(number))
+
+  folder = Folder(tmp_path / "runs" / "a", experiment(pictures))
+  monkeypatch.setattr(fcntl, "flock", none)
+  with pytest.warns(UserWarning, match=f"{folder.path}: this file system has no locks"), folder.claimed():
+    pass
+
+
+def test_only_a_lock_that_is_held_says_in_use(pictures, tmp_path):
+  folder = Folder(tmp_path / "runs" / "a", experiment(pictures))
+  with warnings.catch_warnings(), folder.claimed():
+    warnings.simplefilter("error")
+    with pytest.raises(UserError, match=f"in use by another run .pid {os.getpid()} on"), folder.claimed():
+      pass
+  with folder.claimed():
+    pass
+
+
+def test_names_that_are_no_text_lose_nothing(tmp_path):
+  """Folders, files and runs called by bytes that are not UTF-8."""
+  root = os.fsencode(tmp_path) + b"/p\xff"
+  for label in (b"caf\xe9", b"tea"):
+    os.makedirs(root + b"/" + label)
+    for i in range(20):
+      pixels = np.random.default_rng(i).integers(0, 255, (16, 16, 3), dtype=np.uint8)
+      Image.fromarray(pixels).save(os.fsdecode(root + b"/" + label + b"/\xfe%d.png" % i))
+  made = experiment(os.fsdecode(root))
+  one, two = (dataclasses.replace(stage, steps=1) for stage in (made.stage1, made.stage2))
+  made = dataclasses.replace(made, stage1=one, stage2=two, evaluation=dataclasses.replace(made.evaluation, images=4))
+  backbone = made.stage2.prior.backbone.clone(classes=2)
+  two = dataclasses.replace(two, prior=made.stage2.prior.clone(backbone=backbone))
+  folder = run.run(dataclasses.replace(made, stage2=two), tmp_path / "runs", None, "latents \udcff")
+  with pytest.raises(UserError, match="is not UTF-8, and checkpoints need it"):
+    run.run(made, tmp_path / "runs", os.fsdecode(b"r\xff"), "latents")
+  page = (folder / "report.html").read_text(encoding="utf-8")
+  assert "caf\\udce9" in page and "latents \\udcff" in page
+  assert latents.load(folder).sample(os.fsdecode(b"caf\xe9")).shape == (1, 16, 16, 1)
+
+
+def test_a_damaged_score_card_is_written_anew(pictures, tmp_path):
+  folder = Folder(tmp_path / "a", experiment(pictures))
+  folder.path.mkdir()
+  for text in ('{"command": "lat', "[]", "\x00"):
+    (folder.path / "scores.json").write_text(text)
+    assert folder.scores() == {} and not folder.complete()

@@ -87,6 +87,13 @@ IMPOSSIBLE = (
   ("--stage2.prior.backbone.classes", 5),
   ("--stage1.losses.kl.weight", "nan"),
   ("--evaluation.samples", 0),
+  ("--stage2.prior.backbone.dtype", "bf16"),
+  ("--stage1.model.encoder.dtype", "double"),
+  ("--seed", -1),
+  ("--seed", 2**32),
+  ("--stage2.seed", 2**70),
+  ("--stage2.prior.guidance", "nan"),
+  ("--stage2.prior.guidance", "inf"),
   ("--evaluation.lpips", "nowhere.npz"),
 )
 
@@ -253,6 +260,19 @@ def test_list_names_every_experiment(capsys, runs):
   assert code == 0
   for path in (ROOT / "experiments").glob("**/*.py"):
     assert path.stem in out or path.stem == "__init__"
+
+
+def test_list_knows_named_runs_and_those_of_own_files(capsys, runs, monkeypatch, tmp_path):
+  monkeypatch.chdir(tmp_path)  # experiment files are found from everywhere
+  run_folder(runs / "mine")
+  named = run_folder(runs / "wide")
+  declared = json.loads((named / "experiment.json").read_text()) | {"name": "digits"}
+  (named / "experiment.json").write_text(json.dumps(declared))
+  (runs / "no-run").mkdir()
+  code, out, _ = call(capsys, "list", "--runs", runs)
+  lines = [line.split() for line in out.splitlines()]
+  assert code == 0 and ["digits", "started", "(wide)"] in [line[:3] for line in lines]
+  assert lines[-2:] == [["other", "runs", "in", f"{runs}:"], ["mine", "started", "a", "run", "of", "micro"]]
 
 
 def test_what_cannot_be_written_is_said_before_any_work(capsys, tmp_path, runs):

@@ -195,6 +195,13 @@ def test_missing_parts_are_said(tmp_path, missing):
   assert missing in check(report([folder])).text()
 
 
+def test_a_bad_byte_in_the_log_costs_its_line(tmp_path):
+  folder = full(tmp_path / "a")
+  lines = (folder / "metrics.jsonl").read_bytes().splitlines(keepends=True)
+  (folder / "metrics.jsonl").write_bytes(b"".join([*lines[:3], b'{"stage": 1, \xff\xfe', b"\n", *lines[4:]]))
+  assert "1 line of the log could not be read" in report([folder])
+
+
 def test_half_finished_and_no_prior(tmp_path):
   half = write(tmp_path / "half", declaration=declared("half"), lines=log(1, 7))
   text = check(report([half])).text()

@@ -131,3 +131,16 @@ def test_metrics_are_stored_and_stand_in_no_address():
   spoilt = dumps(named).replace("latents.evaluate.latent.kurtosis:Kurtosis", "latents.optim:Adam")
   with pytest.raises(UserError, match="metrics holds Adam, which is no metric"):
     check(loads(spoilt, "memory"))
+
+
+def test_an_evaluation_that_fails_changes_nothing(tmp_path, monkeypatch):
+  with tarfile.open(FIXTURE) as packed:
+    packed.extractall(tmp_path, filter="data")
+  folder = tmp_path / "finished"
+  before = {p.name: p.read_bytes() for p in folder.iterdir() if p.is_file()}
+  with pytest.raises(UserError, match=r"none\.npz"):
+    run.evaluate(folder, {"lpips": "none.npz"}, "latents evaluate")
+  assert {p.name: p.read_bytes() for p in folder.iterdir() if p.is_file()} == before
+  monkeypatch.chdir(tmp_path)
+  made = micro.experiment(evaluation=Evaluation(lpips="w.npz"))
+  assert run._placed(made).evaluation.lpips == str(tmp_path / "w.npz")  # found from every folder

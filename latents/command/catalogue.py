@@ -32,17 +32,43 @@ def chapters(folder: Path) -> list[Chapter]:
 
 def table(runs: Path) -> str:
   """Every experiment's bare name, the state of its newest run in `runs`, and the first line of its docstring, a line
-  each, below the names of their chapters."""
+  each, below the names of their chapters; then the other runs that are there, of one's own files say."""
   rows: list[tuple[str, ...]] = [("EXPERIMENT", "STATE", "WHAT")]
+  there = _runs(runs)
   for folder in folders():
     for chapter in chapters(folder):
       if chapter.files:
         rows.append((f"{folder.name}/{chapter.name}: {chapter.title}" if chapter.name else f"{folder}:",))
-        rows += [(f"  {file.stem}", _state(runs, file.stem), first_line(file)) for file in chapter.files]
+        rows += [(f"  {file.stem}", _newest(there, file.stem), first_line(file)) for file in chapter.files]
+  known = {row[0].strip() for row in rows}
+  others = [(f"  {run.name}", state, f"a run of {name}") for run, name, state in there if name not in known]
+  rows += [(f"other runs in {runs}:",), *others] if others else []
   if len(rows) == 1:
     raise UserError("no experiment files found: run from the project's folder")
-  widths = [max(len(row[i]) for row in rows if len(row) == 3) for i in range(2)]
+  widths = [max((len(row[i]) for row in rows if len(row) == 3), default=0) for i in range(2)]
   return "\n".join(f"{r[0]:{widths[0]}}  {r[1]:{widths[1]}}  {r[2]}" if len(r) == 3 else r[0] for r in rows)
+
+
+def _runs(runs: Path) -> list[tuple[Path, str, str]]:
+  """(folder, the experiment's name, state) of every run, the newest first."""
+  found = []
+  for folder in runs.glob("*/") if runs.is_dir() else ():
+    if (state := _state(folder)) == "-":
+      continue
+    try:
+      name = json.loads((folder / "experiment.json").read_text())["name"]
+    except (OSError, ValueError, KeyError, TypeError):
+      name = folder.name
+    found.append((folder.stat().st_mtime, folder, str(name), state))
+  return [found[1:] for found in sorted(found, reverse=True)]
+
+
+def _newest(there: list[tuple[Path, str, str]], name: str) -> str:
+  """The state of the newest run of an experiment, with its folder where that has another name; '-' if there is none."""
+  for folder, experiment, state in there:
+    if name in (experiment, folder.name):
+      return state if folder.name == name else f"{state} ({folder.name})"
+  return "-"
 
 
 def docstring(file: Path) -> str:
@@ -59,9 +85,8 @@ def first_line(file: Path) -> str:
   return docstring(file).splitlines()[0]
 
 
-def _state(runs: Path, name: str) -> str:
-  """'-', or how far the run of this name in `runs` is."""
-  folder = runs / name
+def _state(folder: Path) -> str:
+  """'-', or how far the run in a folder is."""
   if (folder / "verdict.json").is_file():
     return "judged"
   if not (folder / "experiment.json").is_file():

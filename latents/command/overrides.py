@@ -42,7 +42,7 @@ def files() -> list[Path]:
 
 def folders() -> list[Path]:
   """Where experiment files are looked for: ./experiments, and the one beside the package."""
-  places = (Path("experiments"), Path(__file__).resolve().parent.parent / "experiments")
+  places = (Path("experiments"), Path(__file__).resolve().parent.parent.parent / "experiments")
   return [p for i, p in enumerate(places) if p.is_dir() and p.resolve() not in {q.resolve() for q in places[:i]}]
 
 

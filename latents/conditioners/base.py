@@ -30,7 +30,8 @@ class Conditioner(abc.ABC):
     """The number of a condition by its name. UserError with the nearest."""
     known = self.words(names)
     if word not in known:
-      raise UserError(f"there is no condition '{word}'{nearest(word, known)}")
+      hint = nearest(word, known) or (f": one of {', '.join(known[:20])}{', ...' * (len(known) > 20)}" if known else "")
+      raise UserError(f"there is no condition '{word}'{hint}")
     return known.index(word)
 
   def asked(self, numbers: Array) -> Cond | None:

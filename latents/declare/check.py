@@ -13,6 +13,7 @@ from latents.evaluate import Measure
 from latents.nn.streams import check_seed
 from latents.optim import Optimizer
 
+DTYPES = ("float32", "bfloat16", "float16")
 LEAST = {"steps": 0, "batch": 1, "microbatches": 1, "log_every": 1, "save_every": 1, "workers": 0, "patience": 1}
 LEAST_OF_A_LOSS = {"every": 1, "r1_every": 1, "ramp": 0, "lead": 0, "clamp": 0, "lecam": 0, "r1": 0}
 # field -> (the numbers that it may be, in words; whether a number is one)
@@ -40,6 +41,7 @@ def check(experiment: Experiment) -> None:
   where it stands."""
   for place, stage in every_stage(experiment):
     _numbers(place, stage)
+    _types(place, stage)
     _starts(place, stage)
   for name in ("images", "samples", "batch"):
     if getattr(experiment.evaluation, name) < 1:
@@ -127,6 +129,22 @@ def _numbers(place: str, stage: Stage1 | Stage2) -> None:
       raise UserError(f"{place}.averages.{name}: its name has no '/' and its rate is in [0, 1)")
   if stage.seed is not None:
     check_seed(stage.seed, f"{place}.seed")
+
+
+def _types(place: str, tree: Any) -> None:
+  """The words of all fields `dtype`."""
+  if dataclasses.is_dataclass(tree):
+    for field in dataclasses.fields(tree):
+      if field.name not in ("parent", "stage", "start"):  # those stages are looked at themselves
+        _types(f"{place}.{field.name}", getattr(tree, field.name, None))
+  elif isinstance(tree, Mapping):
+    for name, value in tree.items():
+      _types(f"{place}.{name}", value)
+  elif isinstance(tree, tuple):
+    for number, value in enumerate(tree):
+      _types(f"{place}.{number}", value)
+  elif place.endswith(".dtype") and tree not in DTYPES:
+    raise UserError(f"{place} is {tree!r}{nearest(str(tree), DTYPES)}: one of {', '.join(DTYPES)}")
 
 
 def _starts(place: str, stage: Stage1 | Stage2) -> None:

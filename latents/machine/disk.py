@@ -2,9 +2,11 @@
 
 import contextlib
 import errno
+import fcntl
 import os
 import re
 import stat
+import warnings
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
@@ -60,6 +62,23 @@ def disk_reason(error: BaseException | None) -> str | None:
 
 
 LONGEST = 240  # bytes of a name: file systems take 255, and a file's first name ends in .tmp
+
+
+def lock(file: int, what: str) -> bool:
+  """Take the lock of an open file for this process until it ends: False if another one holds it.
+
+  Some network file systems have no locks (ENOLCK, ENOSYS, EOPNOTSUPP): then there is a warning, and none is held.
+  """
+  try:
+    fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+  except OSError as error:
+    if error.errno in (errno.EAGAIN, errno.EACCES):
+      return False
+    warnings.warn(
+      f"{what}: this file system has no locks ({error.strerror}): see to it that one process at a time writes there",
+      stacklevel=2,
+    )
+  return True
 
 
 def check_folder(folder: Path) -> None:

@@ -178,7 +178,7 @@ class _Steady:
 def guarded(call: Callable[[], int | None]) -> int:
   """The exit code of a command: 0 done, 1 a defect (with its traceback), 2 bad input, 75 preempted with the
   state saved, 76 another process is lost, 130 interrupted. Bad input is one line on stderr."""
-  warnings.showwarning = _warn
+  warnings.showwarning = _warner()
   threading.excepthook = _thread_failed
   sys.unraisablehook = _unraisable
   logging.getLogger("asyncio").setLevel(logging.CRITICAL)  # Orbax's writers: their errors reach us by the save
@@ -250,6 +250,14 @@ def _unraisable(found: Any) -> None:
     sys.__unraisablehook__(found)
 
 
-def _warn(message: Any, category: Any, *_: Any) -> None:
-  if issubclass(category, UserWarning):
-    print(f"latents: warning: {' '.join(str(message).split())}", file=sys.stderr)
+def _warner() -> Callable[..., None]:
+  """Shows a user's warnings in a line each, and each of them once: data that two stages read warn twice."""
+  said: set[str] = set()
+
+  def warn(message: Any, category: Any, *_: Any) -> None:
+    text = " ".join(str(message).split())
+    if issubclass(category, UserWarning) and text not in said:
+      said.add(text)
+      print(f"latents: warning: {text}", file=sys.stderr)
+
+  return warn

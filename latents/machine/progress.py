@@ -1,6 +1,8 @@
 """Bars for people: on a terminal a live line, in a log a line now and then."""
 
 import sys
+from collections.abc import Callable, Iterable, Iterator
+from typing import Any
 
 from tqdm import tqdm
 
@@ -19,3 +21,11 @@ def bar(what: str, total: int | None, unit: str, start: int = 0) -> tqdm:
     disable=not hosts.first(),
     dynamic_ncols=terminal,
   )
+
+
+def over(rows: Iterable[Any], what: str, total: int, count: Callable[[Any], int]) -> Iterator[Any]:
+  """The rows, with a bar of `total` examples; count: the examples in one of them."""
+  with bar(what, total, "example") as shown:
+    for row in rows:
+      yield row
+      shown.update(count(row))

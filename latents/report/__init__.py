@@ -42,7 +42,8 @@ def _write(text: str, out: Path) -> None:
   except OSError as error:
     raise UserError(f"cannot write {out}: {error.strerror}") from None
   try:
-    with os.fdopen(handle, "w", encoding="utf-8") as file:
+    # names of files and labels may be bytes that are no text
+    with os.fdopen(handle, "w", encoding="utf-8", errors="backslashreplace") as file:
       file.write(text)
     os.chmod(temporary, 0o644)  # mkstemp gives files that only their owner may read
     os.replace(temporary, out)

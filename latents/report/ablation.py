@@ -57,8 +57,8 @@ def rewrite(folder: Path, name: str) -> Path:
   except (OSError, ValueError, KeyError, TypeError) as error:
     raise UserError(f"{folder / name}.json does not hold an ablation's numbers: {error}") from None
   with disk_errors(folder):
-    (folder / f"{name}.svg").write_text(figure)
-    (folder / f"{name}.md").write_text(page)
+    (folder / f"{name}.svg").write_text(figure, encoding="utf-8")
+    (folder / f"{name}.md").write_text(page, encoding="utf-8")
   return folder / f"{name}.md"
 
 

@@ -83,11 +83,11 @@ def read_run(path: Path) -> Run:
   )
 
 
-def _text(path: Path) -> str | None:
+def _text(path: Path, errors: str = "strict") -> str | None:
   if not path.is_file():
     return None
   try:
-    return path.read_text(encoding="utf-8")
+    return path.read_text(encoding="utf-8", errors=errors)
   except (OSError, UnicodeDecodeError) as error:
     raise UserError(f"{path} cannot be read: {error}") from None
 
@@ -127,7 +127,7 @@ def finite(x: Any) -> float:
 
 
 def _metrics(path: Path) -> tuple[dict[int, dict[str, tuple[np.ndarray, np.ndarray]]], int]:
-  text, unread = _text(path), 0
+  text, unread = _text(path, "replace"), 0
   found: dict[int, dict[str, dict[float, float]]] = {}
   lines = [line for line in (text or "").splitlines() if line.strip()]
   for line in lines:

@@ -28,7 +28,7 @@ from latents.ablations.ablation import at, numbers
 from latents.ablations.base import read_table
 from latents.declare import every_address, to_json
 from latents.errors import UserError, nearest
-from latents.machine import endings
+from latents.machine import disk, endings
 from latents.machine.disk import disk_errors, on_disk
 from latents.report.ablation import strip
 from latents.runs import run
@@ -102,9 +102,7 @@ class Sweep:
       lock = os.open(self.folder / LOCK, os.O_RDWR | os.O_CREAT, 0o644)
     os.set_inheritable(lock, True)
     try:
-      try:
-        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-      except OSError:
+      if not disk.lock(lock, str(self.folder)):
         _say(f"another sweep works in {self.folder}, or its last run is saving: waiting for its end")
         fcntl.flock(lock, fcntl.LOCK_EX)
       yield

@@ -1,6 +1,7 @@
 """One command's work: stage 1, stage 2, samples, score card, report; each resumed, reused or skipped."""
 
 import dataclasses
+import os
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +25,7 @@ def run(experiment: Experiment, runs: Path, name: str | None, command: str, pape
   command: what the user typed, paper: a line on what the experiment is, both for the report. UserError,
   one line, for what the user can mend.
   """
+  experiment = _placed(experiment)
   check(experiment)
   folder = choose_folder(on_disk(runs), experiment, name)
   if own := sorted(f"{part.__module__}:{part.__qualname__}" for part in own_parts(experiment)):
@@ -54,6 +56,7 @@ def _judge(folder: Folder, mesh: jax.sharding.Mesh, command: str, paper: str = "
   with endings.stoppable():
     scores = score.judge(folder, mesh, command, paper)
     if hosts.first():
+      folder.write_declaration()  # of an evaluation: not before it has succeeded, and before the report reads it
       write_report([folder.path], folder.path / REPORT)
     hosts.meet("the report is written")
   return scores
@@ -64,15 +67,23 @@ def evaluate(run: Path, changes: dict[str, Any], command: str, data: str | None 
   where its data lie now, the same as before or UserError."""
   folder = open_folder(on_disk(run), data)
   evaluation = dataclasses.replace(folder.experiment.evaluation, **changes)
-  folder = Folder(run, dataclasses.replace(folder.experiment, evaluation=evaluation))
+  folder = Folder(run, _placed(dataclasses.replace(folder.experiment, evaluation=evaluation)))
   check(folder.experiment)
   if folder.experiment.stage2 is not None and not folder.finished(2):
     raise UserError(f"stage 2 of {run} is not finished: the same `latents run` command goes on with it")
   folder.check_version()
   for number in (1, 2) if folder.experiment.stage2 else (1,):
     folder.check_data(number)
+  score.load_metrics(folder.experiment)  # a missing file is said before anything is changed
   hosts.meet("the folder is looked at")
   with folder.claimed():
-    if hosts.first():
-      folder.write_declaration()
     return _judge(folder, sharding.make_mesh(Mesh()), command)
+
+
+def _placed(experiment: Experiment) -> Experiment:
+  """The experiment with the file that its evaluation reads by its whole path, so that it is found from everywhere."""
+  evaluation = experiment.evaluation
+  if not evaluation.lpips:
+    return experiment
+  path = os.path.abspath(os.path.expanduser(evaluation.lpips))
+  return dataclasses.replace(experiment, evaluation=dataclasses.replace(evaluation, lpips=path))

@@ -11,6 +11,7 @@ from latents.data import batches as load_batches
 from latents.declare import Experiment, Stage1, Stage2, addresses
 from latents.errors import UserError
 from latents.frozen import Frozen
+from latents.losses.base import Reconstruction
 from latents.machine import hosts
 from latents.runs import begin
 from latents.store import artefact
@@ -53,6 +54,7 @@ def _train(folder: Folder, number: Literal[1, 2], mesh: jax.sharding.Mesh, progr
   plan = loop.Plan(
     stage=number, name=folder.called(number), steps=stage.steps, batch=stage.batch, log_every=stage.log_every,
     save_every=stage.save_every, patience=stage.patience,
+    headline=_headline(stage) if number == 1 else (),  # a prior's terms are few
   )  # fmt: skip
   count = sum(a.size for a in jax.tree.leaves(program.state.params))
   for line in begin.describe(folder, number):
@@ -77,6 +79,11 @@ def _train(folder: Folder, number: Literal[1, 2], mesh: jax.sharding.Mesh, progr
     "seconds": round(log.seconds(folder.log(number), number), 1),
   }
   _finish(folder, number, mesh, state, arrays["fixed"], facts)
+
+
+def _headline(stage: Stage1 | Stage2) -> tuple[str, ...]:
+  """The names of the losses, reconstructions first."""
+  return tuple(sorted(stage.losses, key=lambda name: not isinstance(stage.losses[name], Reconstruction)))
 
 
 def _finish(

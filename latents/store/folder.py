@@ -13,7 +13,6 @@ A folder is complete in itself: stages that other runs have finished are linked 
 
 import contextlib
 import dataclasses
-import fcntl
 import functools
 import os
 import shutil
@@ -38,7 +37,7 @@ from latents.declare import (
 )
 from latents.declare.stored import Form
 from latents.errors import UserError
-from latents.machine import hosts
+from latents.machine import disk, hosts
 from latents.machine.disk import check_folder, disk_errors
 from latents.store import artefact, stages
 from latents.train import log
@@ -112,14 +111,12 @@ class Folder:
       self.path.mkdir(parents=True, exist_ok=True)
       lock = os.open(self.path / LOCK, os.O_RDWR | os.O_CREAT, 0o644)
     try:
-      try:
-        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-      except OSError:
+      if not disk.lock(lock, str(self.path)):
         owner = os.pread(lock, 200, 0).decode(errors="replace").strip()
         raise UserError(
           f"{self.path} is in use by another run ({owner or 'an unknown process'}): it ends, or `kill` ends it; "
           f"{LOCK} itself is never in the way, the system frees it with its process"
-        ) from None
+        )
       os.truncate(lock, 0)
       os.pwrite(lock, f"pid {os.getpid()} on {socket.gethostname()}".encode(), 0)
       yield
@@ -161,7 +158,15 @@ class Folder:
     files = [self.stage(n) / artefact.FACTS for n in numbers] + [self.path / SCORES, self.path / REPORT]
     if not self.declared() or not all(file.is_file() for file in files):
       return False
-    return artefact.read_json(self.path / SCORES).get("declaration") == self.declaration_digest()
+    return self.scores().get("declaration") == self.declaration_digest()
+
+  def scores(self) -> dict[str, Any]:
+    """The score card; {} where there is none, or one that is damaged and will be written anew."""
+    try:
+      found = artefact.read_json(self.path / SCORES) if (self.path / SCORES).is_file() else {}
+    except UserError:
+      return {}
+    return found if isinstance(found, dict) else {}
 
   def declaration_digest(self) -> str:
     """Of the whole declaration, also the fields that do not make another run."""
@@ -267,6 +272,10 @@ def choose_folder(runs: Path, experiment: Experiment, name: str | None) -> Folde
     raise UserError(f"{runs} is a run's folder itself; --runs takes the folder that holds runs")
   path = runs / _safe(name or experiment.name)
   check_folder(path)
+  try:
+    str(path.absolute()).encode()
+  except UnicodeEncodeError:
+    raise UserError(f"{str(path.absolute())!a} is not UTF-8, and checkpoints need it: choose another folder") from None
   if _free(path):
     return Folder(path, experiment)
   there = open_folder(path).experiment

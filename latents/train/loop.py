@@ -22,7 +22,8 @@ from latents.types import Batch
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Plan:
-  """What the loop needs besides the program: lengths, rhythm, and the stage's number in the log and name for people."""
+  """What the loop needs besides the program: lengths, rhythm, and the stage's number in the log and name for people;
+  headline: the terms that the bar shows behind the total, () = all."""
 
   stage: int
   name: str
@@ -31,6 +32,7 @@ class Plan:
   log_every: int
   save_every: int
   patience: int
+  headline: tuple[str, ...] = ()
 
 
 def train(
@@ -97,7 +99,7 @@ def _loop(
         values = {f"train/{k}": float(v) for k, v in jax.device_get(scalars).items()}
         values |= watch.read(step) | {"train/skipped": int(state.extra["skipped_total"])}
         log.write(step, values)
-        bar.set_postfix({k[6:]: f"{v:.4g}" for k, v in _headline(values).items()}, refresh=False)
+        bar.set_postfix({k[6:]: f"{v:.4g}" for k, v in _headline(values, plan.headline).items()}, refresh=False)
       if step == start + 1:
         environment.return_memory()  # the compiler's
       if step % min(plan.log_every, plan.patience) == 0:
@@ -126,10 +128,11 @@ def _check_patience(plan: Plan, state: State, step: int, index: np.ndarray, chec
     )
 
 
-def _headline(values: dict[str, float]) -> dict[str, float]:
-  """The losses for the progress bar: few enough for one line."""
-  train = {k: v for k, v in values.items() if k.startswith("train/") and "grad" not in k and "skip" not in k}
-  return dict(sorted(train.items(), key=lambda kv: kv[0] != "train/total")[:5])
+def _headline(values: dict[str, float], names: tuple[str, ...]) -> dict[str, float]:
+  """The losses for the progress bar, what matters first: few enough for one line."""
+  every = sorted(k[6:] for k in values if k.startswith("train/") and "grad" not in k and "skip" not in k)
+  wanted = dict.fromkeys(["total", *(names or every)])
+  return {f"train/{name}": values[f"train/{name}"] for name in [n for n in wanted if n in every][:5]}
 
 
 class _Watch:

@@ -8,7 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from latents.evaluate.sums import add, sum_kept, total, zeros
-from latents.machine import hosts
+from latents.machine import hosts, progress
 from latents.nn.streams import streams
 from latents.train.stage2 import condition
 from latents.types import Array, Latent, to_signal
@@ -48,7 +48,8 @@ def measure(model: Model) -> dict[str, float]:
     return {name: add(acc[name], sum_kept(value, mask)) for name, value in values.items()}
 
   run, acc, number = held_out.accumulator(mesh, update), None, 0
-  for batch in source:
+  there = min(len(measures.held_out(experiment).records("test")), experiment.evaluation.images)
+  for batch in progress.over(source, "held-out loss", there, lambda batch: int(batch["mask"].sum())):
     x, cond, mask = batch["x"], condition(stage, batch), batch["mask"]
     given = held_out.placed(mesh, x, cond, np.arange(number, number + len(x)), mask)
     if acc is None:

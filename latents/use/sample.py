@@ -101,10 +101,13 @@ class Sampler:
     return [self.conditioner.number(word, names) for word in words]
 
   def latents(self, labels: np.ndarray, seed: int, guidance: float | None) -> Iterator[tuple[Latent, int]]:
-    """Chunks of normalised latents, each with the number of its rows that were asked for."""
+    """Chunks of normalised latents, each with the number of its rows that were asked for. UserError, at once."""
     check_seed(seed)
     if guidance is not None and not math.isfinite(guidance := real(guidance, "guidance")):
       raise UserError(f"guidance is {guidance}: it must be a finite number")
+    return self._latents(labels, seed, guidance)
+
+  def _latents(self, labels: np.ndarray, seed: int, guidance: float | None) -> Iterator[tuple[Latent, int]]:
     parts = sharding.parts(self.mesh)
     for first in range(0, len(labels), self.chunk):
       part = labels[first : first + self.chunk]
@@ -121,8 +124,9 @@ class Sampler:
 
     shown: with a bar. UserError for samples that are not finite.
     """
+    drawn = self.latents(labels, seed, guidance)
     with progress.bar("samples", len(labels), "sample") if shown else contextlib.nullcontext() as bar:
-      for number, (latent, rows) in enumerate(self.latents(labels, seed, guidance)):
+      for number, (latent, rows) in enumerate(drawn):
         key = jax.random.fold_in(jax.random.key(seed), 2**30 + number)
         made = hosts.gather((latent.z, self._decode(self.arrays, latent, key)))
         for array in jax.tree.leaves(made):  # a decoder may make letters of latents that are no numbers

@@ -16,7 +16,7 @@ from latents.declare import Experiment
 from latents.evaluate import Examples, Features, Held, LatentMetric, Layout, Metric, SampleMetric, pca_picture, tsr
 from latents.evaluate.samples import collect
 from latents.frozen import to_batch
-from latents.machine import environment, hosts
+from latents.machine import environment, hosts, progress
 from latents.store import artefact
 from latents.store.folder import SCORES, Folder
 from latents.train import sharding
@@ -38,7 +38,7 @@ def judge(folder: Folder, mesh: jax.sharding.Mesh, command: str, paper: str = ""
   command, paper: for the report; a later evaluation keeps those of the run.
   """
   experiment = folder.experiment
-  before = artefact.read_json(folder.path / SCORES) if (folder.path / SCORES).is_file() else {}
+  before = folder.scores()
   model = load_folder(folder, mesh)
   layout = measures.layout(experiment, model.arrays)
   metrics = measures.chosen(experiment, layout)
@@ -97,7 +97,8 @@ def _latent(model: Model, layout: Layout, metrics: list[LatentMetric]) -> dict[s
     return [m.update(a, latent, held) for m, a in zip(metrics, accs, strict=True)]
 
   update = held_out.accumulator(model.mesh, add)
-  for x, mask in held_out.signals(model.experiment) if jax.tree.leaves(accs) else ():
+  rows = held_out.signals(model.experiment) if jax.tree.leaves(accs) else ()
+  for x, mask in progress.over(rows, "latents", count(model.experiment), lambda row: int(row[1].sum())):
     accs = update(model.arrays, accs, *held_out.placed(model.mesh, x, mask))
   out = {"shape": list(layout.shape), "kind": "discrete" if layout.vocab else "continuous"}
   out["tsr"] = tsr(layout.signal, layout.shape)
@@ -114,25 +115,36 @@ def _reconstruction(model: Model, folder: Path, metrics: list[Metric]) -> tuple[
   def add(accs: list, loaded: list, x: Any, x_hat: Any, mask: Any) -> list:
     return [m.update(a, x, x_hat, mask, aux=aux) for m, a, aux in zip(metrics, accs, loaded, strict=True)]
 
-  update, count = held_out.accumulator(model.mesh, add), 0
+  update, seen = held_out.accumulator(model.mesh, add), 0
   sums: dict[str, list] = {}
   shown: dict[str, np.ndarray] = {"x": np.empty(0)}  # the originals come first in pictures
-  for number, batch in enumerate(held_out.rows(model.experiment)):
+  rows = progress.over(held_out.rows(model.experiment), "reconstructions", count(model.experiment), _examples_of)
+  for number, batch in enumerate(rows):
     x, mask = np.asarray(to_signal(batch["x"])), batch["mask"]
-    count += int(mask.sum())
+    seen += int(mask.sum())
     for name, x_hat in model.decodings(x, number, model.given(batch)).items():
       acc = sums.get(name) or held_out.copied([m.init() for m in metrics], model.mesh)
       sums[name] = update(acc, loaded, *held_out.placed(model.mesh, x, x_hat, mask))
       shown.setdefault(name or "reconstruction", x_hat[:SHOWN])
     if not number:
       shown["x"], shown["pca"] = x[:SHOWN], _pca(model, x)
-  shown = {k: v[: min(SHOWN, count)] for k, v in shown.items()}
+  shown = {k: v[: min(SHOWN, seen)] for k, v in shown.items()}
   save_signals(folder, "reconstructions", shown, model.experiment.stage1.data)
   out = {}
   for name, accs in sums.items():
     results = [m.result(a) for m, a in zip(metrics, hosts.gather(accs), strict=True)]
-    out[name] = {k: v for r in results for k, v in r.items()} | {"images": count}
-  return out, count
+    out[name] = {k: v for r in results for k, v in r.items()} | {"images": seen}
+  return out, seen
+
+
+def count(experiment: Experiment, split: Any = "test", limit: int | None = None) -> int:
+  """The examples of a split that `held_out.rows` gives."""
+  there = len(measures.held_out(experiment).records(split))
+  return min(there, experiment.evaluation.images if limit is None else limit)
+
+
+def _examples_of(batch: dict[str, np.ndarray]) -> int:
+  return int(batch["mask"].sum())
 
 
 def _pca(model: Model, x: np.ndarray) -> np.ndarray:
@@ -152,7 +164,7 @@ def _samples(
   asked = model.sampler.labels(None, experiment.evaluation.samples)
   views = {features: _view(model, features) for features in dict.fromkeys(m.features for m in metrics)}
   seen: dict[Features, list[np.ndarray]] = {features: [] for features in views}
-  for x in model.sampler.chunks(asked, seed=experiment.seed):
+  for x in model.sampler.chunks(asked, seed=experiment.seed, shown=True):
     x = media.kind(data.kind).stored(x)
     shown += [x] if sum(map(len, shown)) < KEPT else []
     for features, view in views.items():
@@ -185,7 +197,9 @@ def _view(model: Model, features: Features) -> Callable[[np.ndarray], np.ndarray
 
 def _examples(experiment: Experiment, view: Callable, split: Any, limit: int | None, source: str) -> Examples:
   """The first real examples of a split, as features see them."""
-  rows: Iterator[Any] = held_out.rows(experiment, split, limit)
+  what = "held-out features" if split == "test" else "training features"
+  found = held_out.rows(experiment, split, limit)
+  rows: Iterator[Any] = progress.over(found, what, count(experiment, split, limit), _examples_of)
   labels: list[np.ndarray] = []
 
   def kept() -> Iterator[tuple[np.ndarray, np.ndarray]]:
