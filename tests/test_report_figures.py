@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from latents.report import figures, scores
+from latents.report import curves, figures, scores
 
 
 def pictures(n: int, side: int, channels: int) -> np.ndarray:
@@ -42,15 +42,15 @@ def test_videos_and_floats_become_pictures():
 
 
 def test_axes_and_ticks():
-  assert figures.value_axis(np.array([1e-4, 1.0])).log
+  assert curves.value_axis(np.array([1e-4, 1.0])).log
   for values in ([0.5, 0.9], [-1.0, 100.0], [0.0, 100.0], [3.0, 3.0], [0.0, 0.0]):
-    axis = figures.value_axis(np.array(values))
+    axis = curves.value_axis(np.array(values))
     assert not axis.log and axis.low < axis.high and 2 <= len(axis.ticks(4)) <= 7
-  assert figures.linear_ticks(0, 100, 4) == [0, 25, 50, 75, 100]
-  assert 3 <= len(figures.value_axis(np.array([0.03, 0.5])).ticks(4)) <= 7
+  assert curves.linear_ticks(0, 100, 4) == [0, 25, 50, 75, 100]
+  assert 3 <= len(curves.value_axis(np.array([0.03, 0.5])).ticks(4)) <= 7
   spike = np.zeros(5000)
   spike[1234] = 9.0
-  kept = figures.thin(spike)
+  kept = curves.thin(spike)
   assert len(kept) <= 302 and 1234 in kept and kept[0] == 0 and kept[-1] == 4999
 
 

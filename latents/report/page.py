@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from latents.report import media
-from latents.report.figures import curve
+from latents.report.curves import curve
 from latents.report.run import Run, finite
 from latents.report.scores import chain, clip, number, seconds, titles
 from latents.report.several import diagnostic

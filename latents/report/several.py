@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from latents.report.figures import overlay
+from latents.report.curves import overlay
 from latents.report.run import Run, finite
 from latents.report.scores import Column, clip, number
 

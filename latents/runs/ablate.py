@@ -33,7 +33,8 @@ from latents.machine.disk import disk_errors, on_disk
 from latents.report.ablation import strip
 from latents.runs import run
 from latents.store import artefact
-from latents.store.folder import LOCK, SCORES, choose_folder
+from latents.store.choose import choose_folder
+from latents.store.folder import LOCK, SCORES
 
 TABLE, VERDICT, PICTURES = "table.json", "verdict.json", "pictures.webp"
 TINY = 240.0  # seconds of one core that a run of a tiny sweep may take

@@ -14,7 +14,8 @@ from latents.machine.disk import on_disk
 from latents.report import write_report
 from latents.runs import rehearsal
 from latents.runs.training import bring, say
-from latents.store.folder import REPORT, Folder, choose_folder, open_folder
+from latents.store.choose import choose_folder
+from latents.store.folder import REPORT, Folder, open_folder
 from latents.train import objective, sharding
 from latents.use import score
 

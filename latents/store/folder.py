@@ -26,7 +26,6 @@ from latents.declare import (
   Stage1,
   Stage2,
   addresses,
-  differences,
   digest,
   dumps,
   every_address,
@@ -38,7 +37,7 @@ from latents.declare import (
 from latents.declare.stored import Form
 from latents.errors import UserError
 from latents.machine import disk, hosts
-from latents.machine.disk import check_folder, disk_errors
+from latents.machine.disk import disk_errors
 from latents.store import artefact, stages
 from latents.train import log
 
@@ -253,51 +252,3 @@ def open_folder(path: Path, data: str | None = None) -> Folder:
     raise UserError(f"{path / DECLARATION} cannot be read: {error}") from None
   experiment = loads(text, str(path / DECLARATION))
   return Folder(path, experiment if data is None else with_data_at(experiment, data))
-
-
-def identity(experiment: Experiment) -> str:
-  """What makes two runs the same run: the addresses of both stages."""
-  return digest(list(addresses(experiment)))
-
-
-def choose_folder(runs: Path, experiment: Experiment, name: str | None) -> Folder:
-  """Where a run of this experiment goes: `runs/NAME`, or `runs/NAME-<hash>` if another declaration of
-  the same experiment is there already.
-
-  UserError if `runs` is itself a run's folder, or if the place holds something else: another
-  experiment, or files that are no run's; or, with an explicit `name`, another declaration.
-  """
-  check_folder(runs)
-  if (runs / DECLARATION).exists():
-    raise UserError(f"{runs} is a run's folder itself; --runs takes the folder that holds runs")
-  path = runs / _safe(name or experiment.name)
-  check_folder(path)
-  try:
-    str(path.absolute()).encode()
-  except UnicodeEncodeError:
-    raise UserError(f"{str(path.absolute())!a} is not UTF-8, and checkpoints need it: choose another folder") from None
-  if _free(path):
-    return Folder(path, experiment)
-  there = open_folder(path).experiment
-  if identity(there) == identity(experiment):
-    return Folder(path, experiment)
-  changed = differences(to_json(there, "address"), to_json(experiment, "address"))
-  if there.name != experiment.name:
-    raise UserError(f"{path} holds a run of another experiment, '{there.name}': choose another --name or --runs")
-  if name is not None:
-    raise UserError(f"{path} holds another run of {there.name} ({'; '.join(changed[:3])}): choose another --name")
-  path = runs / f"{path.name}-{identity(experiment)[:6]}"
-  if not _free(path) and identity(open_folder(path).experiment) != identity(experiment):
-    raise UserError(f"{path} holds another experiment: choose another --name or --runs")
-  return Folder(path, experiment)
-
-
-def _free(path: Path) -> bool:
-  """Nothing is there but what a run leaves that was killed before it had declared itself."""
-  return not path.exists() or all(p.name == LOCK or p.suffix == ".tmp" for p in path.iterdir())
-
-
-def _safe(name: str) -> str:
-  if not name or name.startswith((".", "-")) or any(c in name for c in "/\\\0\n"):
-    raise UserError(f"'{name}' cannot be the name of a run: one folder's name, please")
-  return name
