@@ -8,6 +8,10 @@ class UserError(Exception):
   """Bad input, said in one clear line."""
 
 
+class TooFew(UserError):
+  """Too few examples for a number: a score card leaves it out and says why."""
+
+
 def first_line(error: BaseException) -> str:
   """What another's error says, cut to one line; its kind if it says nothing."""
   return (str(error).strip().splitlines() or [type(error).__name__])[0][:200]

@@ -10,9 +10,22 @@ import jax
 import numpy as np
 import pytest
 
+from latents.data import Folder as Pictures
 from latents.declare import Evaluation, addresses, check, dumps, loads
 from latents.errors import UserError
-from latents.evaluate import PSNR, SSIM, ClassAgreement, CodeCapacity, Energy, Kurtosis, LPIPSMetric, Spectrum
+from latents.evaluate import (
+  PSNR,
+  SSIM,
+  ClassAgreement,
+  CodeCapacity,
+  Energy,
+  Frechet,
+  Kurtosis,
+  LPIPSMetric,
+  PrecisionRecall,
+  Signals,
+  Spectrum,
+)  # fmt: skip
 from latents.nn.streams import streams
 from latents.runs import run
 from latents.train.build_step import abstract_autoencoder, abstract_prior
@@ -20,6 +33,7 @@ from latents.types import to_signal
 from latents.use import held_out, measures, prior_loss, score
 from latents.use.model import Model
 from tests import micro
+from tests.test_folder import paint
 from tests.test_former_runs import FIXTURE
 
 
@@ -144,3 +158,24 @@ def test_an_evaluation_that_fails_changes_nothing(tmp_path, monkeypatch):
   monkeypatch.chdir(tmp_path)
   made = micro.experiment(evaluation=Evaluation(lpips="w.npz"))
   assert run._placed(made).evaluation.lpips == str(tmp_path / "w.npz")  # found from every folder
+
+
+def test_of_a_small_set_what_it_cannot_give_is_left_out_and_the_rest_is_marked(tmp_path):
+  """Three held-out pictures: precision needs more, the distance between means and covariances says what it is of."""
+  made = micro.experiment(gan=False)
+  data = Pictures(str(paint(tmp_path / "pictures")), size=16, channels=1)
+  seen = Signals("image")
+  stages = {
+    name: dataclasses.replace(getattr(made, name), data=data, steps=1, batch=2) for name in ("stage1", "stage2")
+  }
+  prior = made.stage2.prior
+  prior = prior.clone(backbone=prior.backbone.clone(classes=0), guidance=1.0)
+  stages["stage2"] = dataclasses.replace(stages["stage2"], prior=prior)
+  metrics = (PrecisionRecall(seen), Frechet(seen))
+  evaluation = dataclasses.replace(made.evaluation, metrics=metrics, samples=3)
+  folder = run.run(dataclasses.replace(made, **stages, evaluation=evaluation), tmp_path / "runs", None, "test")
+  scores = json.loads((folder / "scores.json").read_text())
+  assert scores["left_out"] == {"PrecisionRecall": "precision and recall with k=3 need more than 3 samples a side"}
+  (name,) = [name for name in scores["samples"] if name.startswith("frechet")]
+  assert "too few to rely on" in scores["protocol"][name]
+  assert "Left out: PrecisionRecall" in (folder / "report.html").read_text()

@@ -11,7 +11,7 @@ arXiv:2401.08740: FID 17.2 at 400k steps without guidance, 8.3 at 7M, 2.06 with 
     latents run experiments/images/ldm_kl.py --scale tiny --data-dir ../shared/data
     latents run experiments/images/ldm_kl.py --scale paper --data-dir DIR --stage1.losses.lpips.path vgg.pth
 
-tiny: 64 px photographs, f4 c8, the first stages of EfficientNet-Lite0 in place of VGG (extra `perceptual`),
+tiny: 64 px photographs, f4 c8, the first stages of EfficientNet-Lite0 in place of VGG,
 the GAN on for the last 200 of 650 steps, and a small prior: the same code on 2 CPU cores. paper: learning
 rate 4.5e-6 x batch; the discriminator starts at 50,001; the number of steps is ours, the paper gives none
 for f8.
@@ -43,14 +43,16 @@ def experiment(
   data: str | None = None,
   data_dir: str | None = None,
   kl: float | None = None,
+  size: int | None = None,
 ) -> Experiment:
-  """data: tfds:NAME or folder:PATH. data_dir: where TFDS sets lie. kl: weight of the mean KL."""
+  """data: tfds:NAME or folder:PATH. data_dir: where TFDS sets lie. kl: weight of the mean KL. size: pixels a side."""
   make = tiny if scale == "tiny" else paper
-  return make(data, data_dir, kl)
+  return make(data, data_dir, kl, size)
 
 
-def paper(data: str | None, data_dir: str | None, kl: float | None) -> Experiment:
-  images = source(data, size=256, data_dir=data_dir) if data else Tfds("imagenet2012", data_dir, 256, labels=1000)
+def paper(data: str | None, data_dir: str | None, kl: float | None, size: int | None) -> Experiment:
+  side = size or 256
+  images = source(data, size=side, data_dir=data_dir) if data else Tfds("imagenet2012", data_dir, side, labels=1000)
   batch = 96
   rate = 4.5e-6 * batch
   discriminator = Adversarial(
@@ -91,8 +93,8 @@ def paper(data: str | None, data_dir: str | None, kl: float | None) -> Experimen
   return imagenet(made)
 
 
-def tiny(data: str | None, data_dir: str | None, kl: float | None) -> Experiment:
-  images = source(data or "tfds:tiny_imagenet20", size=64, data_dir=data_dir)
+def tiny(data: str | None, data_dir: str | None, kl: float | None, size: int | None) -> Experiment:
+  images = source(data or "tfds:tiny_imagenet20", size=size or 64, data_dir=data_dir)
   discriminator = Adversarial(
     discriminator=PatchGAN(ch=16, layers=2),
     weight=0.1,

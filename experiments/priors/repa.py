@@ -6,8 +6,8 @@ guidance at 4M steps, and what SiT-XL/2 reaches after 7M steps is reached after 
     latents run experiments/priors/repa.py
 
 tiny: `digits` with the second of six blocks aligned with the latents of another autoencoder of this project (that of
-`va_vae`'s teacher, trained first). paper: `ldm_kl`'s DiT-XL/2, the eighth block, EfficientNet-Lite0's features (extra
-`perceptual`) in place of DINOv2's, which no package carries. The teacher reads signals, so latents are not cached.
+`va_vae`'s teacher, trained first). paper: `ldm_kl`'s DiT-XL/2, the eighth block, EfficientNet-Lite0's features in place
+of DINOv2's, which no package carries. The teacher reads signals, so latents are not cached.
 
 Paper: FID 5.9 at 4M steps (SiT-XL/2 without guidance 8.3 at 7M)
 Shown: samples as those of `digits` at the same length; with so small a teacher nothing is won (0.964 without)

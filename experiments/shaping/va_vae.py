@@ -8,7 +8,7 @@ with margins; the weight is the ratio of gradients at the encoder's last kernel 
 
 tiny: the digits of `digits`; the teacher is another autoencoder of this project (f8c4, the same steps), trained first
 as a stage of its own: it shows the mechanism, it is no DINOv2. paper: f16c32 with the adaptive GAN; features of
-EfficientNet-Lite0 (extra `perceptual`) stand for DINOv2's, whose weights no package carries. As in `ldm_kl`, sums of
+EfficientNet-Lite0 stand for DINOv2's, whose weights no package carries. As in `ldm_kl`, sums of
 the authors' code are means: the KL weight 1e-6 is 1e-6 / TSR (24), the clamp 1e8 of the alignment's weight 1e8 / N.
 
 Paper: rFID 0.28; FID 2.11 (64 epochs), 1.35 (800) with LightningDiT-XL

@@ -148,7 +148,7 @@ class Evaluation:
   """What `latents evaluate` measures: numbers of held-out examples and of samples, and the batch.
 
   lpips: a file of LPIPS(squeeze) weights; without it LPIPS is left out. features: measure the distances
-  on EfficientNet-Lite0 features; None = if its weights are installed (extra `perceptual`). classifier:
+  on EfficientNet-Lite0 features; None = if its weights are installed. classifier:
   have a classifier judge the samples' labels, and measure their distance from the training set (small
   images, seen as pixels; short sounds, heard as the energies of mel bands).
   metrics: of reconstructions, latents or samples (see `latents.evaluate`), measured beside the usual ones of the

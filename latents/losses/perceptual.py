@@ -16,7 +16,7 @@ class Perceptual(Reconstruction):
 
   At each of the chosen stages the features are scaled to unit length over the channels; the squared
   differences are summed over channels and averaged over images and positions, then over the stages, so
-  the value lies in [0, 4] (in [0, 2] after a ReLU). Needs `pip install -e '.[perceptual]'`.
+  the value lies in [0, 4] (in [0, 2] after a ReLU).
   layers: stages 0..4 (strides 2..32). side: smaller images are scaled up to it. dtype: of the network.
   """
 

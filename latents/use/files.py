@@ -12,6 +12,7 @@ from latents.data.text import PAD, numbers
 from latents.errors import UserError
 from latents.machine.disk import check_file, check_folder, disk_errors
 from latents.media.drawing import grid, save_png
+from latents.media.mark import MARK
 from latents.media.video import animation
 from latents.types import to_signal, to_uint8
 from latents.use.model import Model
@@ -99,7 +100,7 @@ def _clip(model: Model, x: np.ndarray, out: Path, steps: int | None) -> str:
   x_hat = model.reconstruct(x[None], steps=steps)[0]
   pair = np.asarray(to_uint8(np.concatenate([x, x_hat], 2)))
   with disk_errors(out.parent):
-    out.write_bytes(animation(pair))
+    out.write_bytes(animation(pair, comment=MARK))
   return f"{x.shape[0]} frames of {x.shape[2]}x{x.shape[1]}, PSNR {_psnr(x, x_hat):.2f} dB"
 
 

@@ -11,6 +11,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from latents import media
+from latents.data import choice
 from latents.declare import Experiment
 from latents.errors import UserError
 from latents.frozen import Frozen
@@ -64,14 +65,17 @@ class Sampler:
     return drawn.replace(given=told)
 
   def labels(self, labels: Labels, number: int | None) -> np.ndarray:
-    """int32 labels to draw: those asked for, repeated up to `number`; all classes in turn by default.
+    """int32 labels to draw: those asked for, repeated up to `number`; all classes in turn by default, of which a turn
+    that is not full is a fixed choice.
 
     labels: one or several numbers or names; None among several is a sample of which nothing is known. UserError.
     """
     if labels is not None and not self.classes:
       raise UserError("this experiment has no labels; leave --labels out")
     if labels is None:
-      labels = list(range(max(self.classes, 1)))
+      every = list(range(max(self.classes, 1)))
+      count = len(every) if number is None else max(whole(number, "the number of samples"), 0)
+      labels = every * (count // len(every)) + sorted(choice(len(every), count % len(every)).tolist())
     elif isinstance(labels, str) or np.ndim(labels) != 1:  # pyright: ignore
       labels = [labels]  # pyright: ignore
     turn = [self._label(label) for label in labels]  # pyright: ignore

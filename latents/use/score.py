@@ -13,7 +13,19 @@ import numpy as np
 
 from latents import media
 from latents.declare import Experiment
-from latents.evaluate import Examples, Features, Held, LatentMetric, Layout, Metric, SampleMetric, pca_picture, tsr
+from latents.errors import TooFew
+from latents.evaluate import (
+  Examples,
+  Features,
+  Held,
+  LatentMetric,
+  Layout,
+  Measured,
+  Metric,
+  SampleMetric,
+  pca_picture,
+  tsr,
+)
 from latents.evaluate.samples import collect
 from latents.frozen import to_batch
 from latents.machine import environment, hosts, progress
@@ -27,6 +39,7 @@ from latents.use.kept import save_signals
 from latents.use.model import Model, load_folder
 
 SHOWN = 24  # reconstructions that the report shows
+FEW = 100  # examples a side; numbers from fewer are marked
 KEPT = 1_000  # samples that samples.npz keeps
 
 
@@ -56,7 +69,7 @@ def judge(folder: Folder, mesh: jax.sharding.Mesh, command: str, paper: str = ""
   scores["data"] = {"held_out": count, "source": source}
   if experiment.stage2 is not None:
     scores["prior"] = prior_loss.measure(model)
-    scores["samples"], scores["protocol"] = _samples(model, folder.path, metrics["samples"], source)
+    scores["samples"], scores["protocol"], scores["left_out"] = _samples(model, folder.path, metrics["samples"], source)
   if hosts.first():
     artefact.write_json(folder.path / SCORES, scores)
   return scores
@@ -156,8 +169,9 @@ def _pca(model: Model, x: np.ndarray) -> np.ndarray:
 
 def _samples(
   model: Model, folder: Path, metrics: list[SampleMetric], source: str
-) -> tuple[dict[str, Any], dict[str, str]]:
-  """Draw samples, keep the first, and compare all with held-out data: (values, the protocol of each)."""
+) -> tuple[dict[str, Any], dict[str, str], dict[str, str]]:
+  """Draw samples, keep the first, and compare all with held-out data: (values, the protocol of each, why a metric that
+  needs more examples is left out)."""
   experiment = model.experiment
   assert experiment.stage2 is not None
   data, shown = experiment.stage2.data, []
@@ -175,15 +189,24 @@ def _samples(
   fake = {features: Examples(np.concatenate(parts), asked) for features, parts in seen.items()}
   real = {features: _examples(experiment, view, "test", None, source) for features, view in views.items()}
   train: dict[Any, Any] = {(features, 0): None for features in views}
-  measured = {}
+  measured: dict[str, Measured] = {}
+  left_out: dict[str, str] = {}
   for metric in metrics:
     key = metric.features, metric.training
     if key not in train:
       train[key] = _examples(experiment, views[metric.features], "train", metric.training, source)
-    measured |= metric.compare(real[metric.features], fake[metric.features], train[key])
+    sides = real[metric.features], fake[metric.features]
+    try:
+      found = metric.compare(*sides, train[key])
+    except TooFew as error:
+      left_out[type(metric).__name__] = str(error)
+      continue
+    if (number := min(len(side.x) for side in sides)) < FEW:
+      found = {name: Measured(m.value, f"{m.protocol} (of {number}: too few to rely on)") for name, m in found.items()}
+    measured |= found
   values = {"number": len(asked), "guidance": experiment.stage2.prior.guidance}
   values |= {name: m.value for name, m in measured.items()}
-  return values, {name: m.protocol for name, m in measured.items()}
+  return values, {name: m.protocol for name, m in measured.items()}, left_out
 
 
 def _view(model: Model, features: Features) -> Callable[[np.ndarray], np.ndarray]:
@@ -196,7 +219,7 @@ def _view(model: Model, features: Features) -> Callable[[np.ndarray], np.ndarray
 
 
 def _examples(experiment: Experiment, view: Callable, split: Any, limit: int | None, source: str) -> Examples:
-  """The first real examples of a split, as features see them."""
+  """Real examples of a split, as features see them."""
   what = "held-out features" if split == "test" else "training features"
   found = held_out.rows(experiment, split, limit)
   rows: Iterator[Any] = progress.over(found, what, count(experiment, split, limit), _examples_of)

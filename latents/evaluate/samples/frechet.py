@@ -4,7 +4,7 @@ import dataclasses
 
 import numpy as np
 
-from latents.errors import UserError
+from latents.errors import TooFew
 from latents.evaluate.samples.base import Examples, Features, Measured, SampleMetric, level
 from latents.evaluate.samples.features import EfficientNetFeatures
 
@@ -33,9 +33,9 @@ class Moments:
     return Moments(n, self.mean + gap * (other.n / n), scatter)
 
   def covariance(self) -> np.ndarray:
-    """[F,F], unbiased (n - 1). Raises UserError for fewer than 2 samples."""
+    """[F,F], unbiased (n - 1). Raises TooFew for fewer than 2 samples."""
     if self.n < 2:
-      raise UserError(f"a covariance needs at least 2 samples, got {self.n}")
+      raise TooFew(f"a covariance needs at least 2 samples, got {self.n}")
     return self.scatter / (self.n - 1)
 
 

@@ -4,7 +4,7 @@ import dataclasses
 
 import numpy as np
 
-from latents.errors import UserError
+from latents.errors import TooFew
 from latents.evaluate.samples.base import Examples, Features, Measured, SampleMetric
 from latents.evaluate.samples.features import EfficientNetFeatures
 
@@ -24,11 +24,11 @@ def kernel_distance(
 
   size: samples in a subset. Sets no larger than that are taken whole, once, and the deviation is 0.
   The choice for small sets: unlike the Frechet distance it has no bias in N. It may be below 0.
-  Raises UserError for fewer than 2 samples.
+  Raises TooFew for fewer than 2 samples.
   """
   x, y = np.asarray(x, np.float64), np.asarray(y, np.float64)
   if min(len(x), len(y)) < 2:
-    raise UserError(f"the kernel distance needs at least 2 samples a side, got {len(x)} and {len(y)}")
+    raise TooFew(f"the kernel distance needs at least 2 samples a side, got {len(x)} and {len(y)}")
   if max(len(x), len(y)) <= size:
     return mmd2(x, y), 0.0
   rng = np.random.default_rng(seed)

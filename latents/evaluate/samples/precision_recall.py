@@ -4,7 +4,7 @@ import dataclasses
 
 import numpy as np
 
-from latents.errors import UserError
+from latents.errors import TooFew
 from latents.evaluate.samples.base import Examples, Features, Measured, SampleMetric, level
 from latents.evaluate.samples.features import EfficientNetFeatures
 
@@ -16,11 +16,11 @@ def precision_recall(real: np.ndarray, fake: np.ndarray, k: int = 3) -> tuple[fl
 
   Equation 1: a point lies in a set's manifold if it is within the distance from one of the set's points
   to that point's k-th nearest neighbour. Precision: share of fakes in the real manifold; recall: the
-  reverse. Depends on N: compare equal N only. Raises UserError for k samples or fewer.
+  reverse. Depends on N: compare equal N only. Raises TooFew for k samples or fewer.
   """
   real, fake = np.asarray(real, np.float64), np.asarray(fake, np.float64)
   if min(len(real), len(fake)) <= k:
-    raise UserError(f"precision and recall with k={k} need more than {k} samples a side")
+    raise TooFew(f"precision and recall with k={k} need more than {k} samples a side")
   return _covered(fake, real, k), _covered(real, fake, k)
 
 
