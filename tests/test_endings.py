@@ -87,6 +87,23 @@ def test_a_second_interrupt_ends_at_once_and_one_that_is_passed_on_is_the_same()
   assert lines[-1] == "latents: interrupted again: ended at once; the last complete checkpoint stands"
 
 
+def test_among_several_processes_jax_hears_of_it():
+  heard = []
+  before = signal.signal(signal.SIGTERM, lambda *_: heard.append("SIGTERM"))  # stands for jax's own
+  try:
+    with endings.Request("saved", relay=True) as stop:
+      os.kill(os.getpid(), signal.SIGHUP)
+    assert (stop.code, heard) == (75, ["SIGTERM"])
+    with endings.Request("saved", relay=True) as stop:
+      os.kill(os.getpid(), signal.SIGINT)
+    assert (stop.code, heard) == (130, ["SIGTERM"] * 2)
+    assert str(stop.stopped("saved at step 3")) == "interrupted: saved at step 3"
+    with endings.Request("saved", relay=True) as stop:
+      assert str(stop.stopped("saved at step 3")) == "asked to stop: saved at step 3"  # another one was asked
+  finally:
+    signal.signal(signal.SIGTERM, before)
+
+
 def test_what_is_to_be_ignored_stays_ignored():
   before = {n: signal.signal(n, signal.SIG_IGN) for n in (signal.SIGINT, signal.SIGHUP)}
   try:
