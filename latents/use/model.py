@@ -209,8 +209,12 @@ def stage1_arrays(experiment: Experiment, made: artefact.Artefact, where: str) -
 
 def load(run: str | Path) -> Model:
   """The model of a finished run from its folder alone. UserError if the folder is not a run's."""
+  try:
+    path = Path(run).expanduser()
+  except TypeError:
+    raise UserError(f"load takes the path of a run's folder, not {run!r}") from None
   # the run's own mesh may be a pod's: here, what this machine has
-  return load_folder(open_folder(Path(run)), sharding.make_mesh(Mesh()))
+  return load_folder(open_folder(path), sharding.make_mesh(Mesh()))
 
 
 def load_folder(folder: Folder, mesh: jax.sharding.Mesh) -> Model:
