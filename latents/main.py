@@ -113,6 +113,7 @@ def _add_using(sub: Any) -> None:
   reading.reads(reconstruct)
 
   encode = _command(sub, "encode", _encode, "write the latent cache of a run's data")
+  encode.epilog = "SPLIT/stored.npy [N,2,...]: each example, plain and mirrored, before normalisation; label.npy [N]"
   encode.add_argument("run", type=Path)
   encode.add_argument("--out", type=Path, required=True, help="a folder that is not there yet")
   encode.add_argument("--split", choices=("train", "test"), default="train")

@@ -87,6 +87,46 @@ def test_a_second_interrupt_ends_at_once_and_one_that_is_passed_on_is_the_same()
   assert lines[-1] == "latents: interrupted again: ended at once; the last complete checkpoint stands"
 
 
+def test_among_several_processes_jax_hears_of_it():
+  heard = []
+  before = signal.signal(signal.SIGTERM, lambda *_: heard.append("SIGTERM"))  # stands for jax's own
+  try:
+    with endings.Request("saved", relay=True) as stop:
+      os.kill(os.getpid(), signal.SIGHUP)
+    assert (stop.code, heard) == (75, ["SIGTERM"])
+    with endings.Request("saved", relay=True) as stop:
+      os.kill(os.getpid(), signal.SIGINT)
+    assert (stop.code, heard) == (130, ["SIGTERM"] * 2)
+    assert str(stop.stopped("saved at step 3")) == "interrupted: saved at step 3"
+    with endings.Request("saved", relay=True) as stop:
+      assert str(stop.stopped("saved at step 3")) == "asked to stop: saved at step 3"  # another one was asked
+  finally:
+    signal.signal(signal.SIGTERM, before)
+
+
+# a library's call that comes back after long, without the interpreter's lock, as a compilation: no handler runs in it
+SPIN = "import hashlib\nprint('up', flush=True)\nhashlib.pbkdf2_hmac('sha256', b'a', b'b', 60_000_000)"
+
+
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 75)])
+def test_a_signal_is_heard_within_a_library(number, code):
+  process, begin = start(SPIN), time.monotonic()
+  process.send_signal(number)
+  found, lines = ended(process)
+  assert (found, len(lines)) == (code, 1) and time.monotonic() - begin < 5
+
+
+def test_a_second_interrupt_is_heard_within_a_library():
+  within = SPIN.replace("\n", "; ").replace("import hashlib", "import hashlib, time")
+  process = start(f"with endings.Request('saved after this step'):\n  {within}")
+  process.send_signal(signal.SIGINT)
+  time.sleep(0.6)
+  assert process.poll() is None
+  begin = time.monotonic()
+  process.send_signal(signal.SIGINT)
+  assert ended(process) == (130, [f"latents: {endings.AGAIN}"]) and time.monotonic() - begin < 5
+
+
 def test_what_is_to_be_ignored_stays_ignored():
   before = {n: signal.signal(n, signal.SIG_IGN) for n in (signal.SIGINT, signal.SIGHUP)}
   try:
@@ -152,6 +192,7 @@ def test_a_terminal_that_is_closed(tmp_path):
   if number == 0:
     os.execve(sys.executable, [sys.executable, "-c", program(body)], ENVIRONMENT)
   assert b"up" in os.read(terminal, 100)
+  time.sleep(0.3)  # its print has come to its end
   os.close(terminal)
   _, status = os.waitpid(number, 0)
   assert os.waitstatus_to_exitcode(status) == 75 and mark.exists()

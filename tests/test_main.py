@@ -94,6 +94,8 @@ IMPOSSIBLE = (
   ("--stage2.seed", 2**70),
   ("--stage2.prior.guidance", "nan"),
   ("--stage2.prior.guidance", "inf"),
+  ("--stage1.optimizer.lr", "nan"),
+  ("--stage2.prior.times.scale", "nan"),
   ("--evaluation.lpips", "nowhere.npz"),
 )
 

@@ -176,3 +176,9 @@ def test_pairs_come_apart_again():
   both = pair(x, y)
   assert np.array_equal(both[0], x[0]) and np.array_equal(both[1], y[0])  # partners lie beside each other
   assert all(np.array_equal(a, b) for a, b in zip(unpair(both), (x, y), strict=True))
+
+
+def test_a_file_of_heads_alone_says_which_other_is_wanted(tmp_path):
+  np.savez(tmp_path / "squeeze.npz", **{f"lin{i}.model.1.weight": np.ones((1, 64, 1, 1), np.float32) for i in range(7)})
+  with pytest.raises(UserError, match=r"heads alone \(the squeeze.pth of .* lpips\).*squeezenet1_1-b8a52dc0.pth"):
+    LPIPS("squeeze").load(str(tmp_path / "squeeze.npz"))

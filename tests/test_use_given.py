@@ -6,6 +6,7 @@ import jax
 import numpy as np
 import pytest
 
+import latents
 from latents.errors import UserError
 from latents.types import Latent
 from latents.use.model import Model
@@ -170,6 +171,13 @@ def test_a_model_says_what_it_is(flow, codes):
   assert repr(flow) == f"<Model micro: image (16, 16, 1), {expected}"
   assert "(codes), AutoregressivePrior" in repr(codes)
   assert (flow.shape, flow.latent_shape) == ((16, 16, 1), (4, 4, 4))
+
+
+def test_what_is_loaded_is_the_path_of_a_run(tmp_path, monkeypatch):
+  monkeypatch.setenv("HOME", str(tmp_path))
+  for wrong, line in ((3, "not 3"), (None, "not None"), ("~/none", f"{tmp_path}/none is not a folder")):
+    with pytest.raises(UserError, match=line):
+      latents.load(wrong)
 
 
 def test_sizes_that_a_model_does_not_take_are_one_line(flow):

@@ -41,7 +41,7 @@ def check(experiment: Experiment) -> None:
   where it stands."""
   for place, stage in every_stage(experiment):
     _numbers(place, stage)
-    _types(place, stage)
+    _values(place, stage)
     _starts(place, stage)
   for name in ("images", "samples", "batch"):
     if getattr(experiment.evaluation, name) < 1:
@@ -131,18 +131,20 @@ def _numbers(place: str, stage: Stage1 | Stage2) -> None:
     check_seed(stage.seed, f"{place}.seed")
 
 
-def _types(place: str, tree: Any) -> None:
-  """The words of all fields `dtype`."""
+def _values(place: str, tree: Any) -> None:
+  """The words of all fields `dtype`, and numbers that are none."""
   if dataclasses.is_dataclass(tree):
     for field in dataclasses.fields(tree):
       if field.name not in ("parent", "stage", "start"):  # those stages are looked at themselves
-        _types(f"{place}.{field.name}", getattr(tree, field.name, None))
+        _values(f"{place}.{field.name}", getattr(tree, field.name, None))
   elif isinstance(tree, Mapping):
     for name, value in tree.items():
-      _types(f"{place}.{name}", value)
+      _values(f"{place}.{name}", value)
   elif isinstance(tree, tuple):
     for number, value in enumerate(tree):
-      _types(f"{place}.{number}", value)
+      _values(f"{place}.{number}", value)
+  elif isinstance(tree, float) and math.isnan(tree):
+    raise UserError(f"{place} is nan: it must be a number")
   elif place.endswith(".dtype") and tree not in DTYPES:
     raise UserError(f"{place} is {tree!r}{nearest(str(tree), DTYPES)}: one of {', '.join(DTYPES)}")
 

@@ -23,6 +23,8 @@ ENDS = {
   signal.SIGTERM: (PREEMPTED, "asked to stop"),
   signal.SIGHUP: (PREEMPTED, "asked to stop, the terminal is gone"),
 }
+AGAIN = "interrupted again: ended at once; the last complete checkpoint stands"
+LATE_S = 0.3  # for the main thread to end the process itself
 SAME_S = 0.05  # a ^C that comes so soon after another is the same one, passed on by a launcher (`timeout -s INT`)
 
 
@@ -58,11 +60,11 @@ class Request:
   def __init__(self, told: str, relay: bool = False):
     self.code: int | None = None
     self.told = told
-    self._relay, self._since = relay, 0.0
+    self._relay, self._since, self._heard = relay, 0.0, 0.0
 
   def __enter__(self) -> "Request":
     numbers = [n for n in ENDS if not (self._relay and n == signal.SIGTERM)]
-    self._handled = _handled(self._ask, numbers)
+    self._handled = _handled(self._ask, numbers, self._hear)
     self._handled.__enter__()
     return self
 
@@ -79,11 +81,18 @@ class Request:
     reason = "interrupted" if self.code == INTERRUPTED else "asked to stop"
     return Stopped(self.code or PREEMPTED, f"{reason}: {done}")
 
+  def _hear(self, number: int) -> tuple[int, str] | None:
+    now = time.monotonic()
+    if not self._heard:
+      self._heard = now
+    again = number == signal.SIGINT and now - self._heard > SAME_S
+    return (INTERRUPTED, AGAIN) if again else None
+
   def _ask(self, number: int, _: Any) -> None:
     now = time.monotonic()
     if self.code is not None and number == signal.SIGINT:
       if now - self._since > SAME_S:
-        _end(INTERRUPTED, "interrupted again: ended at once; the last complete checkpoint stands")
+        _end(INTERRUPTED, AGAIN)
       return
     if self.code is None:
       self.code, self._since = ENDS[signal.Signals(number)][0], now
@@ -103,11 +112,11 @@ def stoppable() -> Iterator[None]:
   step; work without such steps (scoring) puts this one back, and what follows it is the command's end.
   """
 
-  def end(number: int, _: Any) -> None:
+  def hear(number: int) -> tuple[int, str]:
     code, reason = ENDS[signal.Signals(number)]
-    _end(code, f"{reason}; the same command goes on")
+    return code, f"{reason}; the same command goes on"
 
-  with _handled(end, ENDS):
+  with _handled(lambda number, _: _end(*hear(number)), ENDS, hear):
     yield
 
 
@@ -123,27 +132,80 @@ def unwound() -> Iterator[None]:
     yield
 
 
+Hear = Callable[
+  [int], tuple[int, str] | None
+]  # a signal -> (exit code, what is said) where it ends the process at once
+
+
 @contextlib.contextmanager
-def _handled(handler: Callable[[int, Any], None], numbers: Iterable[int]) -> Iterator[None]:
-  """The handler of these signals within; what the caller has set to be ignored (nohup) stays so."""
+def _handled(
+  handler: Callable[[int, Any], None], numbers: Iterable[int], hear: Hear = lambda _: None
+) -> Iterator[None]:
+  """The handler of these signals within; what the caller has set to be ignored (nohup) stays so.
+
+  hear: for the thread that listens, since no handler runs while the main thread is within a library, in a long
+  compilation say.
+  """
   before = {}
   for number in numbers:
     with contextlib.suppress(ValueError):  # not the main thread: a notebook or a test keeps its own handlers
       if signal.getsignal(number) is not signal.SIG_IGN:
         before[number] = signal.signal(number, handler)
+  _hearing.append(hear if before else lambda _: None)
   try:
     yield
   finally:
+    _hearing.pop()
     for number, old in before.items():
       signal.signal(number, signal.SIG_DFL if old is None else old)
 
 
+_hearing: list[Hear] = []
+_ending = threading.Lock()
+
+
+@contextlib.contextmanager
+def _listening() -> Iterator[None]:
+  """Within, a thread hears of signals, and ends the process where the main thread has not done so in time."""
+  read, write = os.pipe()
+  os.set_blocking(write, False)
+  try:
+    before = signal.set_wakeup_fd(write, warn_on_full_buffer=False)
+  except ValueError:  # not the main thread
+    before = None
+  threading.Thread(target=_listen, args=(read,), daemon=True, name="signals").start()
+  try:
+    yield
+  finally:
+    if before is not None:
+      signal.set_wakeup_fd(before)
+    os.close(write)
+
+
+def _listen(read: int) -> None:
+  while number := os.read(read, 1):
+    hear = _hearing[-1] if _hearing else None
+    if hear is not None and number[0] in ENDS and (told := hear(number[0])):
+      timer = threading.Timer(LATE_S, _late, (hear, told))
+      timer.daemon = True
+      timer.start()
+  os.close(read)
+
+
+def _late(hear: Hear, told: tuple[int, str]) -> None:
+  if _hearing and _hearing[-1] is hear:
+    _end(*told)
+
+
 def _end(code: int, reason: str) -> None:
-  """End this process now, from within a signal's handler."""
+  """End this process now, from within a signal's handler or the thread that listens."""
+  if not _ending.acquire(blocking=False):
+    time.sleep(3600)  # it is ended already
   try:
     _write(reason)  # the signal may have come in the middle of a print
-    with contextlib.suppress(Exception):
-      sys.stdout.flush()
+    if threading.current_thread() is threading.main_thread():
+      with contextlib.suppress(Exception):
+        sys.stdout.flush()
     _failed(UserError(reason), code)
   finally:
     os._exit(code)
@@ -182,7 +244,7 @@ def guarded(call: Callable[[], int | None]) -> int:
   threading.excepthook = _thread_failed
   sys.unraisablehook = _unraisable
   logging.getLogger("asyncio").setLevel(logging.CRITICAL)  # Orbax's writers: their errors reach us by the save
-  with contextlib.redirect_stderr(_Steady(sys.stderr)):
+  with contextlib.redirect_stderr(_Steady(sys.stderr)), _listening():
     return _guarded(call)
 
 

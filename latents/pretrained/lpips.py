@@ -105,6 +105,14 @@ class AlexNet(nn.Module):
     return taps
 
 
+# torchvision's files
+FEATURES = {
+  "squeeze": "squeezenet1_1-b8a52dc0.pth",
+  "vgg": "vgg16-397923af.pth",
+  "alex": "alexnet-owt-7be5be79.pth",
+}
+
+
 class LPIPS(nn.Module):
   """x, y [B,H,W,C] (or video) in [-1,1], C = 1 or 3 -> distance per image [B] (video: [B*T], per frame).
 
@@ -149,6 +157,11 @@ class LPIPS(nn.Module):
     """
     arrays = read_weights(path) | (read_weights(heads) if heads else {})
     arrays = {key.rsplit("/", 1)[-1]: array for key, array in arrays.items()}
+    if arrays and all(key.startswith("lin") for key in arrays):
+      raise UserError(
+        f"{path} holds LPIPS's heads alone (the {self.net}.pth of the package lpips); beside them the features of "
+        f"torchvision are needed ({FEATURES[self.net]}): put the arrays of both files into one npz or safetensors"
+      )
     template = self.abstract()
     sources = {}
     for layer, leaves in template["trunk"].items():

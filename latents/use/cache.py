@@ -22,6 +22,7 @@ from latents.store.folder import open_folder
 from latents.train import sharding
 from latents.train.build_step import InMesh
 from latents.types import Stored, to_signal
+from latents.use import measures
 from latents.use.model import load_folder
 
 BATCH = 64
@@ -42,7 +43,19 @@ def encode(run: Path, out: Path, split: Literal["train", "test"] = "train", data
     write(folder.experiment, model.mesh, model.arrays, one, source, out, split)
   made = CachedLatents(str(out), one.latents)
   count = len(made.records(split))
-  return f"{out}: {count} latents of {made.shape}, plain and mirrored, of stage 1 {one.latents[:12]}"
+  dtype, layout = made.manifest["dtype"], measures.layout(folder.experiment, model.arrays)
+  return (
+    f"{out}: {count} latents of {made.shape}, plain and mirrored, of stage 1 {one.latents[:12]}; {split}/stored.npy is "
+    f"{dtype} {[count, 2, *made.shape]}: {kept_as(made.shape, dtype, layout.gaussian)}"
+  )
+
+
+def kept_as(shape: tuple[int, ...], dtype: str, gaussian: bool) -> str:
+  """What the numbers of stored.npy are, for people. gaussian: there is a posterior."""
+  if dtype == "int32":
+    return "codes"
+  z = f"means z and deviations of the posterior, {shape[-1] // 2} channels each" if gaussian else "z"
+  return f"{z}; a prior sees (z - mean) / std, the statistics in manifest.json"
 
 
 def cached(experiment: Experiment, mesh: jax.sharding.Mesh, arrays: Any, one: Artefact, folder: Path) -> CachedLatents:

@@ -212,8 +212,12 @@ def load(run: str | Path, parts: Iterable[type] = ()) -> Model:
   """The model of a finished run from its folder alone. parts: classes of one's own that it is made of, which stand
   outside `latents`. UserError if the folder is not a run's."""
   admit(parts)
+  try:
+    path = Path(run).expanduser()
+  except TypeError:
+    raise UserError(f"load takes the path of a run's folder, not {run!r}") from None
   # the run's own mesh may be a pod's: here, what this machine has
-  return load_folder(open_folder(Path(run)), sharding.make_mesh(Mesh()))
+  return load_folder(open_folder(path), sharding.make_mesh(Mesh()))
 
 
 def load_folder(folder: Folder, mesh: jax.sharding.Mesh) -> Model:
