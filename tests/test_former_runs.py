@@ -143,3 +143,19 @@ def test_a_stage_that_another_version_finished_is_never_trained_over(runs, tmp_p
   with pytest.raises(UserError, match="finished by another version"):
     run.run(open_folder(folder).experiment, folder.parent, "finished", "test")
   assert {p: p.stat().st_mtime_ns for p in folder.rglob("*") if p.is_file()} == before
+
+
+def test_a_stage_is_hashed_once_while_its_file_stays_as_it_is(runs, tmp_path, monkeypatch):
+  folder = Path(shutil.copytree(runs / "finished", tmp_path / "finished"))
+  counted, hashed = [], artefact.fingerprint
+  monkeypatch.setattr(artefact, "_hashed", {})
+  monkeypatch.setattr(artefact, "fingerprint", lambda *args: counted.append(1) or hashed(*args))
+  one = next(folder.glob("stage1-*"))
+  for _ in range(3):
+    assert artefact.read(one) is not None
+  assert len(counted) == 1
+  content = bytearray((one / artefact.WEIGHTS).read_bytes())
+  content[-1] ^= 1
+  (one / artefact.WEIGHTS).write_bytes(content)
+  with pytest.raises(UserError, match="is damaged"):
+    artefact.read(one)

@@ -5,6 +5,7 @@ address and its latent statistics. A stage 2 and a latent cache carry the finger
 """
 
 import dataclasses
+import functools
 import hashlib
 import json
 import math
@@ -33,7 +34,7 @@ class Artefact:
     """The identity of these weights."""
     return self.facts["fingerprint"]
 
-  @property
+  @functools.cached_property
   def latents(self) -> str:
     """The identity of the latents of a stage 1: of its statistics and all that is no decoder (of the model or of one of
     its two models), whatever decodes them."""
@@ -53,6 +54,7 @@ def fingerprint(weights: dict[str, np.ndarray], facts: dict[str, Any]) -> str:
 
 
 Arrays = dict[str, np.ndarray]
+_hashed: dict[tuple, str] = {}  # a file as it was -> its fingerprint
 
 
 def write(
@@ -85,10 +87,25 @@ def read(folder: Path) -> Artefact | None:
   if not (folder / FACTS).exists():
     return None
   facts = facts_of(folder)
-  weights = _load(folder / WEIGHTS)
-  if fingerprint(weights, facts) != facts.get("fingerprint"):
-    raise UserError(f"{folder / WEIGHTS} is damaged or not this stage's: its fingerprint does not match {FACTS}")
+  path = folder / WEIGHTS
+  seen = _seen(path, facts)  # before it is read: what replaces it meanwhile is another file
+  weights = _load(path)
+  if seen not in _hashed:
+    _hashed[seen] = fingerprint(weights, facts)
+  if _hashed[seen] != facts.get("fingerprint"):
+    raise UserError(f"{path} is damaged or not this stage's: its fingerprint does not match {FACTS}")
   return Artefact(weights, facts)
+
+
+def _seen(path: Path, facts: dict[str, Any]) -> tuple:
+  """What tells a file as it is now from every other one: a run asks for a stage at every turn, and to hash a large
+  model takes seconds. Files are replaced, never written in place."""
+  try:
+    there = path.stat()
+  except OSError as error:
+    raise UserError(f"{path} cannot be read: {error.strerror}") from None
+  told = json.dumps([facts.get("address"), facts.get("statistics")])
+  return there.st_dev, there.st_ino, there.st_size, there.st_mtime_ns, told
 
 
 def facts_of(folder: Path) -> dict[str, Any]:

@@ -61,7 +61,7 @@ def judge(folder: Folder, mesh: jax.sharding.Mesh, command: str, paper: str = ""
     "declaration": folder.declaration_digest(),
     "environment": environment.describe(),
     "parameters": _parameters(model),
-    "time": {f"stage{n}_s": made.facts["seconds"] for n in (1, 2) if (made := _made(folder, n))},
+    "time": {f"stage{n}_s": facts["seconds"] for n in (1, 2) if (facts := _facts(folder, n))},
   }
   scores["latent"] = _latent(model, layout, metrics["latents"])
   scores["reconstruction"], count = _reconstruction(model, folder.path, metrics["reconstructions"])
@@ -84,8 +84,9 @@ def load_metrics(experiment: Experiment) -> None:
     metric.load()
 
 
-def _made(folder: Folder, number: int) -> artefact.Artefact | None:
-  return folder.artefact(number) if number == 1 or folder.experiment.stage2 else None
+def _facts(folder: Folder, number: int) -> dict[str, Any] | None:
+  there = number == 1 or folder.experiment.stage2
+  return artefact.facts_of(folder.stage(number)) if there and folder.finished(number) else None
 
 
 def _parameters(model: Model) -> dict[str, int]:
