@@ -28,6 +28,7 @@ from latents.evaluate import (
 )  # fmt: skip
 from latents.nn.streams import streams
 from latents.runs import run
+from latents.train import log
 from latents.train.build_step import abstract_autoencoder, abstract_prior
 from latents.types import to_signal
 from latents.use import held_out, measures, prior_loss, score
@@ -179,3 +180,9 @@ def test_of_a_small_set_what_it_cannot_give_is_left_out_and_the_rest_is_marked(t
   (name,) = [name for name in scores["samples"] if name.startswith("frechet")]
   assert "too few to rely on" in scores["protocol"][name]
   assert "Left out: PrecisionRecall" in (folder / "report.html").read_text()
+  (board,) = (folder / "tensorboard" / "scores").iterdir()  # pictures and scores beside the curves
+  for tag in ("samples", "reconstructions", "scores/reconstruction/psnr", "scores/prior/flow"):
+    assert f"\n{chr(len(tag))}{tag}".encode() in board.read_bytes()
+  lines = log.read(folder / "metrics.jsonl")
+  wanted = [float(made.stage1.optimizer.rate(1)(0)), float(made.stage2.optimizer.rate(1)(0))]
+  assert [line["train/lr"] for line in lines] == wanted

@@ -55,6 +55,7 @@ def _train(folder: Folder, number: Literal[1, 2], mesh: jax.sharding.Mesh, progr
     stage=number, name=folder.called(number), steps=stage.steps, batch=stage.batch, log_every=stage.log_every,
     save_every=stage.save_every, patience=stage.patience,
     headline=_headline(stage) if number == 1 else (),  # a prior's terms are few
+    rate=stage.optimizer.rate(stage.steps),
   )  # fmt: skip
   count = sum(a.size for a in jax.tree.leaves(program.state.params))
   for line in begin.describe(folder, number):

@@ -3,10 +3,12 @@
 import json
 import math
 import os
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+from PIL import Image
 from tensorboardX import SummaryWriter
 
 from latents.machine.disk import disk_errors
@@ -73,6 +75,25 @@ class Log:
     if self.path is not None:
       self._file.close()
       self._board.close()
+
+
+def show(run: Path, step: int, scores: Mapping[str, Any], pictures: Iterable[Path]) -> None:
+  """Put a run's scores, and its pictures (PNG files, by their names), into TensorBoard too, at `step`."""
+  board = SummaryWriter(str(run / "tensorboard" / "scores"), write_to_disk=True)
+  for name, value in _numbers(scores, "scores"):
+    board.add_scalar(name, value, step)
+  for path in pictures:
+    with Image.open(path) as image:
+      board.add_image(path.stem, np.asarray(image.convert("RGB")), step, dataformats="HWC")
+  board.close()
+
+
+def _numbers(tree: Any, path: str) -> Iterator[tuple[str, float]]:
+  if isinstance(tree, Mapping):
+    for name, value in tree.items():
+      yield from _numbers(value, f"{path}/{name}" if name else path)
+  elif isinstance(tree, int | float) and not isinstance(tree, bool) and math.isfinite(tree):
+    yield path, float(tree)
 
 
 def rewrite(path: Path, lines: Iterable[Mapping[str, Any]]) -> None:

@@ -23,7 +23,8 @@ from latents.types import Batch
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Plan:
   """What the loop needs besides the program: lengths, rhythm, and the stage's number in the log and name for people;
-  headline: the terms that the bar shows behind the total, () = all."""
+  headline: the terms that the bar shows behind the total, () = all. rate: updates so far -> learning rate, for the
+  log."""
 
   stage: int
   name: str
@@ -33,6 +34,7 @@ class Plan:
   save_every: int
   patience: int
   headline: tuple[str, ...] = ()
+  rate: Callable[[int], Any] | None = None
 
 
 def train(
@@ -97,6 +99,7 @@ def _loop(
       bar.update()
       if step % plan.log_every == 0 or step in (start + 1, plan.steps):
         values = {f"train/{k}": float(v) for k, v in jax.device_get(scalars).items()}
+        values |= {"train/lr": float(plan.rate(step - 1))} if plan.rate else {}
         values |= watch.read(step) | {"train/skipped": int(state.extra["skipped_total"])}
         log.write(step, values)
         bar.set_postfix({k[6:]: f"{v:.4g}" for k, v in _headline(values, plan.headline).items()}, refresh=False)

@@ -29,9 +29,10 @@ from latents.evaluate import (
 from latents.evaluate.samples import collect
 from latents.frozen import to_batch
 from latents.machine import environment, hosts, progress
+from latents.machine.disk import disk_errors
 from latents.store import artefact
 from latents.store.folder import SCORES, Folder
-from latents.train import sharding
+from latents.train import log, sharding
 from latents.train.build_step import InMesh, abstract_autoencoder
 from latents.types import to_signal
 from latents.use import held_out, measures, prior_loss
@@ -72,6 +73,10 @@ def judge(folder: Folder, mesh: jax.sharding.Mesh, command: str, paper: str = ""
     scores["samples"], scores["protocol"], scores["left_out"] = _samples(model, folder.path, metrics["samples"], source)
   if hosts.first():
     artefact.write_json(folder.path / SCORES, scores)
+    told = {name: scores.get(name, {}) for name in ("latent", "reconstruction", "prior", "samples")}
+    steps = experiment.stage1.steps + (experiment.stage2.steps if experiment.stage2 else 0)
+    with disk_errors(folder.path):
+      log.show(folder.path, steps, told, sorted(folder.path.glob("*.png")))
   return scores
 
 
