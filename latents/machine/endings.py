@@ -1,18 +1,17 @@
-"""How a command ends: exit codes, and what threads and libraries shout while it does."""
+"""How a command ends: exit codes, and signals."""
 
 import contextlib
-import logging
 import os
 import signal
 import sys
 import threading
 import time
 import traceback
-import warnings
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any, NoReturn, TextIO
 
 from latents.errors import UserError
+from latents.machine import shouts
 from latents.machine.disk import disk_reason
 
 PREEMPTED = 75  # EX_TEMPFAIL of sysexits.h: schedulers take it for 'try again'
@@ -216,35 +215,11 @@ def _write(text: str) -> None:
     os.write(2, f"latents: {text}\n".encode())
 
 
-class _Steady:
-  """A stream that loses what is written once its reader is gone: a terminal that was closed, a `tee` that ^C ended."""
-
-  def __init__(self, stream: Any):
-    self._stream = stream
-
-  def write(self, text: str) -> int:
-    """As of the stream; never an OSError."""
-    with contextlib.suppress(OSError):
-      self._stream.write(text)
-    return len(text)
-
-  def flush(self) -> None:
-    """Likewise."""
-    with contextlib.suppress(OSError):
-      self._stream.flush()
-
-  def __getattr__(self, name: str) -> Any:
-    return getattr(self._stream, name)
-
-
 def guarded(call: Callable[[], int | None]) -> int:
   """The exit code of a command: 0 done, 1 a defect (with its traceback), 2 bad input, 75 preempted with the
   state saved, 76 another process is lost, 130 interrupted. Bad input is one line on stderr."""
-  warnings.showwarning = _warner()
-  threading.excepthook = _thread_failed
-  sys.unraisablehook = _unraisable
-  logging.getLogger("asyncio").setLevel(logging.CRITICAL)  # Orbax's writers: their errors reach us by the save
-  with contextlib.redirect_stderr(_Steady(sys.stderr)), _listening():
+  shouts.quieten()
+  with contextlib.redirect_stderr(shouts.Steady(sys.stderr)), _listening():
     return _guarded(call)
 
 
@@ -298,28 +273,3 @@ def _failed(error: BaseException, code: int, text: str = "") -> int:
 
 def _say(text: str) -> None:
   print(f"latents: {' '.join(text.split())}", file=sys.stderr, flush=True)
-
-
-def _thread_failed(failure: Any) -> None:
-  """A disk error in a thread that saves is raised again, by the save, in one line; all others are shown."""
-  if failure.exc_value is None or disk_reason(failure.exc_value) is None:
-    threading.__excepthook__(failure)
-
-
-def _unraisable(found: Any) -> None:
-  """TensorStore says here that Orbax's event loop is gone, after a save that failed: no news."""
-  if not (isinstance(found.exc_value, RuntimeError) and "Event loop is closed" in str(found.exc_value)):
-    sys.__unraisablehook__(found)
-
-
-def _warner() -> Callable[..., None]:
-  """Shows a user's warnings in a line each, and each of them once: data that two stages read warn twice."""
-  said: set[str] = set()
-
-  def warn(message: Any, category: Any, *_: Any) -> None:
-    text = " ".join(str(message).split())
-    if issubclass(category, UserWarning) and text not in said:
-      said.add(text)
-      print(f"latents: warning: {text}", file=sys.stderr)
-
-  return warn
