@@ -24,6 +24,7 @@ NOTICE = 60.0  # s of waiting until a warning says so
 GRACE = 60.0  # s that a worker lives on after a SIGTERM, so that its parent can end in good order
 PATIENCE = 5.0  # s that closing waits for a batch that is being made
 PULSE = 1.0  # s between two looks at whether parents and workers live
+HASTE = 0.05  # the same until all workers were seen: one that ends unseen is forgotten by Python, and waited for
 
 
 class Batches(Iterator[dict[str, np.ndarray]]):
@@ -82,7 +83,7 @@ class Batches(Iterator[dict[str, np.ndarray]]):
     limit = STALL * (OPENING if self.first else 1)
     while True:
       try:
-        made, error = self.ready.get(timeout=PULSE)
+        made, error = self.ready.get(timeout=PULSE if len(self.crew) >= self.workers else HASTE)
         break
       except queue.Empty:
         waited = time.monotonic() - begin
