@@ -3,6 +3,7 @@ most of a test's time is the compiler's. Processes that tests start inherit both
 
 import importlib.util
 import os
+import signal
 from pathlib import Path
 
 from latents.machine import xla
@@ -12,6 +13,10 @@ os.environ.setdefault("JAX_COMPILATION_CACHE_DIR", str(Path.home() / ".cache" / 
 os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0.3")
 os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES", "-1")
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+# Run by a script in the background, tests inherit that ^C is ignored, and so would every process that they start.
+for number in (signal.SIGINT, signal.SIGHUP):
+  if signal.getsignal(number) is signal.SIG_IGN:
+    signal.signal(number, signal.default_int_handler if number == signal.SIGINT else signal.SIG_DFL)
 FAST = (
   "--xla_backend_optimization_level=0",
   "--xla_llvm_disable_expensive_passes=true",

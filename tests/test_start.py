@@ -232,6 +232,7 @@ def test_whose_latents_they_are():
     assert maker(mine) is mine
 
 
+@pytest.mark.slow
 def test_a_prior_is_shared_by_the_decoder_that_comes_later(tmp_path, capfd):
   base = micro.experiment(gan=False)
   short = {"stage1": dataclasses.replace(base.stage1, steps=2), "stage2": dataclasses.replace(base.stage2, steps=2)}
@@ -308,6 +309,7 @@ def test_released_weights(tmp_path):
   assert not (tmp_path / "c").exists()
 
 
+@pytest.mark.slow
 def test_the_network_of_a_loss_goes_on(tmp_path):
   base = micro.experiment()
   base = dataclasses.replace(base, stage1=dataclasses.replace(base.stage1, steps=4), stage2=None)
@@ -336,6 +338,7 @@ def stacked(base, **changes):
   )
 
 
+@pytest.mark.slow
 def test_an_autoencoder_over_a_frozen_one(tmp_path):
   base = short()
   made = stacked(base)

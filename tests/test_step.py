@@ -280,6 +280,7 @@ def test_microbatches_make_the_update_of_the_whole():
 # -- (c) a prior in the loop
 
 
+@pytest.mark.slow
 def test_larp_pulls_at_the_encoder_through_the_inputs_alone():
   prior = NextToken(weight=1.0, against="codes", network=NextVector(8, 1, 2, 8))
   book = EMAVQ(vocab=7, dim=4, project=False)

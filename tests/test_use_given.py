@@ -144,10 +144,10 @@ def test_chunks_are_as_large_as_what_is_asked_for(flow, monkeypatch):
   sampler, seen = flow.drawing(batch=16), []
   draw = sampler._draw
   monkeypatch.setattr(sampler, "_draw", lambda v, labels, key, g: seen.append(len(labels)) or draw(v, labels, key, g))
-  whole = sampler.signals(sampler.labels(None, 16))
+  whole = sampler.signals(sampler.labels(list(range(10)), 16))
   for number, sizes in ((1, [1]), (3, [4]), (16, [16]), (17, [16, 1]), (22, [16, 8])):
     seen.clear()
-    found = sampler.signals(sampler.labels(None, number))
+    found = sampler.signals(sampler.labels(list(range(10)), number))
     assert seen == sizes and len(found) == number
     np.testing.assert_allclose(found[:16], whole[:number], atol=1e-4)
 
