@@ -15,6 +15,7 @@ Paper: NLL 3.41 (top), 3.45 (bottom) nats a code; MSE 0.0050
 Shown: samples are digits of their class; the bottom grid holds it all: the top alone decodes to grey
 """
 
+import dataclasses
 from typing import Literal
 
 from experiments import imagenet
@@ -34,92 +35,46 @@ def experiment(
   scale: Literal["tiny", "paper"] = "tiny", vocab: int | None = None, data_dir: str | None = None
 ) -> Experiment:
   """vocab: codebook entries of both grids. data_dir: where TFDS sets lie (paper)."""
-  return tiny(vocab or 64) if scale == "tiny" else paper(vocab or 512, data_dir)
-
-
-def paper(vocab: int, data_dir: str | None) -> Experiment:
-  data = Tfds("imagenet2012", data_dir, 256, labels=1000)
-  part = {"ch": 128, "blocks": 2, "mid_attention": False, "dtype": "bfloat16"}
-  code = EMAVQ(vocab=vocab, dim=64, decay=0.99)
-  made = Experiment(
-    name="vq_vae2",
-    stage1=Stage1(
-      data=data,
-      model=Autoencoder(
-        encoder=ConvEncoder(mult=(1, 1, 1), out=128, **part),
-        bottleneck=Hierarchy(
-          down=ConvEncoder(mult=(1, 1), out=128, **part),
-          top=code,
-          back=ConvDecoder(mult=(1, 1), channels=64, **part),
-          bottom=code.clone(),
-          grid=(64, 64),
-        ),
-        decoder=ConvDecoder(mult=(1, 1, 1), **part),
-      ),
-      losses={"l2": L2(), "commit": Weight(0.25)},
-      optimizer=Adam(lr=3e-4),
-      steps=2_207_444,
-      batch=128,
-      ema=0.0,
+  tiny = scale == "tiny"
+  vocab = vocab or (64 if tiny else 512)
+  data = Digits(size=32) if tiny else Tfds("imagenet2012", data_dir, 256, labels=1000)
+  if tiny:
+    code = EMAVQ(vocab=vocab, dim=8, decay=0.95, restart=0.1, kmeans=10)
+    part, wide, narrow, features, side = {"ch": 16, "blocks": 1, "zero": True}, (1, 2, 2), (2, 2), 32, 8
+    size = {"width": 128, "depth": 4, "heads": 4, "length": 80, "layout": ((4, 4), (8, 8))}
+  else:
+    code = EMAVQ(vocab=vocab, dim=64, decay=0.99)
+    part, wide, narrow, features, side = {"ch": 128, "blocks": 2, "dtype": "bfloat16"}, (1, 1, 1), (1, 1), 128, 64
+    size = {"width": 1024, "depth": 24, "heads": 16, "length": 5120, "layout": ((32, 32), (64, 64))}
+    size |= {"dropout": 0.1, "remat": "block", "dtype": "bfloat16"}
+  part["mid_attention"] = False
+  model = Autoencoder(
+    encoder=ConvEncoder(mult=wide, out=features, **part),
+    bottleneck=Hierarchy(
+      down=ConvEncoder(mult=narrow, out=features, **part),
+      top=code,
+      back=ConvDecoder(mult=narrow, channels=16 if tiny else 64, **part),
+      bottom=code.clone(),
+      grid=(side, side),
     ),
-    stage2=Stage2(
-      data=data,
-      prior=AutoregressivePrior(
-        backbone=Transformer(
-          vocab=(vocab, vocab), width=1024, depth=24, heads=16, length=5120, classes=1000, dropout=0.1,
-          layout=((32, 32), (64, 64)), remat="block", dtype="bfloat16",
-        ),
-        guidance=1.0,
-      ),
-      optimizer=Adam(lr=1e-4, betas=(0.9, 0.95), decay=0.05, clip=1.0),
-      steps=1_600_000,
-      batch=256,
-      ema=0.9999,
-      cache=True,
-    ),
-  )  # fmt: skip
-  return imagenet(made)
-
-
-def tiny(vocab: int) -> Experiment:
-  data = Digits(size=32)
-  part = {"ch": 16, "blocks": 1, "mid_attention": False, "zero": True}
-  code = EMAVQ(vocab=vocab, dim=8, decay=0.95, restart=0.1, kmeans=10)
-  return Experiment(
-    name="vq_vae2",
-    stage1=Stage1(
-      data=data,
-      model=Autoencoder(
-        encoder=ConvEncoder(mult=(1, 2, 2), out=32, **part),
-        bottleneck=Hierarchy(
-          down=ConvEncoder(mult=(2, 2), out=32, **part),
-          top=code,
-          back=ConvDecoder(mult=(2, 2), channels=16, **part),
-          bottom=code.clone(),
-          grid=(8, 8),
-        ),
-        decoder=ConvDecoder(mult=(1, 2, 2), channels=1, **part),
-      ),
-      losses={"l2": L2(), "commit": Weight(0.25)},
-      optimizer=Adam(lr=1e-3, betas=(0.9, 0.99), warmup=10, schedule="cosine", clip=1.0),
-      steps=300,
-      batch=16,
-      ema=0.98,
-    ),
-    stage2=Stage2(
-      data=data,
-      prior=AutoregressivePrior(
-        backbone=Transformer(
-          vocab=(vocab, vocab), width=128, depth=4, heads=4, length=80, classes=data.classes, layout=((4, 4), (8, 8))
-        ),
-        guidance=2.0,
-        top_p=0.95,
-      ),
-      optimizer=Adam(lr=1e-3, betas=(0.9, 0.95), decay=0.05, warmup=50, schedule="cosine", clip=1.0),
-      steps=700,
-      batch=16,
-      ema=0.99,
-      cache=True,
-    ),
-    evaluation=Evaluation(images=297, samples=500, classifier=True, features=False),
+    decoder=ConvDecoder(mult=wide, channels=data.shape[-1], **part),
   )
+  prior = AutoregressivePrior(
+    backbone=Transformer(vocab=(vocab, vocab), classes=data.classes, **size),
+    guidance=2.0 if tiny else 1.0,
+    top_p=0.95 if tiny else 1.0,
+  )
+  fast = Adam(lr=1e-3, betas=(0.9, 0.99), warmup=10, schedule="cosine", clip=1.0)
+  slow = {"betas": (0.9, 0.95), "decay": 0.05, "clip": 1.0}
+  one = Stage1(
+    data=data, model=model, losses={"l2": L2(), "commit": Weight(0.25)}, optimizer=fast if tiny else Adam(lr=3e-4),
+    steps=300 if tiny else 2_207_444, batch=16 if tiny else 128, ema=0.98 if tiny else 0.0,
+  )  # fmt: skip
+  two = Stage2(
+    data=data, prior=prior,
+    optimizer=Adam(lr=1e-3, warmup=50, schedule="cosine", **slow) if tiny else Adam(lr=1e-4, **slow),
+    steps=700 if tiny else 1_600_000, batch=16 if tiny else 256, ema=0.99 if tiny else 0.9999, cache=True,
+  )  # fmt: skip
+  made = Experiment(name="vq_vae2", stage1=one, stage2=two)
+  evaluation = Evaluation(images=297, samples=500, classifier=True, features=False)
+  return dataclasses.replace(made, evaluation=evaluation) if tiny else imagenet(made)
