@@ -8,6 +8,7 @@ from typing import Any
 import flax.linen as nn
 
 from latents.data import Source
+from latents.declare.check import every_stage
 from latents.declare.stages import Experiment
 from latents.errors import UserError
 
@@ -19,11 +20,9 @@ def with_data_at(experiment: Experiment, place: str) -> Experiment:
 
   UserError where its data lie in no folder.
   """
-  place = os.path.abspath(os.path.expanduser(place))
-  moved = _moved(experiment, place)
-  if moved == experiment and not _lies_at(experiment, place):
+  if not any(_places(stage.data) for _, stage in every_stage(experiment)):
     raise UserError(f"the data of {experiment.name} lie in no folder, so they cannot be elsewhere: leave --data out")
-  return moved
+  return _moved(experiment, os.path.abspath(os.path.expanduser(place)))
 
 
 def _moved(x: Any, place: str) -> Any:
@@ -42,8 +41,3 @@ def _moved(x: Any, place: str) -> Any:
 
 def _places(source: Source) -> list[str]:
   return [f.name for f in dataclasses.fields(source) if f.name in PLACES and not f.metadata.get("address", True)]
-
-
-def _lies_at(experiment: Experiment, place: str) -> bool:
-  stages = (experiment.stage1, experiment.stage2)
-  return any(getattr(s.data, name) == place for s in stages if s is not None for name in _places(s.data))

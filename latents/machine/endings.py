@@ -131,9 +131,8 @@ def unwound() -> Iterator[None]:
     yield
 
 
-Hear = Callable[
-  [int], tuple[int, str] | None
-]  # a signal -> (exit code, what is said) where it ends the process at once
+# a signal -> (exit code, what is said) where it ends the process at once
+Hear = Callable[[int], tuple[int, str] | None]
 
 
 @contextlib.contextmanager

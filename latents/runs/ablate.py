@@ -177,7 +177,7 @@ class _Pool:
           stop.check()
     finally:
       for _, process, _ in self.running.values():
-        process.stdin.close()  # type: ignore[union-attr]  # it saves and ends
+        _let_go(process)  # it saves and ends
       for _, process, _ in self.running.values():
         process.wait()
     return self.failed
@@ -208,7 +208,7 @@ class _Pool:
         continue
       work = _worked() - before  # its own: the system adds it when it is asked for its exit code
       del self.running[name]
-      process.stdin.close()  # type: ignore[union-attr]
+      _let_go(process)
       took = time.monotonic() - since
       if code:
         lines = [line for line in self._log(member).read_text(errors="replace").splitlines() if line.strip()]
@@ -217,6 +217,12 @@ class _Pool:
         continue
       late = f"; a run of a tiny sweep is to take at most {TINY:.0f} s of one core" * (work > TINY)
       _say(f"{name} done in {took:.0f} s, {work:.0f} s of one core{late if self.sweep.scale == 'tiny' else ''}")
+
+
+def _let_go(process: subprocess.Popen) -> None:
+  """Close the pipe by which a child follows this process."""
+  assert process.stdin is not None
+  process.stdin.close()
 
 
 def _worked() -> float:

@@ -38,9 +38,9 @@ def rehearse(folder: Folder, mesh: jax.sharding.Mesh) -> Program | None:
     return None
   for base, number in waiting + [(folder, number) for number in stages if not folder.finished(number)]:
     trainable(base.title or f"stage{number}", base.experiment.stage(number))
-  _check_told("decoder", experiment.stage1, experiment.stage1.model)
+  for stage in [base.experiment.stage(n) for base, n in waiting] + [experiment.stage(n) for n in stages]:
+    _check_told(stage)
   if experiment.stage2:
-    _check_told("prior", experiment.stage2, experiment.stage2.prior)
     _check_guidance(experiment.stage2)
     _check_codes(experiment.stage1, experiment.stage2)
   made = {base.stage(n): (base, n, build_step(base.experiment, n, mesh)) for base, n in waiting}
@@ -74,8 +74,9 @@ def _open(data: Source) -> None:
       raise UserError(f"the {split} split gives examples of {x.shape[1:]}, not {data.shape}")
 
 
-def _check_told(name: str, stage: Stage1 | Stage2, part: Any) -> None:
-  """The part is given what it reads, and its labels are the data's, or there are none on its side."""
+def _check_told(stage: Stage1 | Stage2) -> None:
+  """The decoder, or the prior, is given what it reads, and its labels are the data's, or there are none on its side."""
+  name, part = ("decoder", stage.model) if isinstance(stage, Stage1) else ("prior", stage.prior)
   wanted, found, gives = part.classes, stage.data.classes, stage.conditioner.gives
   if missing := [entry for entry in part.conditions if entry not in gives]:
     told = type(stage.conditioner).__name__
