@@ -7,6 +7,7 @@ import pytest
 
 from latents.backbones import DiT, Transformer, UNet, dit_b, dit_l, dit_s, dit_xl
 from latents.errors import UserError
+from latents.plan import flops
 from tests.members.backbones import BACKBONES
 from tests.test_nn import drawn, first_run, normal, randomise
 
@@ -72,10 +73,31 @@ def test_gradients_reach_the_zero_layers_first_and_remat_changes_nothing():
   assert np.abs(first["final"]["kernel"]).max() > 0
   assert not np.any(first["blocks_0"]["attention"]["qkv"]["kernel"])
   params = randomise(params)
-  plain, again = slope(model, params), slope(model.clone(remat="block"), params)
-  for a, b in zip(jax.tree.leaves(plain), jax.tree.leaves(again), strict=True):
-    assert np.abs(a - b).max() <= 1e-5 * (1 + np.abs(a).max())
+  plain = slope(model, params)
+  for remat in ("block", "dots"):
+    again = slope(model.clone(remat=remat), params)
+    for a, b in zip(jax.tree.leaves(plain), jax.tree.leaves(again), strict=True):
+      assert np.abs(a - b).max() <= 1e-5 * (1 + np.abs(a).max())
   assert np.abs(plain["params"]["blocks_0"]["attention"]["qkv"]["kernel"]).max() > 0
+
+
+def test_what_is_recomputed_has_a_name():
+  """ "dots" computes only attention's two products a second time, "block" all linear layers too."""
+
+  def products(model, *given):
+    params = jax.eval_shape(lambda: model.init(jax.random.key(0), *given))
+    slope = jax.grad(lambda p: jnp.sum(model.apply(p, *given, train=False)))
+    return flops.count(jax.make_jaxpr(slope)(params))["float32"]
+
+  of = {
+    remat: products(DiT(2, 16, 2, remat=remat), normal(2, 4, 4, 3), TIME, None) for remat in ("none", "dots", "block")
+  }
+  tokens, width, depth = 4, 16, 2
+  assert of["dots"] - of["none"] == depth * 2 * (2 * 2 * tokens**2 * width)
+  assert of["block"] - of["dots"] >= depth * 2 * (2 * tokens * 11 * width**2)  # qkv, out, fc1; fc2 where it is needed
+  tokens = jnp.zeros((2, 8), jnp.int32)
+  of = {remat: products(Transformer(7, 16, 2, 2, 8, remat=remat), tokens, None) for remat in ("none", "dots", "block")}
+  assert of["none"] < of["dots"] < of["block"]
 
 
 def test_compute_dtype_leaves_parameters_and_output_in_float32():

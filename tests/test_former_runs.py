@@ -3,12 +3,10 @@
 import dataclasses
 import json
 import os
-import platform
 import shutil
 import tarfile
 from pathlib import Path
 
-import jaxlib
 import numpy as np
 import pytest
 from safetensors.numpy import load_file
@@ -25,8 +23,6 @@ from latents.use import cache
 from tests import micro
 
 FIXTURE = Path(__file__).parent / "fixtures" / "runs_of_61e35a8.tar.xz"
-MADE_BY = "0.10.2"  # jaxlib
-MADE_ON = ("AMD EPYC", "17", "1")  # model name, model, stepping
 
 
 @pytest.fixture(scope="module")
@@ -36,20 +32,6 @@ def runs(tmp_path_factory):
   with tarfile.open(FIXTURE) as packed:
     packed.extractall(folder, filter="data")
   return folder
-
-
-def cpu() -> tuple[str, ...]:
-  lines = Path("/proc/cpuinfo").read_text().splitlines() if platform.system() == "Linux" else []
-  told = {key.strip(): value.strip() for key, _, value in (line.partition(":") for line in lines)}
-  return tuple(told.get(key, "") for key in ("model name", "model", "stepping"))
-
-
-def same(mine: np.ndarray, theirs: np.ndarray, name: str) -> None:
-  """To the bit on the machine and the compiler that made the fixture; elsewhere to rounding."""
-  if cpu() == MADE_ON and jaxlib.__version__ == MADE_BY:
-    np.testing.assert_array_equal(mine, theirs, err_msg=name)
-  else:
-    np.testing.assert_allclose(mine, theirs, rtol=1e-3, atol=2e-5, err_msg=name)
 
 
 def test_a_finished_run_loads_and_samples(runs):
@@ -62,7 +44,7 @@ def test_a_finished_run_loads_and_samples(runs):
   assert model.reconstruct(x).shape == x.shape
 
 
-def test_a_run_stopped_in_stage_2_goes_on_to_the_bit(runs, tmp_path):
+def test_a_run_stopped_in_stage_2_goes_on(runs, tmp_path):
   shutil.copytree(runs / "stopped", tmp_path / "stopped")
   before = os.path.getmtime(next((tmp_path / "stopped").glob("stage1-*/weights.safetensors")))
   run.run(micro.experiment(), tmp_path, "stopped", "latents run micro")
@@ -71,7 +53,8 @@ def test_a_run_stopped_in_stage_2_goes_on_to_the_bit(runs, tmp_path):
   mine, theirs = load_file(mine), load_file(theirs)
   assert mine.keys() == theirs.keys()
   for name in mine:
-    same(mine[name], theirs[name], name)
+    # Linear layers, upsampling and the update add in another order than those of 61e35a8: equal to rounding.
+    np.testing.assert_allclose(mine[name], theirs[name], rtol=1e-3, atol=2e-5, err_msg=name)
   (one,) = (tmp_path / "stopped").glob("stage1-*/weights.safetensors")
   assert os.path.getmtime(one) == before  # nothing is trained over a finished stage
   steps = [json.loads(line) for line in (tmp_path / "stopped" / "metrics.jsonl").read_text().splitlines()]

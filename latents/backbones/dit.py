@@ -7,10 +7,12 @@ import jax.numpy as jnp
 
 from latents.nn.attention import Attention
 from latents.nn.condition import TextTokens, labels
+from latents.nn.linear import Dense
 from latents.nn.mlp import Mlp
 from latents.nn.norm import LayerNorm, modulate
 from latents.nn.patch import patchify, unpatchify
 from latents.nn.position import sincos
+from latents.nn.remat import Remat, recomputed
 from latents.nn.sharding import constrain
 from latents.nn.time import TimeEmbedding
 from latents.types import Array, Cond, later
@@ -18,7 +20,7 @@ from latents.types import Array, Cond, later
 
 def zero_dense(width: int, dtype: str, name: str) -> nn.Dense:
   """A linear layer that gives 0 at the start (adaLN-Zero)."""
-  return nn.Dense(width, dtype=dtype, kernel_init=nn.initializers.zeros, name=name)
+  return Dense(width, dtype=dtype, kernel_init=nn.initializers.zeros, name=name)
 
 
 class Block(nn.Module):
@@ -50,8 +52,8 @@ class DiT(nn.Module):
   classes: number of labels; label `classes` is the null label, for rows that are dropped and where cond is None; 0 = no
   labels are read. text: (L, E) of texts that are read, () = none: their tokens stand before those of x in every block,
   and their mean is added to the time. out: output channels, None = D (2 D for a learned sigma). patch: tokens are
-  patch^n cells of the grid *s, which has any number of axes. position: fixed sine-cosine, no parameters. remat: "block"
-  recomputes each block in the backward pass. Raises UserError where the grid does not divide by the patch.
+  patch^n cells of the grid *s, which has any number of axes. position: fixed sine-cosine, no parameters. remat: what
+  the backward pass recomputes (`nn/remat.py`). Raises UserError where the grid does not divide by the patch.
   """
 
   depth: int
@@ -62,7 +64,7 @@ class DiT(nn.Module):
   out: int | None = None
   mlp_ratio: float = 4.0
   position: Literal["sincos", "none"] = "sincos"
-  remat: Literal["none", "block"] = "none"
+  remat: Remat = "none"
   dtype: str = "float32"
   text: tuple[int, ...] = later(())
 
@@ -78,7 +80,7 @@ class DiT(nn.Module):
     out = (self.out or x.shape[-1]) * self.patch ** (x.ndim - 2)
     tokens, grid = patchify(x, self.patch)
     init = nn.initializers.xavier_uniform()
-    h = nn.Dense(self.width, dtype=self.dtype, kernel_init=init, name="embed")(tokens)
+    h = Dense(self.width, dtype=self.dtype, kernel_init=init, name="embed")(tokens)
     if self.position == "sincos":
       h = h + sincos(grid, self.width).astype(self.dtype)
     c = TimeEmbedding(self.width, dtype=self.dtype, name="time")(t)
@@ -91,11 +93,11 @@ class DiT(nn.Module):
       length, size = self.text
       words, seen = TextTokens(self.width, length, self.dtype, name="text_tokens")(cond, size, t.shape[0])
       share = seen / jnp.maximum(seen.sum(1, keepdims=True), 1)
-      c = c + nn.Dense(self.width, dtype=self.dtype, name="text_mean")(jnp.einsum("bl,blw->bw", share, words))
+      c = c + Dense(self.width, dtype=self.dtype, name="text_mean")(jnp.einsum("bl,blw->bw", share, words))
       h = jnp.concatenate([words, h], 1)
       seen = jnp.concatenate([seen, jnp.ones((t.shape[0], tokens.shape[1]), bool)], 1)
     h, c = constrain(h), constrain(c)
-    block = nn.remat(Block) if self.remat == "block" else Block
+    block = recomputed(Block, self.remat)
     for i in range(self.depth):
       h = block(self.heads, self.mlp_ratio, self.dtype, name=f"blocks_{i}")(h, c, seen)
     h = h[:, h.shape[1] - tokens.shape[1] :]

@@ -14,16 +14,18 @@ import jax.numpy as jnp
 import numpy as np
 
 from latents.errors import UserError
-from latents.nn.attention import attend
+from latents.nn.attention import attend, attend_one
 from latents.nn.condition import labels
+from latents.nn.linear import Dense
 from latents.nn.mlp import SwiGLU, swiglu_hidden
 from latents.nn.norm import RMSNorm
 from latents.nn.position import sincos
+from latents.nn.remat import Remat, recomputed
 from latents.nn.sharding import constrain
 from latents.types import Array, Cond, later
 
 NEVER = -1e30  # finite, so that guidance between two of them is no NaN; its probability is 0 exactly
-Cache = tuple[tuple[Array, Array], ...]  # per block: keys and values [B,L,heads,F], zeros where not yet written
+Cache = tuple[tuple[Array, Array], ...]  # per block: keys and values [B,heads,L,F], zeros where not yet written
 
 
 class CausalBlock(nn.Module):
@@ -39,7 +41,7 @@ class CausalBlock(nn.Module):
     """See the class."""
 
     def linear(width: int) -> nn.Dense:
-      return nn.Dense(width, use_bias=False, dtype=self.dtype, kernel_init=nn.initializers.normal(0.02))
+      return Dense(width, use_bias=False, dtype=self.dtype, kernel_init=nn.initializers.normal(0.02))
 
     self.norm1, self.norm2 = RMSNorm(dtype=self.dtype), RMSNorm(dtype=self.dtype)
     self.qkv, self.proj = linear(3 * self.width), linear(self.width)
@@ -48,7 +50,7 @@ class CausalBlock(nn.Module):
 
   def _qkv(self, x: Array) -> tuple[Array, Array, Array]:
     h = self.qkv(self.norm1(x))
-    q, k, v = jnp.split(h.reshape(*h.shape[:-1], 3 * self.heads, -1), 3, -2)
+    q, k, v = (a.reshape(*h.shape[:-1], self.heads, -1) for a in jnp.split(h, 3, -1))
     return q, k, v
 
   def __call__(self, x: Array, train: bool) -> Array:
@@ -62,11 +64,11 @@ class CausalBlock(nn.Module):
     """x [B,1,width] at position `index` [] -> the same position's output, and the cache with its key and value."""
     q, k, v = self._qkv(x)
     keys, values = (
-      jax.lax.dynamic_update_slice_in_dim(old, new.astype(old.dtype), index, 1)
+      jax.lax.dynamic_update_slice_in_dim(old, jnp.swapaxes(new, 1, 2).astype(old.dtype), index, 2)
       for old, new in zip(cache, (k, v), strict=True)
     )
-    written = jnp.arange(keys.shape[1]) <= index  # slots after `index` hold zeros, not keys
-    h = self.proj(attend(q, keys, values, mask=written[None, None, None]).reshape(x.shape))
+    written = jnp.arange(keys.shape[2]) <= index  # slots after `index` hold zeros, not keys
+    h = self.proj(attend_one(q, keys, values, written).reshape(x.shape))
     x = x + h
     return x + self.mlp(self.norm2(x)), (keys, values)
 
@@ -96,7 +98,7 @@ class Transformer(nn.Module):
   position: Literal["learned", "sincos"] = "learned"
   multiple: int = 256
   dropout: float = 0.0
-  remat: Literal["none", "block"] = "none"
+  remat: Remat = "none"
   dtype: str = "float32"
   layout: tuple[tuple[int, ...], ...] = later(())
 
@@ -127,10 +129,10 @@ class Transformer(nn.Module):
     if (levels := max(self.groups, len(self.layout))) > 1:
       self.levels = self.param("levels", init, (levels, self.width), jnp.float32)
     self.drop = nn.Dropout(self.dropout)
-    block = nn.remat(CausalBlock, static_argnums=(2,)) if self.remat == "block" else CausalBlock
+    block = recomputed(CausalBlock, self.remat, static=(2,))
     self.blocks = [block(self.width, self.heads, self.multiple, self.dropout, self.dtype) for _ in range(self.depth)]
     self.norm = RMSNorm(dtype=self.dtype)
-    head = functools.partial(nn.Dense, use_bias=False, dtype=self.dtype, kernel_init=nn.initializers.zeros)
+    head = functools.partial(Dense, use_bias=False, dtype=self.dtype, kernel_init=nn.initializers.zeros)
     if self.layout:
       self.grid_heads = [head(vocab) for vocab in self.vocabs]
     else:
@@ -208,7 +210,7 @@ class Transformer(nn.Module):
 
   def cache(self, batch: int) -> Cache:
     """An empty cache for `batch` sequences: static shapes, zeros."""
-    shape = (batch, self.length, self.heads, self.width // self.heads)
+    shape = (batch, self.heads, self.length, self.width // self.heads)
     return tuple((jnp.zeros(shape, self.dtype), jnp.zeros(shape, self.dtype)) for _ in range(self.depth))
 
   def step(self, token: Array, cond: Cond | None, index: Array, cache: Cache) -> tuple[Array, Cache]:

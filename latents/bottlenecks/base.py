@@ -8,6 +8,7 @@ import jax.numpy as jnp
 
 from latents.errors import UserError
 from latents.nn.conv import uniform_fan_in
+from latents.nn.linear import Dense
 from latents.types import Array, Latent, Terms
 
 
@@ -82,7 +83,7 @@ def _straight_through_jvp(primals, tangents):
 
 def pointwise(dim: int, bias_init: Callable = nn.initializers.zeros) -> nn.Dense:
   """The 1x1 convolution E -> dim in front of a quantiser, in float32, with PyTorch's initial weights."""
-  return nn.Dense(dim, kernel_init=uniform_fan_in, bias_init=bias_init)
+  return Dense(dim, kernel_init=uniform_fan_in, bias_init=bias_init)
 
 
 def count_codes(codes: Array, vocab: int) -> Array:

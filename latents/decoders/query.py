@@ -9,6 +9,7 @@ import jax.numpy as jnp
 from latents.decoders.base import Decoder, read_z
 from latents.encoders.query import Trunk, learned_tokens
 from latents.errors import UserError
+from latents.nn.linear import Dense
 from latents.nn.patch import unpatchify
 from latents.nn.sharding import constrain
 from latents.types import Array, Latent
@@ -45,7 +46,7 @@ class QueryDecoder(Decoder):
     if mask is not None:
       z = jnp.where(mask[..., None], z, 0.0)  # a masked token may be anything, even NaN
       keys = jnp.concatenate([jnp.ones((batch, cells), bool), mask], 1)
-    h = nn.Dense(self.width, dtype=self.dtype, kernel_init=xavier, name="embed")(z)
+    h = Dense(self.width, dtype=self.dtype, kernel_init=xavier, name="embed")(z)
     h = h + learned_tokens(self, "token_position", tokens, self.width, f"{tokens} tokens").astype(h.dtype)
     empty = learned_tokens(self, "mask_token", 1, self.width, "one mask token")
     empty = empty + learned_tokens(self, "position", cells, self.width, f"the grid {self.grid}")
@@ -53,5 +54,5 @@ class QueryDecoder(Decoder):
     h = constrain(jnp.concatenate([empty, h], 1))
     h = Trunk(self.depth, self.heads, self.remat, self.dtype, name="trunk")(h, keys)[:, :cells]
     pixels = self.patch ** len(self.grid) * self.channels
-    h = nn.Dense(pixels, dtype=self.dtype, kernel_init=xavier, name="out_proj")(h)
+    h = Dense(pixels, dtype=self.dtype, kernel_init=xavier, name="out_proj")(h)
     return unpatchify(h, self.grid, self.patch).astype(jnp.float32)

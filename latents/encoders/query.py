@@ -7,6 +7,7 @@ import jax.numpy as jnp
 
 from latents.errors import UserError
 from latents.nn.attention import Attention
+from latents.nn.linear import Dense
 from latents.nn.mlp import Mlp
 from latents.nn.patch import patchify
 from latents.nn.sharding import constrain
@@ -74,11 +75,11 @@ class QueryEncoder(nn.Module):
     patches, grid = patchify(x, self.patch)
     position = learned_tokens(self, "position", patches.shape[1], self.width, f"a grid of {grid} patches")
     query = learned_tokens(self, "query", self.tokens, self.width, f"{self.tokens} tokens")
-    h = nn.Dense(self.width, dtype=self.dtype, kernel_init=nn.initializers.xavier_uniform(), name="embed")(patches)
+    h = Dense(self.width, dtype=self.dtype, kernel_init=nn.initializers.xavier_uniform(), name="embed")(patches)
     query = jnp.broadcast_to(query.astype(h.dtype), (x.shape[0], *query.shape))
     h = constrain(jnp.concatenate([h + position.astype(h.dtype), query], 1))
     h = Trunk(self.depth, self.heads, self.remat, self.dtype, name="trunk")(h)[:, patches.shape[1] :]
-    return nn.Dense(self.out, dtype=self.dtype, kernel_init=nn.initializers.xavier_uniform(), name="out_proj")(h)
+    return Dense(self.out, dtype=self.dtype, kernel_init=nn.initializers.xavier_uniform(), name="out_proj")(h)
 
 
 def learned_tokens(module: nn.Module, name: str, count: int, width: int, what: str) -> Array:

@@ -1,10 +1,15 @@
 """Scaled dot-product attention and the self-attention layer (Vaswani et al. 2017, eq. 1)."""
 
+import functools
+import math
+from typing import Any, Literal
+
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
 from latents.errors import UserError
+from latents.nn.linear import Dense
 from latents.types import Array
 
 
@@ -12,9 +17,48 @@ def attend(q: Array, k: Array, v: Array, *, mask: Array | None = None, causal: b
   """q [B,N,heads,F], k and v [B,M,heads,F] -> [B,N,heads,F]: softmax(q k^T / sqrt(F)) v.
 
   mask: bool, broadcastable to [B,heads,N,M], True = may look. causal: position n sees m <= n only.
-  Logits and softmax are float32; the products are in q's dtype.
+  Logits and softmax are float32; the products are in q's dtype. On NVIDIA's GPUs cuDNN computes it, without logits in
+  memory, for bfloat16, where it takes the shapes.
   """
-  return jax.nn.dot_product_attention(q, k, v, mask=mask, is_causal=causal)
+  given = (q, k, v) if mask is None else (q, k, v, mask)
+  plain = functools.partial(_attend, None, causal)
+  if not _cudnn_takes(causal, *((a.shape, a.dtype) for a in given)):
+    return plain(*given)
+  return jax.lax.platform_dependent(*given, cuda=functools.partial(_attend, "cudnn", causal), default=plain)
+
+
+def _attend(
+  by: Literal["cudnn"] | None, causal: bool, q: Array, k: Array, v: Array, mask: Array | None = None
+) -> Array:
+  if by and mask is not None:
+    mask = jnp.broadcast_to(mask, (*mask.shape[:2], q.shape[1], k.shape[1]))
+  return jax.nn.dot_product_attention(q, k, v, mask=mask, is_causal=causal, implementation=by)
+
+
+@functools.lru_cache
+def _cudnn_takes(causal: bool, *given: tuple[tuple[int, ...], Any]) -> bool:
+  """Whether cuDNN is there and takes (shape, dtype) of q, k, v and perhaps a mask, forward and back: jax is asked."""
+  if given[0][1] != jnp.bfloat16:
+    return False
+  q, k, v, *mask = (jax.ShapeDtypeStruct(*one) for one in given)
+
+  def total(q: Array, k: Array, v: Array, *mask: Array) -> Array:
+    return _attend("cudnn", causal, q, k, v, *mask).astype(jnp.float32).sum()
+
+  try:
+    jax.eval_shape(jax.grad(total, (0, 1, 2)), q, k, v, *mask)
+  except (RuntimeError, NotImplementedError, ValueError):  # no cuDNN; no such shapes; no such dtypes
+    return False
+  return True
+
+
+def attend_one(q: Array, k: Array, v: Array, seen: Array) -> Array:
+  """q [B,1,heads,F], k and v [B,heads,L,F], seen [L] bool -> [B,1,heads,F]: `attend` of one query to keys that are
+  stored head by head, as both products read them: a cache of [B,L,heads,F] is transposed at every token.
+  """
+  logits = jnp.einsum("bqhf,bhlf->bhql", q, k, preferred_element_type=jnp.float32) / math.sqrt(q.shape[-1])
+  chances = jax.nn.softmax(jnp.where(seen, logits, -jnp.inf)).astype(v.dtype)
+  return jnp.einsum("bhql,bhlf->bqhf", chances, v)
 
 
 class Attention(nn.Module):
@@ -35,8 +79,8 @@ class Attention(nn.Module):
     if width % self.heads:
       raise UserError(f"width {width} does not divide into {self.heads} heads")
     init = nn.initializers.xavier_uniform()
-    qkv = nn.Dense(3 * width, dtype=self.dtype, kernel_init=init, name="qkv")(x)
-    q, k, v = jnp.moveaxis(qkv.reshape(*x.shape[:-1], 3, self.heads, width // self.heads), -3, 0)
+    qkv = Dense(3 * width, dtype=self.dtype, kernel_init=init, name="qkv")(x)
+    q, k, v = (a.reshape(*x.shape[:-1], self.heads, -1) for a in jnp.split(qkv, 3, -1))
     seen = None if mask is None else mask[:, None, None, :]
     h = attend(q, k, v, mask=seen, causal=self.causal).reshape(x.shape)
-    return nn.Dense(width, dtype=self.dtype, kernel_init=init, name="out")(h)
+    return Dense(width, dtype=self.dtype, kernel_init=init, name="out")(h)

@@ -5,6 +5,7 @@ import flax.linen as nn
 import jax.numpy as jnp
 
 from latents.errors import UserError
+from latents.nn.linear import Dense
 from latents.types import Array, Cond
 
 
@@ -37,7 +38,7 @@ class TextTokens(nn.Module):
     """size: E of the embeddings."""
     null = self.param("null", nn.initializers.normal(0.02), (1, 1, self.width)).astype(self.dtype)
     empty = jnp.broadcast_to(null, (batch, self.length, self.width))
-    project = nn.Dense(self.width, dtype=self.dtype, name="project")
+    project = Dense(self.width, dtype=self.dtype, name="project")
     if cond is None:
       project(jnp.zeros((1, 1, size)))  # its parameters are made by any first pass
       return empty, jnp.ones((batch, self.length), bool)

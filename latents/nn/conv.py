@@ -5,6 +5,7 @@ Everything takes [B,*S,C] and works for one, two or three signal axes: kernels a
 
 import functools
 import itertools
+from typing import Any
 
 import flax.linen as nn
 import jax
@@ -12,6 +13,7 @@ import jax.numpy as jnp
 
 from latents.errors import UserError
 from latents.nn.attention import attend
+from latents.nn.linear import Dense, flat
 from latents.nn.norm import GroupNorm
 from latents.nn.sharding import constrain
 from latents.types import Array
@@ -23,7 +25,8 @@ uniform_fan_in = nn.initializers.variance_scaling(1 / 3, "fan_in", "uniform")
 class Conv(nn.Module):
   """[B,*S,C] -> [B,*S',features]: convolution with `size` taps an axis and PyTorch's initial weights.
 
-  padding: "SAME" or "VALID". zero: kernel starts at 0. Parameters: kernel [size..., C, features], bias.
+  padding: "SAME" or "VALID". zero: kernel starts at 0. double: of x with every element repeated along all axes (the
+  nearest neighbour of twice the size), so S' = 2 S. Parameters: kernel [size..., C, features], bias.
   """
 
   features: int
@@ -31,6 +34,7 @@ class Conv(nn.Module):
   stride: int = 1
   padding: str = "SAME"
   zero: bool = False
+  double: bool = False
   dtype: str = "float32"
 
   @nn.compact
@@ -40,18 +44,45 @@ class Conv(nn.Module):
     init = nn.initializers.zeros if self.zero else uniform_fan_in
     kernel = self.param("kernel", init, (self.size,) * axes + (x.shape[-1], self.features), jnp.float32)
     bias = self.param("bias", nn.initializers.zeros, (self.features,), jnp.float32)
-    letters = "DHW"[3 - axes :]
-    numbers = jax.lax.conv_dimension_numbers(
-      x.shape, kernel.shape, ("N" + letters + "C", letters + "IO", "N" + letters + "C")
-    )
-    y = jax.lax.conv_general_dilated(
-      x.astype(self.dtype),
-      kernel.astype(self.dtype),
-      (self.stride,) * axes,
-      self.padding,
-      dimension_numbers=numbers,
-    )
+    x = x.astype(self.dtype)
+    if self.double:
+      y = doubled(x, kernel)
+    elif self.size == self.stride == 1:
+      y = flat(x, kernel.reshape(kernel.shape[-2:]).astype(self.dtype))
+    else:
+      y = convolve(x, kernel.astype(self.dtype), self.stride, self.padding)
     return constrain(y + bias.astype(self.dtype))
+
+
+def convolve(x: Array, kernel: Array, stride: int = 1, padding: Any = "SAME", groups: int = 1) -> Array:
+  """x [B,*S,C], kernel [size...,C/groups,F] of the same dtype -> [B,*S',F]; padding: as of `jax.lax`'s convolution."""
+  letters = "DHW"[5 - x.ndim :]
+  numbers = ("N" + letters + "C", letters + "IO", "N" + letters + "C")
+  strides = (stride,) * (x.ndim - 2)
+  return jax.lax.conv_general_dilated(
+    x, kernel, strides, padding, dimension_numbers=numbers, feature_group_count=groups
+  )
+
+
+def doubled(x: Array, kernel: Array) -> Array:
+  """x [B,*S,C], kernel float32 [3...,C,F] -> [B,*2S,F] in x's dtype: the "SAME" convolution of `nearest(x)`.
+
+  Of three taps two always fall on the same element of x, so that an output is a sum over two elements an axis: the even
+  ones with taps (k0, k1 + k2), the odd ones with (k0 + k1, k2). In two axes 16 products an element of x, not 36.
+  """
+  axes = x.ndim - 2
+  for axis in range(axes):
+    k0, k1, k2 = jnp.split(kernel, 3, 2 * axis)
+    kernel = jnp.stack([jnp.concatenate([k0, k1 + k2], 2 * axis), jnp.concatenate([k0 + k1, k2], 2 * axis)])
+  # kernel [even or odd by axis, the last first..., 2 taps by axis..., C, F]
+  kernel = kernel.astype(x.dtype)
+  # One convolution with all of them as features takes XLA's CPU compiler 50 times as long, back.
+  parts = [
+    convolve(x, kernel[odd[::-1]], padding=[(1 - n, n) for n in odd]) for odd in itertools.product((0, 1), repeat=axes)
+  ]
+  y = jnp.stack(parts, -2).reshape(*x.shape[:-1], *(2,) * axes, -1)
+  order = [0, *(i for axis in range(1, axes + 1) for i in (axis, axis + axes)), 2 * axes + 1]
+  return y.transpose(order).reshape(x.shape[0], *(2 * n for n in x.shape[1:-1]), -1)
 
 
 class DepthwiseConv(nn.Module):
@@ -72,17 +103,10 @@ class DepthwiseConv(nn.Module):
     init = nn.initializers.lecun_normal()
     kernel = self.param("kernel", init, (self.size,) * axes + (1, channels), jnp.float32)
     bias = self.param("bias", nn.initializers.zeros, (channels,), jnp.float32)
-    letters = "DHW"[3 - axes :]
-    numbers = ("N" + letters + "C", letters + "IO", "N" + letters + "C")
-
-    def grouped(x: Array, kernel: Array) -> Array:
-      strides = (self.stride,) * axes
-      return jax.lax.conv_general_dilated(
-        x, kernel, strides, "SAME", dimension_numbers=numbers, feature_group_count=channels
-      )
-
     x, kernel = x.astype(self.dtype), kernel.astype(self.dtype)
-    y = jax.lax.platform_dependent(x, kernel, cpu=functools.partial(shifted, stride=self.stride), default=grouped)
+    few = functools.partial(shifted, stride=self.stride)
+    grouped = functools.partial(convolve, stride=self.stride, groups=channels)
+    y = jax.lax.platform_dependent(x, kernel, cpu=few, default=grouped)
     return constrain(y + bias.astype(self.dtype))
 
 
@@ -129,7 +153,7 @@ class Upsample(nn.Module):
   @nn.compact
   def __call__(self, x: Array) -> Array:
     """See the class."""
-    return Conv(self.features or x.shape[-1], dtype=self.dtype, name="conv")(nearest(x))
+    return Conv(self.features or x.shape[-1], double=True, dtype=self.dtype, name="conv")(x)
 
 
 class ResBlock(nn.Module):
@@ -157,7 +181,7 @@ class ResBlock(nn.Module):
     shift = scale = None
     if time is not None:
       width = 2 * features if self.film else features
-      dense = nn.Dense(width, dtype=self.dtype, kernel_init=uniform_fan_in, name="time")
+      dense = Dense(width, dtype=self.dtype, kernel_init=uniform_fan_in, name="time")
       shift = constrain(dense(nn.silu(time))).reshape(x.shape[0], *(1,) * (x.ndim - 2), width)
       if self.film:
         scale, shift = jnp.split(shift, 2, -1)
@@ -195,7 +219,7 @@ class AttentionBlock(nn.Module):
 
     def linear(name: str, zero: bool = False) -> nn.Dense:
       init = nn.initializers.zeros if zero else uniform_fan_in
-      return nn.Dense(channels, dtype=self.dtype, kernel_init=init, name=name)
+      return Dense(channels, dtype=self.dtype, kernel_init=init, name=name)
 
     q, k, v = (linear(name)(h).reshape(split) for name in ("q", "k", "v"))
     h = linear("out", self.zero)(attend(q, k, v).reshape(h.shape))

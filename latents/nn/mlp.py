@@ -3,6 +3,7 @@
 import flax.linen as nn
 import jax.numpy as jnp
 
+from latents.nn.linear import Dense
 from latents.types import Array
 
 
@@ -19,9 +20,9 @@ class Mlp(nn.Module):
   def __call__(self, x: Array) -> Array:
     """See the class."""
     init = nn.initializers.xavier_uniform()
-    h = nn.Dense(int(self.ratio * x.shape[-1]), dtype=self.dtype, kernel_init=init, name="fc1")(x)
+    h = Dense(int(self.ratio * x.shape[-1]), dtype=self.dtype, kernel_init=init, name="fc1")(x)
     h = nn.gelu(h, approximate=True)
-    return nn.Dense(x.shape[-1], dtype=self.dtype, kernel_init=init, name="fc2")(h)
+    return Dense(x.shape[-1], dtype=self.dtype, kernel_init=init, name="fc2")(h)
 
 
 def swiglu_hidden(width: int, multiple: int) -> int:
@@ -41,7 +42,7 @@ class SwiGLU(nn.Module):
 
     def linear(width: int, name: str) -> nn.Dense:
       init = nn.initializers.normal(0.02)
-      return nn.Dense(width, use_bias=False, dtype=self.dtype, kernel_init=init, name=name)
+      return Dense(width, use_bias=False, dtype=self.dtype, kernel_init=init, name=name)
 
     h = nn.silu(linear(self.hidden, "gate")(x)) * linear(self.hidden, "up")(x)
     return linear(x.shape[-1], "down")(h.astype(jnp.dtype(self.dtype)))

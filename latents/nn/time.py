@@ -5,6 +5,7 @@ import math
 import flax.linen as nn
 import jax.numpy as jnp
 
+from latents.nn.linear import Dense
 from latents.types import Array
 
 
@@ -29,5 +30,5 @@ class TimeEmbedding(nn.Module):
   def __call__(self, t: Array) -> Array:
     """See the class."""
     init = nn.initializers.normal(0.02)
-    h = nn.Dense(self.width, dtype=self.dtype, kernel_init=init, name="fc1")(frequencies(1000.0 * t, self.count))
-    return nn.Dense(self.width, dtype=self.dtype, kernel_init=init, name="fc2")(nn.silu(h))
+    h = Dense(self.width, dtype=self.dtype, kernel_init=init, name="fc1")(frequencies(1000.0 * t, self.count))
+    return Dense(self.width, dtype=self.dtype, kernel_init=init, name="fc2")(nn.silu(h))

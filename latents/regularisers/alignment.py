@@ -7,6 +7,7 @@ import jax
 import jax.numpy as jnp
 
 from latents.losses.base import Loss, Term, Tree
+from latents.nn.linear import Dense
 from latents.regularisers.teachers import Teacher
 from latents.types import Array, Seen, later
 
@@ -62,7 +63,7 @@ class Alignment(Loss):
     return Term(cosine + distance, {"alignment_cosine": cosine, "alignment_distance": distance})
 
   def _project(self, width: int) -> nn.Dense:
-    return nn.Dense(width, use_bias=False)
+    return Dense(width, use_bias=False)
 
 
 def unit(a: Array) -> Array:

@@ -9,6 +9,7 @@ import jax.numpy as jnp
 
 from latents.backbones.transformer import CausalBlock
 from latents.losses.base import Loss, Term, Tree
+from latents.nn.linear import Dense
 from latents.nn.norm import RMSNorm
 from latents.optim import Adam, Optimizer
 from latents.types import Array, Seen
@@ -27,12 +28,12 @@ class NextVector(nn.Module):
     """See the class."""
     init = nn.initializers.normal(0.02)
     begin = self.param("start", init, (1, 1, self.width))
-    before = nn.Dense(self.width, name="embed")(z[:, :-1])
+    before = Dense(self.width, name="embed")(z[:, :-1])
     h = jnp.concatenate([jnp.broadcast_to(begin, (z.shape[0], 1, self.width)), before], 1)
     h = h + self.param("positions", init, (z.shape[1], self.width))
     for i in range(self.depth):
       h = CausalBlock(self.width, self.heads, self.multiple, name=f"blocks_{i}")(h, False)
-    return nn.Dense(z.shape[-1], name="head")(RMSNorm(name="norm")(h))
+    return Dense(z.shape[-1], name="head")(RMSNorm(name="norm")(h))
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

@@ -9,6 +9,7 @@ import jax.numpy as jnp
 
 from latents.errors import UserError
 from latents.losses.base import Loss, Term, Tree
+from latents.nn.linear import Dense
 from latents.regularisers.alignment import unit
 from latents.regularisers.teachers import Teacher
 from latents.types import Array, Seen
@@ -23,9 +24,9 @@ class Head(nn.Module):
   @nn.compact
   def __call__(self, h: Array) -> Array:
     """See the class."""
-    h = jax.nn.silu(nn.Dense(self.width, name="in")(h))
-    h = jax.nn.silu(nn.Dense(self.width, name="mid")(h))
-    return nn.Dense(self.out, name="out")(h)
+    h = jax.nn.silu(Dense(self.width, name="in")(h))
+    h = jax.nn.silu(Dense(self.width, name="mid")(h))
+    return Dense(self.out, name="out")(h)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

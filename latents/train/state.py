@@ -1,6 +1,7 @@
 """What training carries from step to step: plain nested dicts of arrays."""
 
-from collections.abc import Iterable
+import functools
+from collections.abc import Callable, Iterable
 from typing import Any
 
 import jax
@@ -68,12 +69,25 @@ def descend(optimizer: Optimizer, steps: int, grads: Tree, opt: Tree, params: Tr
   return optimizer.project(optax.apply_updates(params, updates)), opt
 
 
-def guard(finite: Array, new: State, old: State) -> State:
-  """`new` where all gradients were finite; else `old`, one step on, with the skip counted."""
-  kept = jax.tree.map(lambda a, b: jnp.where(finite, a, b), new, old.replace(step=new.step))
+def guard(finite: Array, move: Callable[..., State], old: State, *given: Tree) -> State:
+  """move(old, *given) where all gradients were finite, else `old`; one step on in any case, with the skip counted.
+
+  On a CPU a conditional, inside which the state is updated in place; elsewhere a choice between the two, for which no
+  device waits.
+  """
+  ways = {"cpu": functools.partial(_either, move), "default": functools.partial(_chosen, move)}
+  kept = jax.lax.platform_dependent(finite, old, *given, **ways).replace(step=old.step + 1)
   skipped = jnp.where(finite, 0, old.extra["skipped"] + 1)
   total = old.extra["skipped_total"] + jnp.where(finite, 0, 1)
   return kept.replace(extra={**kept.extra, "skipped": skipped, "skipped_total": total})
+
+
+def _either(move: Callable[..., State], finite: Array, old: State, *given: Tree) -> State:
+  return jax.lax.cond(finite, move, lambda old, *_: old, old, *given)
+
+
+def _chosen(move: Callable[..., State], finite: Array, old: State, *given: Tree) -> State:
+  return jax.tree.map(lambda a, b: jnp.where(finite, a, b), move(old, *given), old)
 
 
 def flatten(tree: Tree) -> dict[str, Array]:

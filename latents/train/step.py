@@ -89,6 +89,13 @@ def step(
   carried = {"model": state.extra["variables"], "losses": state.extra["losses"]}
   (grads, logs), carried = accumulate(find, carried, batch, stage.microbatches, key)
   norms = {name: optax.tree.norm(of) for name, of in grads.items()}
+  finite = jnp.isfinite(logs["total"]) & jnp.isfinite(sum(norms.values()))
+  new = guard(finite, functools.partial(_move, passing, stage), state, grads, carried)
+  return new, logs | {f"grad_{name}": norm for name, norm in norms.items()}
+
+
+def _move(passing: Passing, stage: Stage1 | Stage2, state: State, grads: dict[str, Tree], carried: dict) -> State:
+  """The state after an update, but for its step."""
   params, opt = _descend(passing, stage, state, grads)
   ema = average(state.ema, params[passing.group], carried["model"], stage.ema, state.step)
   averages = {
@@ -96,9 +103,7 @@ def step(
     for name, of in stage.averages.items()
   }
   extra = {**state.extra, "variables": carried["model"], "losses": carried["losses"]}
-  new = State(step=state.step + 1, params=params, opt=opt, ema=ema, extra=extra, averages=averages)
-  finite = jnp.isfinite(logs["total"]) & jnp.isfinite(sum(norms.values()))
-  return guard(finite, new, state), logs | {f"grad_{name}": norm for name, norm in norms.items()}
+  return state.replace(params=params, opt=opt, ema=ema, extra=extra, averages=averages)
 
 
 def _descend(passing: Passing, stage: Stage1 | Stage2, state: State, grads: dict[str, Tree]) -> tuple[dict, dict]:

@@ -7,7 +7,7 @@ autoencoder: stage 1, f8, ch 32, 64 x 64 x 3, L2 + KL, against diffusers' Autoen
 dit: stage 2, DiT-S/2 on latents of 16 x 16 x 4, flow matching, against a plain DiT in PyTorch.
 Both: batch 8, float32, AdamW of equal numbers, every side in a process of its own, the two taking turns. Ours is the
 program that `latents run` trains with (`build_step`): it also computes the norm of the gradients, refuses updates that
-are not finite and keeps an average of the weights, which the reference does not.
+are not finite, which the reference does not. Both keep an average of the weights; PyTorch's AdamW is the fused one.
 
 On CPU every process has one core and one thread, glibc's allocator is told to keep memory (ours: as the command line
 does; see `latents.machine.environment`), and CPU seconds (`time.process_time`) are compared: on a shared machine
@@ -113,7 +113,8 @@ def torch_step(task: str, device: str) -> tuple[Callable[[], Any], int]:
   torch.manual_seed(0)
   model, loss = reference.autoencoder() if task == "autoencoder" else reference.dit(CLASSES)
   model.to(place)
-  optimizer = torch.optim.AdamW(model.parameters(), lr=LR, weight_decay=0.01)
+  optimizer = torch.optim.AdamW(model.parameters(), lr=LR, weight_decay=0.01, fused=True)
+  average = [p.detach().clone() for p in model.parameters()]
   data = [torch.from_numpy(a).to(place) for a in reference.data(task, BATCH, CLASSES)]
 
   def step() -> float:
@@ -121,6 +122,7 @@ def torch_step(task: str, device: str) -> tuple[Callable[[], Any], int]:
     value = loss(model, *data)
     value.backward()
     optimizer.step()
+    torch._foreach_lerp_(average, [p.detach() for p in model.parameters()], 0.001)
     return float(value.detach())
 
   return step, sum(p.numel() for p in model.parameters())
