@@ -1,4 +1,4 @@
-"""The reference of the training benchmark: the same networks and losses in PyTorch."""
+"""The reference of the benchmarks of training and sampling: the same networks and losses in PyTorch."""
 
 from collections.abc import Callable
 from typing import Any
@@ -93,3 +93,47 @@ def dit(classes: int) -> tuple[Any, Callable]:
     return f.mse_loss(model(mixed, tau, label), eps - z)
 
   return Net(), loss
+
+
+def transformer(classes: int, vocab: int, length: int, width: int, depth: int, heads: int) -> Any:
+  """LlamaGen's kind (2406.06525): RMSNorm, SwiGLU, no biases, learned positions, the class as token 0.
+
+  forward(tokens [B], i, cache) -> logits [B,V] of token i; cache: per block keys and values [B,heads,L,F].
+  """
+  hidden = -(-(8 * width // 3) // 256) * 256
+
+  class Block(nn.Module):
+    def __init__(self) -> None:
+      super().__init__()
+      self.norm1, self.norm2 = nn.RMSNorm(width, eps=1e-5), nn.RMSNorm(width, eps=1e-5)
+      self.qkv, self.out = nn.Linear(width, 3 * width, bias=False), nn.Linear(width, width, bias=False)
+      self.gate, self.up = nn.Linear(width, hidden, bias=False), nn.Linear(width, hidden, bias=False)
+      self.down = nn.Linear(hidden, width, bias=False)
+
+    def forward(self, x: Any, i: int, keys: Any, values: Any) -> Any:
+      q, k, v = self.qkv(self.norm1(x)).view(len(x), 3, heads, -1).unbind(1)
+      keys[:, :, i], values[:, :, i] = k, v
+      h = f.scaled_dot_product_attention(q[:, :, None], keys[:, :, : i + 1], values[:, :, : i + 1])
+      x = x + self.out(h.reshape(len(x), width))
+      h = self.norm2(x)
+      return x + self.down(f.silu(self.gate(h)) * self.up(h))
+
+  class Net(nn.Module):
+    def __init__(self) -> None:
+      super().__init__()
+      self.embed, self.label = nn.Embedding(vocab, width), nn.Embedding(classes + 1, width)
+      self.positions = nn.Parameter(0.02 * torch.randn(length, width))
+      self.blocks = nn.ModuleList([Block() for _ in range(depth)])
+      self.norm, self.head = nn.RMSNorm(width, eps=1e-5), nn.Linear(width, vocab, bias=False)
+
+    def cache(self, batch: int, place: Any) -> list[Any]:
+      shape = (batch, heads, length, width // heads)
+      return [(torch.zeros(shape, device=place), torch.zeros(shape, device=place)) for _ in range(depth)]
+
+    def forward(self, before: Any, label: Any, i: int, cache: list[Any]) -> Any:
+      h = (self.label(label) if i == 0 else self.embed(before)) + self.positions[i]
+      for block, (keys, values) in zip(self.blocks, cache, strict=True):
+        h = block(h, i, keys, values)
+      return self.head(self.norm(h))
+
+  return Net()
