@@ -129,14 +129,20 @@ def test_a_stage_that_another_version_finished_is_never_trained_over(runs, tmp_p
 
 
 def test_a_stage_is_hashed_once_while_its_file_stays_as_it_is(runs, tmp_path, monkeypatch):
+  """Where it is written or first read; and it is read once for all who hold it at a time."""
   folder = Path(shutil.copytree(runs / "finished", tmp_path / "finished"))
-  counted, hashed = [], artefact.fingerprint
+  counted, hashed, loads, load = [], artefact.fingerprint, [], artefact._load
   monkeypatch.setattr(artefact, "_hashed", {})
   monkeypatch.setattr(artefact, "fingerprint", lambda *args: counted.append(1) or hashed(*args))
+  monkeypatch.setattr(artefact, "_load", lambda path: loads.append(path) or load(path))
   one = next(folder.glob("stage1-*"))
-  for _ in range(3):
-    assert artefact.read(one) is not None
-  assert len(counted) == 1
+  made = artefact.read(one)
+  assert artefact.read(one) is made and (len(counted), len(loads)) == (1, 1)
+  weights, facts = made.weights, made.facts
+  del made
+  assert artefact.read(one).facts == facts and (len(counted), len(loads)) == (1, 2)
+  artefact.write(tmp_path / "new", weights, facts)
+  assert artefact.read(tmp_path / "new").fingerprint == facts["fingerprint"] and len(counted) == 2
   content = bytearray((one / artefact.WEIGHTS).read_bytes())
   content[-1] ^= 1
   (one / artefact.WEIGHTS).write_bytes(content)

@@ -10,6 +10,8 @@ import hashlib
 import json
 import math
 import os
+import weakref
+from collections.abc import MutableMapping
 from pathlib import Path
 from typing import Any
 
@@ -55,6 +57,7 @@ def fingerprint(weights: dict[str, np.ndarray], facts: dict[str, Any]) -> str:
 
 Arrays = dict[str, np.ndarray]
 _hashed: dict[tuple, str] = {}  # a file as it was -> its fingerprint
+_held: MutableMapping[tuple, Artefact] = weakref.WeakValueDictionary()  # a file as it was -> what somebody still holds
 
 
 def write(
@@ -79,6 +82,7 @@ def write(
     facts["averages"] = fingerprint(averages, {})
     _save(folder / AVERAGES, averages)
   write_json(folder / FACTS, facts)
+  _hashed[_seen(folder / WEIGHTS, facts)] = facts["fingerprint"]
   return Artefact(weights, facts)
 
 
@@ -89,12 +93,15 @@ def read(folder: Path) -> Artefact | None:
   facts = facts_of(folder)
   path = folder / WEIGHTS
   seen = _seen(path, facts)  # before it is read: what replaces it meanwhile is another file
+  if (made := _held.get(seen)) is not None and made.facts == facts:
+    return made
   weights = _load(path)
   if seen not in _hashed:
     _hashed[seen] = fingerprint(weights, facts)
   if _hashed[seen] != facts.get("fingerprint"):
     raise UserError(f"{path} is damaged or not this stage's: its fingerprint does not match {FACTS}")
-  return Artefact(weights, facts)
+  made = _held[seen] = Artefact(weights, facts)
+  return made
 
 
 def _seen(path: Path, facts: dict[str, Any]) -> tuple:
