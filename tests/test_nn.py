@@ -5,18 +5,18 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from jax.sharding import AxisType
+from jax.sharding import AbstractDevice, AbstractMesh, AxisType
 
 from latents.errors import UserError
 from latents.nn import attention
 from latents.nn.attention import Attention, attend, attend_one
 from latents.nn.conv import AttentionBlock, Conv, DepthwiseConv, Downsample, ResBlock, Upsample, nearest
-from latents.nn.linear import Dense
+from latents.nn.linear import Dense, product
 from latents.nn.mlp import Mlp, SwiGLU, swiglu_hidden
 from latents.nn.norm import GroupNorm, LayerNorm, RMSNorm, groups_of
 from latents.nn.patch import patchify, unpatchify
 from latents.nn.position import sincos
-from latents.nn.sharding import constrain
+from latents.nn.sharding import constrain, on_cpu
 from latents.nn.time import TimeEmbedding, frequencies
 from latents.plan import flops
 
@@ -280,3 +280,18 @@ def test_attention_on_nvidias_gpus_is_cudnns_where_it_takes_the_shapes(case, mon
     assert text.count("__cudnn$fmha") == (2 if CUDNN[case] and platform == "cuda" else 0)  # forward and back
     assert ("exponential" in text) == (not CUDNN[case] or platform != "cuda")
   attention._cudnn_takes.cache_clear()
+
+
+def test_what_is_traced_for_another_platform_is_known():
+  """A mesh of a TPU's devices, as the planner has one: linear layers keep their axes there."""
+  x, kernel = jnp.zeros((2, 3, 4)), jnp.zeros((4, 5))
+
+  def axes() -> list[int]:
+    products = [eqn for eqn in jax.make_jaxpr(product)(x, kernel).eqns if eqn.primitive.name == "dot_general"]
+    return [v.aval.ndim for eqn in products for v in eqn.invars]
+
+  assert on_cpu() and axes() == [2, 2]
+  tpu = AbstractMesh((1,), ("data",), abstract_device=AbstractDevice("TPU v5 lite", 1, "tpu"))
+  for mesh, cpu in ((jax.make_mesh((1,), ("data",)).abstract_mesh, True), (tpu, False)):
+    with jax.sharding.use_abstract_mesh(mesh):
+      assert on_cpu() == cpu and axes() == ([2, 2] if cpu else [3, 2])

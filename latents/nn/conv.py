@@ -13,9 +13,9 @@ import jax.numpy as jnp
 
 from latents.errors import UserError
 from latents.nn.attention import attend
-from latents.nn.linear import Dense, flat
+from latents.nn.linear import Dense, product
 from latents.nn.norm import GroupNorm
-from latents.nn.sharding import constrain
+from latents.nn.sharding import constrain, on_cpu
 from latents.types import Array
 
 # PyTorch's default for convolutions and linear layers: uniform in +-1/sqrt(fan_in), i.e. variance 1/(3 fan_in).
@@ -47,8 +47,8 @@ class Conv(nn.Module):
     x = x.astype(self.dtype)
     if self.double:
       y = doubled(x, kernel)
-    elif self.size == self.stride == 1:
-      y = flat(x, kernel.reshape(kernel.shape[-2:]).astype(self.dtype))
+    elif self.size == self.stride == 1 and on_cpu():
+      y = product(x, kernel.reshape(kernel.shape[-2:]).astype(self.dtype))
     else:
       y = convolve(x, kernel.astype(self.dtype), self.stride, self.padding)
     return constrain(y + bias.astype(self.dtype))

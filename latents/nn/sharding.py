@@ -1,4 +1,4 @@
-"""The one hint about sharding that models give: per-sample tensors stay with their sample.
+"""What models know of the mesh. Their one hint about sharding: per-sample tensors stay with their sample.
 
 Without it XLA treats the small conditioning path of a DiT under FSDP as tensor-parallel: it gathers the
 condition of the global batch, keeps the adaLN weights split, and exchanges all their outputs. Planned for
@@ -25,6 +25,13 @@ def batch_axes() -> dict[str, int]:
   kinds = dict(zip(mesh.axis_names, mesh.axis_types, strict=True))
   # inside shard_map an axis is Manual, and a constraint on it would be an error
   return {name: mesh.shape[name] for name in BATCH_AXES if kinds.get(name) == AxisType.Auto}
+
+
+def on_cpu() -> bool:
+  """Whether what is traced is for a CPU: by the devices of the current mesh, without a mesh by jax's default."""
+  mesh = jax.sharding.get_abstract_mesh()
+  device = None if mesh is None or mesh.empty else mesh.abstract_device
+  return (device.platform if device else jax.default_backend()) == "cpu"
 
 
 def constrain(x: Array) -> Array:
