@@ -126,24 +126,28 @@ def curves(run: Run, stage: int) -> str:
       return f'<p class="none">Stage {stage} needs no training: it is declared with 0 steps.</p>'
     return f'<p class="none">Stage {stage} has not run yet: metrics.jsonl has no line of it.</p>'
   groups: dict[str, list[str]] = {"": [], "Diagnostics": [], "Speed": []}
-  for name in sorted(terms, key=lambda n: (not n.endswith("/total"), n)):
+  over = {name: terms.get(name.replace("train/", "held_out/", 1)) for name in terms if name.startswith("train/")}
+  alone = [name for name in terms if not (name.startswith("held_out/") and name.replace("held_out/", "train/") in over)]
+  for name in sorted(alone, key=lambda n: (not n.endswith("/total"), n)):
     groups["Speed" if name.startswith("time/") else "Diagnostics" if diagnostic(name) else ""].append(name)
   out = []
   for group, names in groups.items():
     if names:
       title = f"<h4>{group}</h4>" if group else ""
       out.append(f'{title}{_speed(terms) if group == "Speed" else ""}<div class="curves">')
-      out += [curve(_term(name), *terms[name], linear=group == "Speed") for name in names] + ["</div>"]
+      linear = group == "Speed"
+      out += [curve(_term(name), *terms[name], linear=linear, held_out=over.get(name)) for name in names] + ["</div>"]
   lost = f" {_count(run.unread, 'line')} of the log could not be read." if run.unread else ""
+  held = " Dashed: on held-out examples, as measured." if any(over.values()) else ""
   return (
     f'{"".join(out)}<p class="small">Thin: as logged. Thick: mean over a twentieth of the run (of logarithms '
-    f"on log axes); the number is its last value. Point at a curve for its values.{lost}</p>"
+    f"on log axes); the number is its last value.{held} Point at a curve for its values.{lost}</p>"
   )
 
 
 def _term(name: str) -> str:
   return {"time/step_s": "step time (s)", "time/data_wait": "share waiting for data"}.get(
-    name, name.removeprefix("train/")
+    name, name.removeprefix("train/").replace("held_out/", "held-out ", 1)
   )
 
 
