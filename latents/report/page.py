@@ -10,6 +10,7 @@ import numpy as np
 
 from latents.report import media
 from latents.report.curves import curve
+from latents.report.neighbours import neighbours
 from latents.report.run import Run, finite
 from latents.report.scores import chain, clip, number, seconds, titles
 from latents.report.several import diagnostic
@@ -48,7 +49,7 @@ def _count(n: int, word: str) -> str:
 def section(run: Run, key: str, title: str, budget: int, several: bool) -> str:
   """One run. `key` is the prefix of its ids."""
   h = "h3" if several else "h2"
-  latent = media.latents(run, key, budget // 8)
+  latent, beside = media.latents(run, key, budget // 8), neighbours(run, key, budget // 8)
   parts = [
     ("Scores", card(run)),
     (
@@ -56,7 +57,8 @@ def section(run: Run, key: str, title: str, budget: int, several: bool) -> str:
       media.reconstructions(run, key, budget // 2 if run.samples else budget * 7 // 8),
     ),
     ("Latents", latent or ""),
-    ("Samples", media.samples(run, key, budget * 3 // 8)),
+    ("Samples", media.samples(run, key, budget * 3 // 8 - (budget // 8 if beside else 0))),
+    ("Nearest training examples", beside or ""),
     ("Stage 1: autoencoder", curves(run, 1)),
     ("Stage 2: prior", curves(run, 2)),
     ("Declaration", declaration(run)),
