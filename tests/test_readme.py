@@ -1,5 +1,6 @@
 """The README's blocks run as they are printed, its commands exist, and its table has a row for every experiment."""
 
+import json
 import os
 import re
 import shutil
@@ -18,6 +19,7 @@ TEXT = (ROOT / "README.md").read_text()
 BLOCKS = re.findall(r"^([^\n]*)\n\n?```python\n(.*?)```", TEXT, re.MULTILINE | re.DOTALL)
 COMMANDS = re.findall(r"^    (latents .+?)(?:  .*)?$", TEXT, re.MULTILINE)
 COPIED = ("latents", "experiments", "tests", "launch", "README.md", "pyproject.toml")
+OPTIMISER = ["experiments/images/digits_muon.py"]
 SHORT = (
   "--stage1.steps 4 --stage2.steps 2 --stage1.optimizer.warmup 0 --stage2.optimizer.warmup 0 --evaluation.images 20 "
   "--evaluation.samples 20 --evaluation.classifier False --stage1.model.encoder.ch 4 --stage1.model.decoder.ch 4 "
@@ -58,7 +60,12 @@ def copy(tmp_path_factory):
 
 
 def test_the_blocks_of_a_method_of_ones_own_are_whole_files(copy):
-  assert copy.files == ["latents/bottlenecks/sign.py", "tests/members/bottlenecks.py", "experiments/codes/sign.py"]
+  assert copy.files == [
+    *OPTIMISER,
+    "latents/bottlenecks/sign.py",
+    "tests/members/bottlenecks.py",
+    "experiments/codes/sign.py",
+  ]
   if shutil.which("ruff"):
     subprocess.run(["ruff", "check", "--no-cache", *copy.files], cwd=copy.root, check=True)
   out = copy.call(
@@ -81,6 +88,23 @@ def test_the_method_of_ones_own_runs_and_the_other_blocks_with_it(copy):
   assert copy.call("said").splitlines()[-1] == "(2, 8, 8, 8)"
   for name in ("x.png", "cache", "compare.html"):
     assert (copy.root / name).exists()
+
+
+def test_an_autoencoder_alone_and_other_precisions_and_optimisers_are_had_as_it_says(copy):
+  """The lines with --stage2 none and with bfloat16, and the file with another optimiser."""
+  short = SHORT.split()
+  alone = next(line for line in COMMANDS if "--stage2 none" in line).split()[1:]
+  half = next(line for line in COMMANDS if "bfloat16" in line).split()[1:]
+  pairs = [short[i : i + 2] for i in range(0, len(short), 2)]
+  without = [word for pair in pairs if not pair[0].startswith("--stage2") for word in pair]
+  copy.call("latents.main", *alone, "--runs", "alone", *without)
+  assert not list((copy.root / "alone" / "digits").glob("stage2-*"))
+  assert (copy.root / "alone" / "digits" / "report.html").exists()
+  flags = half[2:] + ["--stage2.prior.backbone.dtype", "bfloat16"]
+  copy.call("latents.main", "run", *OPTIMISER, *flags, *short)
+  stored = json.loads((copy.root / "runs" / "digits_muon" / "experiment.json").read_text())
+  assert stored["stage2"]["optimizer"]["!"].endswith(":Muon")
+  assert stored["stage2"]["prior"]["backbone"]["dtype"] == stored["stage1"]["model"]["encoder"]["dtype"] == "bfloat16"
 
 
 def test_commands_of_the_readme_are_understood():

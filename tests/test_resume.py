@@ -85,6 +85,7 @@ def test_files_of_a_run(undisturbed):
     "samples.png",
     "samples.npz",
     "reconstructions.png",
+    "neighbours.png",
     "report.html",
     "scores.json",
   ]

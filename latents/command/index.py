@@ -24,6 +24,10 @@ HEAD = """# Experiments
 Written by `python -m latents.command.index` from the docstrings of the files and from `results/`; not edited by hand.
 Every row is one file: `latents run experiments/CHAPTER/NAME.py --scale tiny|paper`. What is shown here are runs of
 `tiny` on CPU cores, with the flags that the row names; no paper's number is reproduced by them.
+
+`--stage2 none` trains an autoencoder alone. bfloat16 is a `dtype` of each network
+(`--stage1.model.encoder.dtype bfloat16 --stage1.model.decoder.dtype bfloat16 --stage2.prior.backbone.dtype bfloat16`);
+another optimiser, `latents.optim.Muon` in place of `Adam`, is chosen in a file of one's own (the README has one).
 """
 SCORES = ("psnr", "lpips_squeeze", "token_accuracy", "class_agreement")  # of the first decoding, and of the samples
 PRIOR = ("bits_per_dim", "nll", "flow")  # the first that is there

@@ -107,10 +107,32 @@ def build_sweep(path: Path, scale: str) -> tuple[Ablation, str]:
 
 
 def override(made: Experiment, flags: list[str], known: list[str] = []) -> Experiment:  # noqa: B006
-  """Flags such as --stage1.model.encoder.ch 64 applied to an experiment."""
+  """Flags such as --stage1.model.encoder.ch 64 applied to an experiment; --stage2 none leaves an autoencoder alone."""
+  flags, asked = _taken(flags, "--stage2")
+  for value in asked:
+    if value.lower() != "none":
+      raise UserError(f"--stage2 {value}".rstrip() + ": only `none` is possible, an autoencoder without a prior")
+    made = dataclasses.replace(made, stage2=None)
+  if made.stage2 is None and (word := next((w for w in flags if w.startswith("--stage2.")), None)):
+    raise UserError(f"{word.split('=')[0]}: there is no stage 2, the autoencoder is alone")
   if not flags:
     return made
   return _tyro(Experiment, flags, [*known, *(f"--{p}" for p in scalars(made))], default=made)
+
+
+def _taken(flags: list[str], name: str) -> tuple[list[str], list[str]]:
+  """(the flags without one of that name, the values that it was given; "" where it has none)."""
+  rest: list[str] = []
+  values: list[str] = []
+  words = iter(flags)
+  for word in words:
+    if word == name:
+      values.append(next(words, ""))
+    elif word.startswith(f"{name}="):
+      values.append(word.removeprefix(f"{name}="))
+    else:
+      rest.append(word)
+  return rest, values
 
 
 def scalars(tree: Any, path: str = "") -> Iterator[str]:
@@ -172,7 +194,7 @@ def _print_help(path: Path, function: Any, flags: list[str]) -> None:
   print(f"\nKnobs of {path}:\n")
   with contextlib.suppress(SystemExit):
     tyro.cli(function, args=["--help"], prog=f"latents run {path}", config=CONFIG)
-  print("\nEvery scalar of the experiment:\n")
+  print("\nEvery scalar of the experiment (and --stage2 none: an autoencoder alone):\n")
   head, _ = _split([word for word in flags if word not in ("-h", "--help")], _knobs(function))
   try:
     made = _tyro(function, head, _knobs(function))

@@ -14,7 +14,10 @@ from latents.nn.streams import check_seed
 from latents.optim import Optimizer
 
 DTYPES = ("float32", "bfloat16", "float16")
-LEAST = {"steps": 0, "batch": 1, "microbatches": 1, "log_every": 1, "save_every": 1, "workers": 0, "patience": 1}
+LEAST = {
+  "steps": 0, "batch": 1, "microbatches": 1, "log_every": 1, "save_every": 1, "workers": 0, "patience": 1,
+  "held_out_every": 0,
+}  # fmt: skip
 LEAST_OF_A_LOSS = {"every": 1, "r1_every": 1, "ramp": 0, "lead": 0, "clamp": 0, "lecam": 0, "r1": 0}
 # field -> (the numbers that it may be, in words; whether a number is one)
 RATES: Mapping[str, tuple[str, Any]] = {

@@ -80,6 +80,7 @@ class Stage1:
   normalise: what a prior's unit is: z has mean 0 and standard deviation 1 over the training set in every channel, in
   every element of the grid (which then is the only one), in all numbers together, or is as the model gives it.
   balancer: makes the losses' weights shares of the gradient at x_hat. averages: others beside `ema`, by name.
+  held_out_every: steps between measurements of the losses on held-out examples, for the log; 0 = none.
   """
 
   data: Source
@@ -102,6 +103,7 @@ class Stage1:
   normalise: Literal["channel", "element", "scalar", "none"] = later("channel")
   balancer: Balancer | None = later(None)
   averages: Mapping[str, Average] = later({})
+  held_out_every: int = later(0, address=False)
 
   def weighed(self, terms: Terms) -> Mapping[str, Loss]:
     """The losses by name."""
@@ -137,6 +139,7 @@ class Stage2:
   keep_checkpoints: bool = later(False, address=False)
   conditioner: Conditioner = later(Labels())
   averages: Mapping[str, Average] = later({})
+  held_out_every: int = later(0, address=False)
 
   def weighed(self, terms: Terms) -> Mapping[str, Loss]:
     """The losses by name, with a weight of 1 for each of the prior's terms that has none."""

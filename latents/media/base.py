@@ -10,7 +10,7 @@ import numpy as np
 from latents.errors import UserError
 from latents.media.drawing import grid, save_png
 
-BESIDE = ("label", "rate", "names", "kind")  # entries of an npz that are no signals
+BESIDE = ("label", "rate", "names", "kind", "distance", "note")  # entries of an npz that are no signals
 
 
 class Kind(abc.ABC):

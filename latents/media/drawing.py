@@ -2,9 +2,10 @@
 
 import os
 import tempfile
+import textwrap
 
 import numpy as np
-from PIL import Image
+from PIL import Image, ImageDraw, ImageFont
 from PIL.PngImagePlugin import PngInfo
 
 from latents.errors import UserError
@@ -31,6 +32,18 @@ def grid(images: np.ndarray, columns: int = 8, pad: int = 2, scale: int = 1) -> 
     top, left = pad + (i // columns) * (height + pad), pad + (i % columns) * (width + pad)
     sheet[top : top + height, left : left + width] = image
   return sheet
+
+
+def captioned(picture: np.ndarray, text: str) -> np.ndarray:
+  """uint8 [H,W,3] with a line of text, or as many as it takes, below it."""
+  font = ImageFont.load_default_imagefont()  # all letters are 6 pixels wide
+  lines = textwrap.wrap(text, max(12, (picture.shape[1] - 4) // 6))
+  wide = max(picture.shape[1], 4 + 6 * max(map(len, lines)))
+  image = Image.new("RGB", (wide, picture.shape[0] + 14 * len(lines) + 4), "white")
+  image.paste(Image.fromarray(picture), (0, 0))
+  for i, line in enumerate(lines):
+    ImageDraw.Draw(image).text((2, picture.shape[0] + 2 + 14 * i), line, font=font, fill="black")
+  return np.asarray(image)
 
 
 def save_png(array: np.ndarray, path: str | os.PathLike[str]) -> None:

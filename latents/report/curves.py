@@ -81,23 +81,36 @@ def short(x: float) -> str:
   return text.replace("e-0", "e-").replace("e+0", "e").replace("-", "\N{MINUS SIGN}")
 
 
-def curve(name: str, steps: np.ndarray, values: np.ndarray, linear: bool = False) -> str:
-  """A curve as <figure>: steps [n] ascending, values [n] with nan for no number."""
-  there = np.isfinite(values) & (np.abs(values) < 1e300)
+Points = tuple[np.ndarray, np.ndarray]  # steps [n] ascending, values [n]
+
+
+def curve(
+  name: str, steps: np.ndarray, values: np.ndarray, linear: bool = False, held_out: Points | None = None
+) -> str:
+  """A curve as <figure>: steps [n] ascending, values [n] with nan for no number. held_out: (steps, values) of the same
+  on held-out examples, drawn over it on its axes."""
+  there = _there(values)
   title, lost = html.escape(name), int((~there).sum())
   note = f'<span class="lost">{lost} of {len(values)} not finite</span>' if lost else ""
   steps, values = steps[there], values[there]
   if not len(values):
     empty = '<p class="none">no finite value</p>'
     return f'<figure class="curve"><figcaption><b>{title}</b>{note}</figcaption>{empty}</figure>'
-  y = value_axis(values, linear)
-  start = 0.0 if 0 <= steps[0] < 0.05 * steps[-1] else float(steps[0])
-  x = Axis(start, max(float(steps[-1]), start + 1), LEFT, WIDTH - RIGHT)
+  over = (np.empty(0), np.empty(0)) if held_out is None else tuple(a[_there(held_out[1])] for a in held_out)
+  y = value_axis(np.concatenate([values, over[1]]), linear)
+  low, high = min([steps[0], *over[0]]), max([steps[-1], *over[0]])
+  start = 0.0 if 0 <= low < 0.05 * high else float(low)
+  x = Axis(start, max(float(high), start + 1), LEFT, WIDTH - RIGHT)
   mean = smooth(values, y.log)
   keep = thin(values)
   points = [[_plain(a), _plain(b)] for a, b in zip(steps[keep], values[keep], strict=True)]
   first, last = number(float(values[0])), number(float(mean[-1]))
   label = f"{name}: {first} at step {short(steps[0])}, {last} at step {short(steps[-1])}"
+  if len(over[0]):
+    drawn, ends = _line("held", x, y, *over), number(float(over[1][-1]))
+    label, note = f"{label}; held-out {ends}", f'{note}<span class="held">held-out {ends}</span>'
+  else:
+    drawn = ""
   data = json.dumps({"p": points, "x": [x.low, x.high], "y": [y.low, y.high], "log": y.log})
   box = f"{LEFT} {TOP} {WIDTH - RIGHT} {HEIGHT - BOTTOM}"
   return (
@@ -105,7 +118,7 @@ def curve(name: str, steps: np.ndarray, values: np.ndarray, linear: bool = False
     f'<svg viewBox="0 0 {WIDTH} {HEIGHT}" role="img" tabindex="0" data-box="{box}" '
     f'aria-label="{html.escape(label)}{", log scale" if y.log else ""}" data-curve="{html.escape(data)}">'
     f"{_axes(x, y)}{_line('raw', x, y, steps[keep], values[keep])}"
-    f"{_line('mean', x, y, steps[keep], mean[keep])}"
+    f"{_line('mean', x, y, steps[keep], mean[keep])}{drawn}"
     f'<line class="cur" y1="{TOP}" y2="{HEIGHT - BOTTOM}"/><circle class="cur" r="3"/></svg></figure>'
   )
 
@@ -117,7 +130,7 @@ def overlay(name: str, lines: Sequence[Line], names: Sequence[str]) -> str:
   """Curves of several runs, smoothed, on the same axes as <figure>; each has the class "s" and its run's number."""
   found = []
   for run, steps, values in lines:
-    there = np.isfinite(values) & (np.abs(values) < 1e300)
+    there = _there(values)
     if there.any():
       found.append((run, steps[there], values[there]))
   title = html.escape(name)
@@ -138,6 +151,11 @@ def overlay(name: str, lines: Sequence[Line], names: Sequence[str]) -> str:
     f'<svg viewBox="0 0 {WIDTH} {HEIGHT}" role="img" aria-label="{label}{", log scale" if y.log else ""}">'
     f"{_axes(x, y)}{drawn}</svg></figure>"
   )
+
+
+def _there(values: np.ndarray) -> np.ndarray:
+  """bool [n]: which can be drawn."""
+  return np.isfinite(values) & (np.abs(values) < 1e300)
 
 
 def thin(values: np.ndarray, most: int = 300) -> np.ndarray:

@@ -201,8 +201,8 @@ def latents(run: Run, key: str, budget: int) -> str | None:
   rules = f".{key}p{{{colour.rule()}}}" + (f".{key}q{{{signal.rule()}}}" if signal else "")
   items = []
   for i in range(colour.count):
-    shown = _tile(f"{key}q", signal, i, f"Original {i + 1}") if signal else ""
-    shown += _tile(f"{key}p", colour, i, f"Latent of original {i + 1}")
+    shown = cell(f"{key}q", signal, i, f"Original {i + 1}") if signal else ""
+    shown += cell(f"{key}p", colour, i, f"Latent of original {i + 1}")
     items.append(f'<div class="pair{" beside" if beside else ""}">{shown}</div>')
   where = "Left the original, right its" if beside else "The original, and below it its" if signal else "The"
   width = 210 if beside else 130 if signal else 250
@@ -213,7 +213,8 @@ def latents(run: Run, key: str, budget: int) -> str | None:
   )
 
 
-def _tile(name: str, sheet: figures.Sheet, i: int, words: str) -> str:
+def cell(name: str, sheet: figures.Sheet, i: int, words: str) -> str:
+  """Image i of a sheet, whose rule has a class of that name."""
   style = f"--ar:{sheet.width / sheet.height:.4f};{sheet.place(i)}"
   what = f'role="img" aria-label="{html.escape(words)}"'
   return f'<span class="tile" {what} style="{style}"><i class="{name}"></i></span>'
@@ -247,7 +248,7 @@ def samples(run: Run, key: str, budget: int) -> str:
   tile = f"--tile:{round(min(300, 76 * max(1, sheet.width / sheet.height)))}px;--n:{max(len(m) for _, m in rows)}"
   for name, members in rows:
     tiles = "".join(
-      _tile(f"{key}s", sheet, place + i, f"Sample {i + 1}" + (f" of {name}" if name else ""))
+      cell(f"{key}s", sheet, place + i, f"Sample {i + 1}" + (f" of {name}" if name else ""))
       for i in range(len(members))
     )
     place += len(members)

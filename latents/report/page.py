@@ -10,6 +10,7 @@ import numpy as np
 
 from latents.report import media
 from latents.report.curves import curve
+from latents.report.neighbours import neighbours
 from latents.report.run import Run, finite
 from latents.report.scores import chain, clip, number, seconds, titles
 from latents.report.several import diagnostic
@@ -48,7 +49,7 @@ def _count(n: int, word: str) -> str:
 def section(run: Run, key: str, title: str, budget: int, several: bool) -> str:
   """One run. `key` is the prefix of its ids."""
   h = "h3" if several else "h2"
-  latent = media.latents(run, key, budget // 8)
+  latent, beside = media.latents(run, key, budget // 8), neighbours(run, key, budget // 8)
   parts = [
     ("Scores", card(run)),
     (
@@ -56,7 +57,8 @@ def section(run: Run, key: str, title: str, budget: int, several: bool) -> str:
       media.reconstructions(run, key, budget // 2 if run.samples else budget * 7 // 8),
     ),
     ("Latents", latent or ""),
-    ("Samples", media.samples(run, key, budget * 3 // 8)),
+    ("Samples", media.samples(run, key, budget * 3 // 8 - (budget // 8 if beside else 0))),
+    ("Nearest training examples", beside or ""),
     ("Stage 1: autoencoder", curves(run, 1)),
     ("Stage 2: prior", curves(run, 2)),
     ("Declaration", declaration(run)),
@@ -126,24 +128,28 @@ def curves(run: Run, stage: int) -> str:
       return f'<p class="none">Stage {stage} needs no training: it is declared with 0 steps.</p>'
     return f'<p class="none">Stage {stage} has not run yet: metrics.jsonl has no line of it.</p>'
   groups: dict[str, list[str]] = {"": [], "Diagnostics": [], "Speed": []}
-  for name in sorted(terms, key=lambda n: (not n.endswith("/total"), n)):
+  over = {name: terms.get(name.replace("train/", "held_out/", 1)) for name in terms if name.startswith("train/")}
+  alone = [name for name in terms if not (name.startswith("held_out/") and name.replace("held_out/", "train/") in over)]
+  for name in sorted(alone, key=lambda n: (not n.endswith("/total"), n)):
     groups["Speed" if name.startswith("time/") else "Diagnostics" if diagnostic(name) else ""].append(name)
   out = []
   for group, names in groups.items():
     if names:
       title = f"<h4>{group}</h4>" if group else ""
       out.append(f'{title}{_speed(terms) if group == "Speed" else ""}<div class="curves">')
-      out += [curve(_term(name), *terms[name], linear=group == "Speed") for name in names] + ["</div>"]
+      linear = group == "Speed"
+      out += [curve(_term(name), *terms[name], linear=linear, held_out=over.get(name)) for name in names] + ["</div>"]
   lost = f" {_count(run.unread, 'line')} of the log could not be read." if run.unread else ""
+  held = " Dashed: on held-out examples, as measured." if any(over.values()) else ""
   return (
     f'{"".join(out)}<p class="small">Thin: as logged. Thick: mean over a twentieth of the run (of logarithms '
-    f"on log axes); the number is its last value. Point at a curve for its values.{lost}</p>"
+    f"on log axes); the number is its last value.{held} Point at a curve for its values.{lost}</p>"
   )
 
 
 def _term(name: str) -> str:
   return {"time/step_s": "step time (s)", "time/data_wait": "share waiting for data"}.get(
-    name, name.removeprefix("train/")
+    name, name.removeprefix("train/").replace("held_out/", "held-out ", 1)
   )
 
 

@@ -13,7 +13,7 @@ import numpy as np
 from latents.errors import UserError, first_line
 from latents.media import BESIDE, KINDS
 
-FILES = ("experiment.json", "metrics.jsonl", "scores.json", "reconstructions.npz", "samples.npz")
+FILES = ("experiment.json", "metrics.jsonl", "scores.json", "reconstructions.npz", "samples.npz", "neighbours.npz")
 DEPTH, BYTES = 60, 2**31  # nested deeper or unpacked larger than this is not a run of ours
 # What zipfile and numpy raise on archives that are broken or hostile.
 UNREADABLE = (
@@ -27,7 +27,8 @@ class Run:
   """One run as far as its files go; {} stands for a file that is not there.
 
   metrics: stage -> name -> (steps float64 [n], values float64 [n], nan where there was no number).
-  unread: lines of the log that could not be read. reconstructions, samples: arrays by name.
+  unread: lines of the log that could not be read. reconstructions, samples: arrays by name;
+  neighbours: samples "x" beside their "nearest" training examples.
   """
 
   path: Path
@@ -37,6 +38,7 @@ class Run:
   unread: int
   reconstructions: dict[str, np.ndarray]
   samples: dict[str, np.ndarray]
+  neighbours: dict[str, np.ndarray]
 
   @property
   def name(self) -> str:
@@ -80,6 +82,7 @@ def read_run(path: Path) -> Run:
     unread,
     _arrays(path / "reconstructions.npz"),
     _arrays(path / "samples.npz"),
+    _arrays(path / "neighbours.npz"),
   )
 
 
@@ -175,7 +178,7 @@ def _arrays(path: Path) -> dict[str, np.ndarray]:
   if not (text or x.ndim in (3, 4, 5)) or x.dtype.kind not in "uif" or not all(x.shape[1:]):
     raise UserError(f"{path}: 'x' is {x.dtype} {list(x.shape)}, not signals [N,*S,C] or text [N,T]")
   for name, array in arrays.items():
-    if name in ("rate", "names", "kind"):
+    if name in ("rate", "names", "kind", "note"):
       continue
     if array.dtype.kind not in "uif" or array.ndim < 1 or len(array) != len(x):
       raise UserError(f"{path}: '{name}' is {array.dtype} {list(array.shape)}, not an array of {len(x)} rows")

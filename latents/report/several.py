@@ -87,12 +87,13 @@ def curves(runs: Sequence[Run], names: Sequence[str]) -> str:
   figures = []
   for stage in (1, 2):
     logs: list[Mapping[str, Any]] = [run.metrics.get(stage, {}) for run in runs]
-    names_of = (name for log in logs for name in log if name.startswith("train/") and not diagnostic(name))
+    names_of = (n for log in logs for n in log if n.startswith(("train/", "held_out/")) and not diagnostic(n))
     terms = list(dict.fromkeys(names_of))
     for term in sorted(terms, key=lambda name: (not name.endswith("/total"), name)):
       lines = [(i, *log[term]) for i, log in enumerate(logs[:LINES]) if term in log]
       if len(lines) > 1:
-        figures.append(overlay(f"stage {stage}: {term.removeprefix('train/')}", lines, names))
+        told = term.removeprefix("train/").replace("held_out/", "held-out ", 1)
+        figures.append(overlay(f"stage {stage}: {told}", lines, names))
   if not figures:
     return ""
   legend = "".join(f'<span class="s{i}">{escape(name)}</span>' for i, name in enumerate(names[:LINES]))

@@ -117,6 +117,8 @@ border-bottom:1px solid var(--rule);padding-bottom:3px}
 polyline{fill:none;stroke-linejoin:round;vector-effect:non-scaling-stroke}
 .raw{stroke:var(--raw);stroke-width:1}polyline.mean{stroke:var(--line);stroke-width:1.8}
 circle.mean{fill:var(--line)}circle.raw{fill:var(--raw);stroke:none}
+polyline.held{stroke:var(--s1);stroke-width:1.8;stroke-dasharray:5 3}circle.held{fill:var(--s1)}
+figcaption .held{color:var(--s1);font-size:12px}
 polyline[class^=s]{stroke-width:1.6}
 polyline.s0{stroke:var(--s0)}.legend .s0{--c:var(--s0)}
 polyline.s1{stroke:var(--s1)}.legend .s1{--c:var(--s1)}

@@ -6,8 +6,10 @@ from pathlib import Path
 from typing import Any, Literal
 
 import jax
+import numpy as np
 
 from latents.data import batches as load_batches
+from latents.data import evaluation_batches
 from latents.declare import Experiment, Stage1, Stage2, addresses
 from latents.errors import UserError
 from latents.frozen import Frozen
@@ -56,6 +58,7 @@ def _train(folder: Folder, number: Literal[1, 2], mesh: jax.sharding.Mesh, progr
     save_every=stage.save_every, patience=stage.patience,
     headline=_headline(stage) if number == 1 else (),  # a prior's terms are few
     rate=stage.optimizer.rate(stage.steps),
+    held_out=_held_out(stage, program, arrays) if stage.held_out_every else None, held_out_every=stage.held_out_every,
   )  # fmt: skip
   count = sum(a.size for a in jax.tree.leaves(program.state.params))
   for line in begin.describe(folder, number):
@@ -137,6 +140,19 @@ def _batches(
     workers=stage.workers,
     rows=sharding.rows_of(stage.batch, mesh),
   )
+
+
+def _held_out(stage: Stage1 | Stage2, program: Program, arrays: dict[str, Any]) -> Callable[[State], dict[str, Any]]:
+  """state -> the losses on a fixed choice of held-out examples: a batch of them, or as many as there are and divide
+  over the devices (where they are fewer than devices, some count twice)."""
+  unit, there = sharding.parts(program.mesh) * stage.microbatches, len(stage.data.records("test"))
+  number = max(unit, min(stage.batch, there) // unit * unit)
+  with evaluation_batches(stage.data, split="test", batch=min(number, there), limit=min(number, there)) as found:
+    batch = next(found)
+  rows = np.resize(np.arange(min(number, there)), number)[sharding.rows_of(number, program.mesh)]
+  batch = {name: array[rows] for name, array in batch.items() if name != "mask"}
+  placed = sharding.place_batch(batch, number, program.mesh)
+  return lambda state: program.held_out(state, arrays, placed)
 
 
 def _statistics(experiment: Experiment, variables: Any, mesh: jax.sharding.Mesh) -> dict[str, Any]:

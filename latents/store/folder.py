@@ -6,7 +6,7 @@
       stage1-<address>/, stage2-<address>/
         checkpoints/                      Orbax, for resuming; gone when the stage is done
         weights.safetensors artefact.json when the stage is done: the weights to use, and facts
-      samples.png samples.npz reconstructions.png scores.json report.html
+      samples.png samples.npz reconstructions.png neighbours.png scores.json report.html
 
 A folder is complete in itself: stages that other runs have finished are linked in (`stages`).
 """

@@ -47,7 +47,8 @@ class Program:
   """A stage ready to run or to compile on `mesh`.
 
   init() -> State, or init(start) with variables that replace random ones (`step.init`); fixed() -> what is not trained,
-  at random; step(state, frozen, batch) -> (state, scalars by name), state donated; all jitted.
+  at random; step(state, frozen, batch) -> (state, scalars by name), state donated; held_out(state, frozen, batch) ->
+  scalars by name (`step.held_out`); all jitted, none compiled before it is called.
   state, frozen, batch: abstract trees with shardings attached.
   """
 
@@ -55,6 +56,7 @@ class Program:
   init: InMesh
   fixed: InMesh
   step: InMesh
+  held_out: InMesh
   state: State
   frozen: Any
   batch: Batch
@@ -167,5 +169,8 @@ def _program(
   jitted_step = jax.jit(
     functools.partial(steps.step, passing, stage, seed), out_shardings=(layout, replicated), donate_argnums=0
   )
-  start_it, at_random, take = (InMesh(mesh, f) for f in (jitted_init, jitted_fixed, jitted_step))
-  return Program(mesh, start_it, at_random, take, state, frozen, batch)
+  jitted_held_out = jax.jit(functools.partial(steps.held_out, passing, stage, seed), out_shardings=replicated)
+  start_it, at_random, take, measure = (
+    InMesh(mesh, f) for f in (jitted_init, jitted_fixed, jitted_step, jitted_held_out)
+  )
+  return Program(mesh, start_it, at_random, take, measure, state, frozen, batch)

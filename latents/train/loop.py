@@ -24,7 +24,7 @@ from latents.types import Batch
 class Plan:
   """What the loop needs besides the program: lengths, rhythm, and the stage's number in the log and name for people;
   headline: the terms that the bar shows behind the total, () = all. rate: updates so far -> learning rate, for the
-  log."""
+  log. held_out: state -> scalars by name, logged every `held_out_every` steps and after the last one; None = never."""
 
   stage: int
   name: str
@@ -35,6 +35,12 @@ class Plan:
   patience: int
   headline: tuple[str, ...] = ()
   rate: Callable[[int], Any] | None = None
+  held_out: Callable[[State], dict[str, Any]] | None = None
+  held_out_every: int = 0
+
+  def due(self, step: int) -> bool:
+    """Whether the held-out losses are measured after this step."""
+    return self.held_out is not None and (step % self.held_out_every == 0 or step == self.steps)
 
 
 def train(
@@ -97,10 +103,13 @@ def _loop(
       state, scalars = program.step(state, frozen, place_batch(batch, plan.batch, program.mesh))
       checkpoints.check()
       bar.update()
-      if step % plan.log_every == 0 or step in (start + 1, plan.steps):
+      if step % plan.log_every == 0 or step in (start + 1, plan.steps) or plan.due(step):
         values = {f"train/{k}": float(v) for k, v in jax.device_get(scalars).items()}
         values |= {"train/lr": float(plan.rate(step - 1))} if plan.rate else {}
         values |= watch.read(step) | {"train/skipped": int(state.extra["skipped_total"])}
+        if plan.held_out and plan.due(step):
+          values |= {f"held_out/{k}": float(v) for k, v in jax.device_get(plan.held_out(state)).items()}
+          watch.go_on()
         log.write(step, values)
         bar.set_postfix({k[6:]: f"{v:.4g}" for k, v in _headline(values, plan.headline).items()}, refresh=False)
       if step == start + 1:
@@ -150,3 +159,7 @@ class _Watch:
     out = {"time/step_s": span / steps, "time/data_wait": self.waited / span}
     self.step, self.begin, self.waited = step, now, 0.0
     return out
+
+  def go_on(self) -> None:
+    """What was done since the last line was no step."""
+    self.begin = time.perf_counter()

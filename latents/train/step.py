@@ -20,6 +20,8 @@ from latents.train.state import State, average, average_by, descend, fresh, guar
 from latents.types import Array, Batch, Seen, Terms
 
 Tree = Any
+HELD_OUT = 2**31 - 4  # the key of what is drawn for held-out losses, beside every step's
+SETTINGS = ("_gate", "_adaptive", "_balance")  # ends of the names of scalars that say how terms were weighed
 Frozen = dict[str, Any]  # {"losses": by the loss's name, "fixed": untrained variables, what the pass itself needs}
 
 
@@ -104,6 +106,23 @@ def _move(passing: Passing, stage: Stage1 | Stage2, state: State, grads: dict[st
   }
   extra = {**state.extra, "variables": carried["model"], "losses": carried["losses"]}
   return state.replace(params=params, opt=opt, ema=ema, extra=extra, averages=averages)
+
+
+def held_out(
+  passing: Passing, stage: Stage1 | Stage2, seed: int, state: State, frozen: Frozen, batch: Batch
+) -> dict[str, Array]:
+  """The objective and its terms as `step` would log them of a batch, with what is random drawn alike each time.
+
+  Of the parameters as they are, not their average, so that it stands beside the training's own. Nothing is changed.
+  """
+  carried = {"model": state.extra["variables"], "losses": state.extra["losses"]}
+
+  def find(variables: dict, part: Batch, key: Array) -> tuple[dict, dict]:
+    (_, logs), _ = gradients(passing, stage, state, frozen, variables, part, key)  # the compiler drops the gradients
+    return {name: value for name, value in logs.items() if not name.endswith(SETTINGS)}, variables
+
+  key = jax.random.fold_in(jax.random.key(seed), HELD_OUT)
+  return accumulate(find, carried, batch, stage.microbatches, key)[0]
 
 
 def _descend(passing: Passing, stage: Stage1 | Stage2, state: State, grads: dict[str, Tree]) -> tuple[dict, dict]:

@@ -7,11 +7,11 @@ import numpy as np
 from latents import media
 from latents.data import Source
 from latents.machine import hosts
-from latents.media.drawing import save_png
+from latents.media.drawing import captioned, save_png
 
 
-def save_signals(folder: Path, name: str, arrays: dict[str, np.ndarray], data: Source) -> None:
-  """NAME.npz (as `media` stores the kind; sound with its rate) and NAME.png, by the first process."""
+def save_signals(folder: Path, name: str, arrays: dict[str, np.ndarray], data: Source, caption: str = "") -> None:
+  """NAME.npz (as `media` stores the kind; sound with its rate) and NAME.png, with a caption, by the first process."""
   if not hosts.first():
     return
   kind = media.kind(data.kind)
@@ -20,4 +20,5 @@ def save_signals(folder: Path, name: str, arrays: dict[str, np.ndarray], data: S
   if data.names:
     stored["names"] = np.asarray(data.names)
   media.write_npz(folder / f"{name}.npz", stored)
-  save_png(kind.picture(stored, data.rate), folder / f"{name}.png")
+  picture = kind.picture(stored, data.rate)
+  save_png(captioned(picture, caption) if caption else picture, folder / f"{name}.png")

@@ -1,7 +1,7 @@
 """The score card of a run: rate, distortion, the prior's loss, and how its samples compare with held-out data.
 
 Writes scores.json, and the arrays and pictures that the report shows: reconstructions.npz/.png,
-samples.npz/.png.
+samples.npz/.png, neighbours.npz/.png.
 """
 
 from collections.abc import Callable, Iterator
@@ -12,6 +12,7 @@ import jax
 import numpy as np
 
 from latents import media
+from latents.data import choice
 from latents.declare import Experiment
 from latents.errors import TooFew
 from latents.evaluate import (
@@ -35,11 +36,11 @@ from latents.store.folder import SCORES, Folder
 from latents.train import log, sharding
 from latents.train.build_step import InMesh, abstract_autoencoder
 from latents.types import to_signal
-from latents.use import held_out, measures, prior_loss
+from latents.use import held_out, measures, neighbours, prior_loss
 from latents.use.kept import save_signals
 from latents.use.model import Model, load_folder
 
-SHOWN = 24  # reconstructions that the report shows
+SHOWN = 24  # reconstructions that the report shows, a fixed choice over the whole split
 FEW = 100  # examples a side; numbers from fewer are marked
 KEPT = 1_000  # samples that samples.npz keeps
 
@@ -127,8 +128,8 @@ def _latent(model: Model, layout: Layout, metrics: list[LatentMetric]) -> dict[s
 
 
 def _reconstruction(model: Model, folder: Path, metrics: list[Metric]) -> tuple[dict[str, dict[str, float]], int]:
-  """Every way to decode x every metric, over the held-out examples, and their number; keeps the first ones
-  for the report."""
+  """Every way to decode x every metric, over the held-out examples, and their number; keeps some for the
+  report."""
   loaded = sharding.place([m.load() for m in metrics], model.mesh)
 
   def add(accs: list, loaded: list, x: Any, x_hat: Any, mask: Any) -> list:
@@ -136,18 +137,26 @@ def _reconstruction(model: Model, folder: Path, metrics: list[Metric]) -> tuple[
 
   update, seen = held_out.accumulator(model.mesh, add), 0
   sums: dict[str, list] = {}
-  shown: dict[str, np.ndarray] = {"x": np.empty(0)}  # the originals come first in pictures
-  rows = progress.over(held_out.rows(model.experiment), "reconstructions", count(model.experiment), _examples_of)
+  number_of, there = count(model.experiment), len(measures.held_out(model.experiment).records("test"))
+  wanted = np.arange(SHOWN) if number_of < there else choice(there, SHOWN)  # less than all is a choice already
+  kept: dict[str, list[np.ndarray]] = {"x": [], "place": []}  # the originals come first in pictures
+  rows = progress.over(held_out.rows(model.experiment), "reconstructions", number_of, _examples_of)
   for number, batch in enumerate(rows):
     x, mask = np.asarray(to_signal(batch["x"])), batch["mask"]
     seen += int(mask.sum())
+    place = np.where(mask, number * len(x) + np.arange(len(x)), -1)
+    chosen = np.isin(place, wanted)
     for name, x_hat in model.decodings(x, number, model.given(batch)).items():
       acc = sums.get(name) or held_out.copied([m.init() for m in metrics], model.mesh)
       sums[name] = update(acc, loaded, *held_out.placed(model.mesh, x, x_hat, mask))
-      shown.setdefault(name or "reconstruction", x_hat[:SHOWN])
-    if not number:
-      shown["x"], shown["pca"] = x[:SHOWN], _pca(model, x)
-  shown = {k: v[: min(SHOWN, seen)] for k, v in shown.items()}
+      kept.setdefault(name or "reconstruction", []).append(x_hat[chosen])
+    kept["x"].append(x[chosen])
+    kept["place"].append(place[chosen])
+  found = {name: np.concatenate(parts) for name, parts in kept.items()}
+  places = found.pop("place").tolist()
+  order = [places.index(i) for i in wanted.tolist() if i in places]  # as chosen, so that any first ones are a choice
+  shown = {name: array[order] for name, array in found.items()}
+  shown["pca"] = _pca(model, shown["x"])
   save_signals(folder, "reconstructions", shown, model.experiment.stage1.data)
   out = {}
   for name, accs in sums.items():
@@ -167,8 +176,8 @@ def _examples_of(batch: dict[str, np.ndarray]) -> int:
 
 
 def _pca(model: Model, x: np.ndarray) -> np.ndarray:
-  """[N,h,w,3] uint8 picture of the first latents; 1-D latents are one row high."""
-  z = np.asarray(model.encode(x).z)[:SHOWN]
+  """[N,h,w,3] uint8 picture of the latents; 1-D latents are one row high."""
+  z = np.asarray(model.encode(x).z)
   z = z if z.ndim == 4 else z.reshape(len(z), 1, -1, z.shape[-1])
   return (255 * pca_picture(z)).astype(np.uint8)
 
@@ -192,6 +201,8 @@ def _samples(
   x = np.concatenate(shown)[:KEPT]
   labels = {"label": asked[:KEPT]} if model.sampler.classes else {}
   save_signals(folder, "samples", {"x": x, **labels}, data)
+  if beside := neighbours.features(experiment, metrics):
+    neighbours.keep(experiment, folder, x, beside, views.get(beside) or _view(model, beside))
   fake = {features: Examples(np.concatenate(parts), asked) for features, parts in seen.items()}
   real = {features: _examples(experiment, view, "test", None, source) for features, view in views.items()}
   train: dict[Any, Any] = {(features, 0): None for features in views}

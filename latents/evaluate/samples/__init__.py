@@ -10,7 +10,7 @@ from latents.evaluate.samples.base import Examples, Features, Measured, SampleMe
 from latents.evaluate.samples.features import EfficientNetFeatures, Signals, collect
 from latents.evaluate.samples.frechet import Frechet, Moments, frechet
 from latents.evaluate.samples.kernel import KernelDistance, kernel_distance, mmd2
-from latents.evaluate.samples.novelty import Novelty, nearest_distances, novelty
+from latents.evaluate.samples.novelty import Novelty, distances, nearest_distances, novelty
 from latents.evaluate.samples.precision_recall import PrecisionRecall, precision_recall
 
 __all__ = [
@@ -28,6 +28,7 @@ __all__ = [
   "Signals",
   "agreement",
   "collect",
+  "distances",
   "frechet",
   "kernel_distance",
   "mmd2",

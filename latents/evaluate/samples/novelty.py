@@ -10,17 +10,21 @@ from latents.evaluate.samples.base import Examples, Features, Measured, SampleMe
 from latents.evaluate.samples.features import Signals
 
 
+def distances(a: np.ndarray, b: np.ndarray) -> np.ndarray:
+  """a [N,...], b [M,...] -> [N,M] root-mean-square distances, float64."""
+  x, y = (np.asarray(side, np.float64).reshape(len(side), -1) for side in (a, b))
+  squares = (x**2).sum(1)[:, None] - 2 * x @ y.T + (y**2).sum(1)[None]
+  return np.sqrt(np.maximum(squares, 0) / x.shape[1])
+
+
 def nearest_distances(a: np.ndarray, b: np.ndarray | None = None) -> np.ndarray:
   """a [N,...], b [M,...] -> [N] root-mean-square distance to the nearest of b (or other of a)."""
-  x = np.asarray(a, np.float64).reshape(len(a), -1)
-  y = x if b is None else np.asarray(b, np.float64).reshape(len(b), -1)
-  out = np.empty(len(x))
-  for first in range(0, len(x), 256):
-    part = x[first : first + 256]
-    squares = (part**2).sum(1)[:, None] - 2 * part @ y.T + (y**2).sum(1)[None]
+  out = np.empty(len(a))
+  for first in range(0, len(a), 256):
+    found = distances(a[first : first + 256], a if b is None else b)
     if b is None:
-      squares[np.arange(len(part)), first + np.arange(len(part))] = np.inf
-    out[first : first + 256] = np.sqrt(np.maximum(squares.min(1), 0) / x.shape[1])
+      found[np.arange(len(found)), first + np.arange(len(found))] = np.inf
+    out[first : first + 256] = found.min(1)
   return out
 
 
