@@ -89,6 +89,7 @@ def _add_training(sub: Any) -> None:
 def _add_using(sub: Any) -> None:
   sample = _command(sub, "sample", _sample, "draw samples from a finished run")
   sample.add_argument("run", type=Path)
+  sample.add_argument("--decoder", type=Path, metavar="RUN", help="the run whose decoder is used, of the same latents")
   sample.add_argument("--labels", type=_labels, help="numbers or names, e.g. 0,1,2 or dress,hat; default: all in turn")
   sample.add_argument("--text", type=_words, help="conditions by name, e.g. three,seven")
   sample.add_argument("--number", type=int, help="how many; labels repeat in turn")
@@ -213,7 +214,7 @@ def _sample(arguments: argparse.Namespace) -> None:
   from latents.use import files, model
 
   files.check_out(arguments.out, overwrite=arguments.overwrite)
-  made = model.load(arguments.run)
+  made = model.load(arguments.run, decoder=arguments.decoder)
   source = (made.experiment.stage2 or made.experiment.stage1).data
   files.check_out(arguments.out, source.kind, arguments.overwrite)  # before anything is drawn
   sampler = made.drawing(arguments.batch, arguments.steps)

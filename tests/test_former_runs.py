@@ -44,6 +44,33 @@ def test_a_finished_run_loads_and_samples(runs):
   assert model.reconstruct(x).shape == x.shape
 
 
+def test_one_prior_serves_several_decoders(runs, tmp_path, capsys):
+  """`--decoder RUN`: latents drawn by this run's prior, decoded by another's decoder, if the rest of stage 1 is the
+  same to the bit."""
+
+  def with_changed(name: str, part: str) -> Path:
+    folder = Path(shutil.copytree(runs / "finished", tmp_path / name))
+    stage = next(folder.glob("stage1-*"))
+    made = artefact.read(stage)
+    changed = {n: 0.5 * a if n.startswith(f"params/{part}/conv_out") else a for n, a in made.weights.items()}
+    after = artefact.write(stage, changed, made.facts)
+    two = next(folder.glob("stage2-*")) / artefact.FACTS  # as today's code ties a prior to the latents alone
+    two.write_text(json.dumps({**json.loads(two.read_text()), "stage1": after.latents}))
+    return folder
+
+  tuned, other = with_changed("tuned", "decoder"), with_changed("other", "encoder")
+  plain, both = latents.load(runs / "finished"), latents.load(runs / "finished", decoder=tuned)
+  z = plain.sample_latents([3], seed=1)
+  np.testing.assert_array_equal(both.sample_latents([3], seed=1).z, z.z)
+  np.testing.assert_array_equal(both.decode(z), latents.load(tuned).decode(z))
+  assert np.abs(both.decode(z) - plain.decode(z)).max() > 0.01
+  words = ["sample", str(runs / "finished"), "--number", "2", "--out", str(tmp_path / "x.npz"), "--decoder"]
+  assert main.main([*words, str(other)]) == 2
+  assert "other has other latents than" in capsys.readouterr().err
+  assert main.main([*words, str(tmp_path / "nothing")]) == 2 and not (tmp_path / "x.npz").exists()
+  assert main.main([*words, str(tuned)]) == 0 and np.load(tmp_path / "x.npz")["x"].shape == (2, 16, 16, 1)
+
+
 def test_a_run_stopped_in_stage_2_goes_on(runs, tmp_path):
   shutil.copytree(runs / "stopped", tmp_path / "stopped")
   before = os.path.getmtime(next((tmp_path / "stopped").glob("stage1-*/weights.safetensors")))

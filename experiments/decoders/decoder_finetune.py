@@ -9,7 +9,7 @@ tiny: the decoder of `digits` trained on for 150 steps with L1 and a small Patch
 taken from the store where that run is there. paper: `ldm_kl`'s decoder with MSE + 0.1 LPIPS, 280,000 steps.
 
 Paper: three decoders share one prior (sd-vae-ft-EMA, -MSE)
-Shown: 29.06 dB before; the prior is that of `digits`, found and not trained again
+Shown: 29.06 dB before; the prior is that of `digits`, found and not trained again (`latents sample runs/digits --decoder runs/decoder_finetune`)
 """
 
 import dataclasses

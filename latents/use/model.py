@@ -1,5 +1,6 @@
 """`latents.load(run)`: a finished run as an object with encode, decode, reconstruct and sample."""
 
+import dataclasses
 import functools
 from collections.abc import Iterable
 from pathlib import Path
@@ -208,35 +209,49 @@ def stage1_arrays(experiment: Experiment, made: artefact.Artefact, where: str) -
   return {"variables": variables, **scale}
 
 
-def load(run: str | Path, parts: Iterable[type] = ()) -> Model:
+def load(run: str | Path, parts: Iterable[type] = (), decoder: str | Path | None = None) -> Model:
   """The model of a finished run from its folder alone. parts: classes of one's own that it is made of, which stand
-  outside `latents`. UserError if the folder is not a run's."""
+  outside `latents`. decoder: another run, whose decoder is used in place of this one's. UserError if a folder is not a
+  run's, or if the other run has other latents."""
   admit(parts)
+  # the run's own mesh may be a pod's: here, what this machine has
+  mesh = sharding.make_mesh(Mesh())
+  return load_folder(_open(run), mesh, None if decoder is None else _open(decoder))
+
+
+def _open(run: str | Path) -> Folder:
   try:
-    path = Path(run).expanduser()
+    return open_folder(Path(run).expanduser())
   except TypeError:
     raise UserError(f"load takes the path of a run's folder, not {run!r}") from None
-  # the run's own mesh may be a pod's: here, what this machine has
-  return load_folder(open_folder(path), sharding.make_mesh(Mesh()))
 
 
-def load_folder(folder: Folder, mesh: jax.sharding.Mesh) -> Model:
+def load_folder(folder: Folder, mesh: jax.sharding.Mesh, decoder: Folder | None = None) -> Model:
   """As `load`, of a folder that is open, with its arrays laid out on a mesh."""
-  experiment = folder.experiment
-  folder.check_version()
-  one = folder.artefact(1)
-  if one is None:
-    raise UserError(f"{folder.path} has no finished stage 1: the same `latents run` command goes on with it")
+  experiment, one = folder.experiment, _stage1(folder)
+  shown = one if decoder is None else _stage1(decoder)
+  if decoder is not None:
+    if shown.latents != one.latents:
+      raise UserError(f"{decoder.path} has other latents than {folder.path}: its decoder cannot read them")
+    experiment = dataclasses.replace(experiment, stage1=decoder.experiment.stage1)
   average = experiment.evaluation.average
-  shown = artefact.with_average(one, folder.stage(1), average)
-  arrays = sharding.place(stage1_arrays(experiment, shown, str(folder.stage(1))), mesh)
+  place = (decoder or folder).stage(1)
+  arrays = sharding.place(stage1_arrays(experiment, artefact.with_average(shown, place, average), str(place)), mesh)
   two = folder.artefact(2) if experiment.stage2 is not None else None
   if two is None:
-    return Model(experiment, mesh, arrays, None, one.fingerprint)
+    return Model(experiment, mesh, arrays, None, shown.fingerprint)
   if two.facts.get("stage1") not in (one.latents, one.fingerprint):  # the second: as it was written before
     raise UserError(f"{folder.stage(2)} was trained on another stage 1 than {folder.stage(1)} holds")
   two = artefact.with_average(two, folder.stage(2), average)
   wanted = build_step.abstract_prior(experiment)
   artefact.check_shapes(str(folder.stage(2)), two.weights, flatten(wanted))
   prior = sharding.place({"params": {}, **nest(two.weights)}, mesh)
-  return Model(experiment, mesh, arrays, prior, one.fingerprint)
+  return Model(experiment, mesh, arrays, prior, shown.fingerprint)
+
+
+def _stage1(folder: Folder) -> artefact.Artefact:
+  folder.check_version()
+  one = folder.artefact(1)
+  if one is None:
+    raise UserError(f"{folder.path} has no finished stage 1: the same `latents run` command goes on with it")
+  return one
