@@ -181,12 +181,13 @@ def _run(arguments: argparse.Namespace) -> None:
 
   _distribute(arguments)
   file = overrides.find_file(str(arguments.experiment))
-  experiment = overrides.build(file, arguments.rest)
-  if experiment is not None:
-    paper = catalogue.first_line(file)
-    folder = run.run(experiment, arguments.runs, arguments.name, arguments.command, paper)
-    if hosts.first():
-      print(terminal.summary(folder))
+  with catalogue.data_of(file, arguments.rest):
+    experiment = overrides.build(file, arguments.rest)
+    if experiment is None:
+      return
+    folder = run.run(experiment, arguments.runs, arguments.name, arguments.command, catalogue.first_line(file))
+  if hosts.first():
+    print(terminal.summary(folder))
 
 
 def _ablate(arguments: argparse.Namespace) -> None:

@@ -52,7 +52,8 @@ def source(spec: str, **options: Any) -> Source:
   for key, value in given.items():
     if key not in names:
       raise UserError(f"{word} has no option {key!r}{nearest(key, names)}: it has {', '.join(names)}")
-    if key in COUNTS and (not isinstance(value, int) or value < 1):
+    numbers = value if key == "size" and isinstance(value, tuple) and len(value) == 2 else (value,)
+    if key in COUNTS and any(not isinstance(number, int) or number < 1 for number in numbers):
       raise UserError(f"{word}: {key} must be a whole number above 0, got {value!r}")
     if key == "channels" and value not in (1, 3):
       raise UserError(f"{word}: channels must be 1 or 3, got {value!r}")
