@@ -15,6 +15,7 @@ from latents.data.text import Text, Topics
 from latents.data.tfds import Tfds
 from latents.data.video import Video
 from latents.errors import UserError, nearest
+from latents.machine.disk import on_disk
 
 # word -> (class, field that the text after the colon fills)
 KINDS: dict[str, tuple[type[Source], str | None]] = {
@@ -58,7 +59,7 @@ def source(spec: str, **options: Any) -> Source:
     if key == "channels" and value not in (1, 3):
       raise UserError(f"{word}: channels must be 1 or 3, got {value!r}")
   if field == "path":
-    given[field] = os.path.abspath(os.path.expanduser(rest))  # the same data from every working directory
+    given[field] = os.path.abspath(os.path.expanduser(on_disk(rest)))  # the same data from every working directory
   elif field is not None:
     given[field] = rest
   return kind(**given)

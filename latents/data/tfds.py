@@ -16,6 +16,7 @@ from latents.data.listing import kind_of
 from latents.data.records import Shards, example, shard_names, whole
 from latents.data.source import Broken, Decoded, Example, Records, Size, Source, Split, sides, sizes
 from latents.errors import Missing, UserError, first_line, nearest
+from latents.machine.disk import on_disk
 
 METADATA = 16 << 20  # bytes: a larger JSON file is not the metadata of a set
 CLASSES = 1 << 20  # more names of labels are not believed
@@ -102,7 +103,7 @@ class Tfds(Source):
 
 def root(data_dir: str | None) -> str:
   """Where data sets are looked for."""
-  return os.path.expanduser(data_dir or os.environ.get("TFDS_DATA_DIR") or "~/tensorflow_datasets")
+  return os.path.expanduser(on_disk(data_dir or os.environ.get("TFDS_DATA_DIR") or "~/tensorflow_datasets"))
 
 
 def find(name: str, data_dir: str | None) -> str:
