@@ -2,6 +2,8 @@
 
 import dataclasses
 
+import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 from PIL import Image
@@ -12,8 +14,11 @@ from latents.data import Digits, Folder, Photos, Shapes, Video, batches, evaluat
 from latents.data.images import covering, fits, read_image, smaller
 from latents.data.source import Broken, sides
 from latents.declare import addresses, dumps, loads
+from latents.decoders import ConvDecoder, Equivariant
+from latents.decoders.equivariant import fill, resize
 from latents.errors import UserError
 from latents.runs import run
+from latents.types import Latent
 from tests import micro
 
 SIZE = (16, 24)
@@ -168,3 +173,16 @@ def test_where_missing_data_come_from_is_said(tmp_path, monkeypatch, capsys, nam
   assert said in error and error.count("\n") == 1
   assert main.main(["run", file, "--data", "audio:gone" if "data/fsdd" in error else "folder:gone"]) == 2
   assert said not in capsys.readouterr().err
+
+
+def test_the_latent_and_the_picture_are_turned_alike_by_what_keeps_their_sides():
+  inner = ConvDecoder(ch=4, mult=(1, 1), blocks=1, channels=1, mid_attention=False)
+  made = Equivariant(inner=inner, rate=1.0, scales=(0.5,))
+  x, z = (jax.random.normal(jax.random.key(i), shape) for i, shape in enumerate([(2, 16, 24, 1), (2, 8, 12, 3)]))
+  rngs = {"params": jax.random.key(2), "decoder": jax.random.key(3)}
+  variables = made.init(rngs, Latent(z=z), x, train=True)
+  found = made.apply(variables, Latent(z=z), x, train=True, rngs={"decoder": jax.random.key(4)})
+  turned = [jnp.rot90(resize(a, 0.5), 2, (1, 2)) for a in (z, x)]
+  np.testing.assert_allclose(found.target, fill(turned[1], SIZE), rtol=1e-6)
+  plain = inner.apply({"params": variables["params"]["inner"]}, Latent(z=turned[0]), turned[1], train=True)
+  np.testing.assert_allclose(found.x, fill(plain.x, SIZE), rtol=1e-4, atol=1e-5)
