@@ -8,6 +8,10 @@ class UserError(Exception):
   """Bad input, said in one clear line."""
 
 
+class Missing(UserError):
+  """Data that are not where they are looked for: an experiment file may say where they come from."""
+
+
 class TooFew(UserError):
   """Too few examples for a number: a score card leaves it out and says why."""
 

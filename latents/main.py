@@ -20,6 +20,7 @@ from typing import Any, NoReturn
 from latents.command import data, reading, sweeps
 from latents.errors import UserError, nearest
 from latents.machine import endings, environment
+from latents.machine.disk import on_disk
 
 
 class Parser(argparse.ArgumentParser):
@@ -54,7 +55,7 @@ def _command(into: Any, name: str, call: Callable, text: str, **options: Any) ->
 def _add_training(sub: Any) -> None:
   run = _command(sub, "run", _run, "train both stages, sample, score, report; resumes or does nothing", add_help=False)
   run.add_argument("experiment", metavar="EXPERIMENT", nargs="?", help="a file, or its bare name; then its flags")
-  run.add_argument("--runs", type=Path, default=Path("runs"), help="the folder that holds runs")
+  run.add_argument("--runs", type=on_disk, default=Path("runs"), help="the folder that holds runs")
   run.add_argument("--distributed", action="store_true", help="one of several processes: TPU pod, Slurm, MPI, ...")
   run.add_argument("--name", help="the run's folder within it (default: the experiment's name)")
 
@@ -62,16 +63,16 @@ def _add_training(sub: Any) -> None:
   sweeps.add(ablate)
 
   evaluate = _command(sub, "evaluate", _evaluate, "measure a finished run again and renew its report")
-  evaluate.add_argument("run", type=Path)
+  evaluate.add_argument("run", type=on_disk)
   evaluate.add_argument("--distributed", action="store_true", help="as for `run`")
   evaluate.add_argument("--images", type=int, help="held-out examples")
   evaluate.add_argument("--samples", type=int, help="samples to draw")
-  evaluate.add_argument("--lpips", help="a file of LPIPS(squeeze) weights")
+  evaluate.add_argument("--lpips", type=reading.place, help="a file of LPIPS(squeeze) weights")
   reading.measures(evaluate)
 
   report = _command(sub, "report", _report, "one HTML page of one or many runs")
-  report.add_argument("runs", nargs="+", type=Path, metavar="RUN")
-  report.add_argument("--out", type=Path, help="x.html, or x.md for a table (default: report.html)")
+  report.add_argument("runs", nargs="+", type=on_disk, metavar="RUN")
+  report.add_argument("--out", type=on_disk, help="x.html, or x.md for a table (default: report.html)")
   reading.reads(report)
 
   plan = _command(sub, "plan", _plan, "memory, FLOPs, communication and time of a step, without the devices")
@@ -82,14 +83,16 @@ def _add_training(sub: Any) -> None:
   plan.add_argument("--json", action="store_true", help="print one JSON object")
 
   listing = _command(sub, "list", _list, "all experiments, with paper and state")
-  listing.add_argument("--runs", type=Path, default=Path("runs"), help="the folder that holds runs")
+  listing.add_argument("--runs", type=on_disk, default=Path("runs"), help="the folder that holds runs")
   _command(sub, "doctor", _doctor, "check devices and versions")
 
 
 def _add_using(sub: Any) -> None:
   sample = _command(sub, "sample", _sample, "draw samples from a finished run")
-  sample.add_argument("run", type=Path)
-  sample.add_argument("--decoder", type=Path, metavar="RUN", help="the run whose decoder is used, of the same latents")
+  sample.add_argument("run", type=on_disk)
+  sample.add_argument(
+    "--decoder", type=on_disk, metavar="RUN", help="the run whose decoder is used, of the same latents"
+  )
   sample.add_argument("--labels", type=_labels, help="numbers or names, e.g. 0,1,2 or dress,hat; default: all in turn")
   sample.add_argument("--text", type=_words, help="conditions by name, e.g. three,seven")
   sample.add_argument("--number", type=int, help="how many; labels repeat in turn")
@@ -99,7 +102,7 @@ def _add_using(sub: Any) -> None:
   sample.add_argument("--seed", type=int, default=0)
   sample.add_argument(
     "--out",
-    type=Path,
+    type=on_disk,
     default=Path("samples.png"),
     help="x.png, x.npz, x.flac for sound, x.gif or x.webp for clips, x.txt for text",
   )
@@ -107,16 +110,16 @@ def _add_using(sub: Any) -> None:
   reading.reads(sample)
 
   reconstruct = _command(sub, "reconstruct", _reconstruct, "encode and decode pictures, clips or text files")
-  reconstruct.add_argument("run", type=Path)
-  reconstruct.add_argument("files", nargs="+", type=Path, metavar="FILE")
-  reconstruct.add_argument("--out", type=Path, required=True, help="a folder")
+  reconstruct.add_argument("run", type=on_disk)
+  reconstruct.add_argument("files", nargs="+", type=on_disk, metavar="FILE")
+  reconstruct.add_argument("--out", type=on_disk, required=True, help="a folder")
   reconstruct.add_argument("--steps", type=int, help="of a generative decoder")
   reading.reads(reconstruct)
 
   encode = _command(sub, "encode", _encode, "write the latent cache of a run's data")
   encode.epilog = "SPLIT/stored.npy [N,2,...]: each example, plain and mirrored, before normalisation; label.npy [N]"
-  encode.add_argument("run", type=Path)
-  encode.add_argument("--out", type=Path, required=True, help="a folder that is not there yet")
+  encode.add_argument("run", type=on_disk)
+  encode.add_argument("--out", type=on_disk, required=True, help="a folder that is not there yet")
   encode.add_argument("--split", choices=("train", "test"), default="train")
   reading.measures(encode)
 
@@ -182,12 +185,13 @@ def _run(arguments: argparse.Namespace) -> None:
 
   _distribute(arguments)
   file = overrides.find_file(str(arguments.experiment))
-  experiment = overrides.build(file, arguments.rest)
-  if experiment is not None:
-    paper = catalogue.first_line(file)
-    folder = run.run(experiment, arguments.runs, arguments.name, arguments.command, paper)
-    if hosts.first():
-      print(terminal.summary(folder))
+  with catalogue.data_of(file, arguments.rest):
+    experiment = overrides.build(file, arguments.rest)
+    if experiment is None:
+      return
+    folder = run.run(experiment, arguments.runs, arguments.name, arguments.command, catalogue.first_line(file))
+  if hosts.first():
+    print(terminal.summary(folder))
 
 
 def _ablate(arguments: argparse.Namespace) -> None:

@@ -92,7 +92,7 @@ def test_text_is_written_byte_for_byte_and_printed_in_one_column_a_byte(tmp_path
   text = b"a\xff\n\x00\xc3\xa4b"
   row = np.frombuffer(text, np.uint8).astype(np.int32)
   media.kind("text").write(tmp_path / "x.txt", row[None], None, None)
-  assert (tmp_path / "x.txt").read_bytes() == text + b"\n"
+  assert (tmp_path / "x.txt").read_bytes() == text + b"\n[made by latents]\n"
   assert printed(row) == "a\N{MIDDLE DOT}\N{PILCROW SIGN}\N{MIDDLE DOT}\N{MIDDLE DOT}\N{MIDDLE DOT}b"
   judged = media.kind("text").judge(np.array([[97, 97, 98, 10]]), None)
   assert judged[0, 97] == 0.5 and judged[0, 98] == 0.25 and judged.sum() == 1

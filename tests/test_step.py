@@ -480,8 +480,14 @@ def test_repa_aligns_tokens_with_the_grid_of_features():
   assert float(value) == pytest.approx(-float(cos.mean()), rel=1e-4)
   with pytest.raises(UserError, match="cache False"):
     loss.measure(seen.replace(signal=None), own, aux=params, key=None)
-  with pytest.raises(UserError, match="square grid"):
+  with pytest.raises(UserError, match="a grid of tokens like the signal's 8 x 8; 'here' gives 15"):
     loss.measure(seen.replace(taps={"here": f[:, :15]}), own, aux=params, key=None)
+  wide = jax.random.normal(jax.random.key(0), (2, 8, 16, 1))  # 2 x 4 tokens
+  f = Toy().features(params, wide, (2, 4)).reshape(2, 8, 6)
+  value = loss.measure(seen.replace(signal=wide, taps={"here": f}), own, aux=params, key=None).value
+  guess = loss._head(f).apply(own, f)
+  cos = (guess * f).sum(-1) / (jnp.linalg.norm(guess, axis=-1) * jnp.linalg.norm(f, axis=-1))
+  assert float(value) == pytest.approx(-float(cos.mean()), rel=1e-4)
 
 
 def test_a_teacher_that_is_a_stage_is_trained_first_and_stays_as_it_is(tmp_path):

@@ -11,6 +11,8 @@ arXiv:2401.08740: FID 17.2 at 400k steps without guidance, 8.3 at 7M, 2.06 with 
     latents run experiments/images/ldm_kl.py --scale tiny --data-dir ../shared/data
     latents run experiments/images/ldm_kl.py --scale paper --data-dir DIR --stage1.losses.lpips.path vgg.pth
 
+Data: your own, --data folder:PICTURES; ours: 20 classes of Tiny ImageNet by `latents data prepare DIR tiny_imagenet20`
+
 tiny: 64 px photographs, f4 c8, the first stages of EfficientNet-Lite0 in place of VGG,
 the GAN on for the last 200 of 650 steps, and a small prior: the same code on 2 CPU cores. paper: learning
 rate 4.5e-6 x batch; the discriminator starts at 50,001; the number of steps is ours, the paper gives none
@@ -26,7 +28,7 @@ from experiments import imagenet
 from latents.autoencoders import Autoencoder
 from latents.backbones import DiT, dit_xl
 from latents.bottlenecks import KL
-from latents.data import Tfds, source
+from latents.data import Source, Tfds, source
 from latents.declare import Evaluation, Experiment, Stage1, Stage2
 from latents.decoders import ConvDecoder
 from latents.discriminators import PatchGAN
@@ -43,16 +45,19 @@ def experiment(
   data: str | None = None,
   data_dir: str | None = None,
   kl: float | None = None,
-  size: int | None = None,
+  size: int | tuple[int, int] | None = None,
+  channels: Literal[1, 3] = 3,
 ) -> Experiment:
-  """data: tfds:NAME or folder:PATH. data_dir: where TFDS sets lie. kl: weight of the mean KL. size: pixels a side."""
-  make = tiny if scale == "tiny" else paper
-  return make(data, data_dir, kl, size)
+  """data: tfds:NAME or folder:PATH. data_dir: where TFDS sets lie. kl: weight of the mean KL. size: pixels a side, or
+  height and width. channels: 1 = grey."""
+  if scale == "tiny":
+    return tiny(source(data or "tfds:tiny_imagenet20", size=size or 64, channels=channels, data_dir=data_dir), kl)
+  if data:
+    return paper(source(data, size=size or 256, channels=channels, data_dir=data_dir), kl)
+  return paper(Tfds("imagenet2012", data_dir, size or 256, channels, labels=1000), kl)
 
 
-def paper(data: str | None, data_dir: str | None, kl: float | None, size: int | None) -> Experiment:
-  side = size or 256
-  images = source(data, size=side, data_dir=data_dir) if data else Tfds("imagenet2012", data_dir, side, labels=1000)
+def paper(images: Source, kl: float | None) -> Experiment:
   batch = 96
   rate = 4.5e-6 * batch
   discriminator = Adversarial(
@@ -65,7 +70,7 @@ def paper(data: str | None, data_dir: str | None, kl: float | None, size: int | 
       model=Autoencoder(
         encoder=ConvEncoder(ch=128, mult=(1, 2, 4, 4), blocks=2, out=8, dtype="bfloat16"),
         bottleneck=KL(dim=4),
-        decoder=ConvDecoder(ch=128, mult=(1, 2, 4, 4), blocks=2, dtype="bfloat16"),
+        decoder=ConvDecoder(ch=128, mult=(1, 2, 4, 4), blocks=2, channels=images.shape[-1], dtype="bfloat16"),
       ),
       losses={
         "l1": L1(),
@@ -93,8 +98,7 @@ def paper(data: str | None, data_dir: str | None, kl: float | None, size: int | 
   return imagenet(made)
 
 
-def tiny(data: str | None, data_dir: str | None, kl: float | None, size: int | None) -> Experiment:
-  images = source(data or "tfds:tiny_imagenet20", size=size or 64, data_dir=data_dir)
+def tiny(images: Source, kl: float | None) -> Experiment:
   discriminator = Adversarial(
     discriminator=PatchGAN(ch=16, layers=2),
     weight=0.1,
@@ -111,7 +115,7 @@ def tiny(data: str | None, data_dir: str | None, kl: float | None, size: int | N
       model=Autoencoder(
         encoder=ConvEncoder(ch=16, mult=(1, 2, 2), blocks=1, out=16, mid_attention=False, zero=True),
         bottleneck=KL(dim=8, spread=0.1),
-        decoder=ConvDecoder(ch=16, mult=(1, 2, 2), blocks=1, mid_attention=False, zero=True),
+        decoder=ConvDecoder(ch=16, mult=(1, 2, 2), blocks=1, channels=images.shape[-1], mid_attention=False, zero=True),
       ),
       losses={
         "l1": L1(),

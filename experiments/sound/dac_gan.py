@@ -10,6 +10,8 @@ sub-networks.
 
     latents run experiments/sound/dac_gan.py --data audio:FOLDER
 
+Data: git clone https://github.com/Jakobovski/free-spoken-digit-dataset data/fsdd (CC-BY-SA 4.0)
+
 FOLDER: as of `fsdd_codec`. `--gan False` trains the same codec without them. There is no prior: DAC is a codec.
 tiny: 8 kHz spoken digits, judges of a few thousand weights that join at half of 400 steps.
 paper: DAC's discriminators in full, with residual FSQ in place of its codebooks and a magnitude STFT in place of its

@@ -7,6 +7,8 @@ model of sound' (AudioLM, Borsos et al. 2022, arXiv:2209.03143).
 
     latents run experiments/sound/fsdd_codec.py --data audio:FOLDER
 
+Data: git clone https://github.com/Jakobovski/free-spoken-digit-dataset data/fsdd (CC-BY-SA 4.0)
+
 FOLDER: the Free Spoken Digit Dataset (8 kHz), or any folder or zip of audio; names that start with a digit
 label it. `latents sample RUN --out x.flac` writes sound. tiny: half a second, 64 steps of 2 codes; for samples with
 formants, `--stage1.steps 1500 --stage2.steps 4000`, 27 minutes of one CPU core.

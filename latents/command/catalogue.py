@@ -1,12 +1,15 @@
 """`latents list`: every experiment file by chapter, with its paper, and what of it has been run here."""
 
 import ast
+import contextlib
 import json
+import re
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
 from latents.command.overrides import folders
-from latents.errors import UserError
+from latents.errors import Missing, UserError
 
 
 class Chapter(NamedTuple):
@@ -78,6 +81,25 @@ def docstring(file: Path) -> str:
   except (SyntaxError, UnicodeDecodeError) as error:
     return f"(cannot be read: {error})"
   return doc or "(no docstring)"
+
+
+def said(doc: str, word: str) -> str:
+  """What a docstring says behind "WORD: " at the beginning of a line, to the end of that line; "" if nothing."""
+  found = re.search(rf"^{word}: (.+)$", doc, re.MULTILINE)
+  return found[1].strip() if found else ""
+
+
+@contextlib.contextmanager
+def data_of(file: Path, flags: Sequence[str]) -> Iterator[None]:
+  """What an experiment file says of where its data come from, behind the error that they are not there; unless the
+  user has said where they are."""
+  try:
+    yield
+  except Missing as error:
+    where = said(docstring(file), "Data")
+    if not where or any(flag.split("=")[0] == "--data" for flag in flags):
+      raise
+    raise Missing(f"{error} ({where})") from None
 
 
 def first_line(file: Path) -> str:

@@ -13,7 +13,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from latents.command.catalogue import Chapter, chapters, docstring
+from latents.command.catalogue import Chapter, chapters, docstring, said
 from latents.command.overrides import folders
 from latents.errors import UserError
 from latents.report.scores import describe, number
@@ -29,6 +29,11 @@ Every row is one file: `latents run experiments/CHAPTER/NAME.py --scale tiny|pap
 (`--stage1.model.encoder.dtype bfloat16 --stage1.model.decoder.dtype bfloat16 --stage2.prior.backbone.dtype bfloat16`);
 another optimiser, `latents.optim.Muon` in place of `Adam`, is chosen in a file of one's own (the README has one).
 """
+DATA = """
+Most `tiny` runs read data that come with installed packages, and most at `paper` scale ImageNet as TFDS prepares it
+(`imagenet2012` in ArrayRecord files, `--data-dir DIR`). The others:
+
+"""
 SCORES = ("psnr", "lpips_squeeze", "token_accuracy", "class_agreement")  # of the first decoding, and of the samples
 PRIOR = ("bits_per_dim", "nll", "flow")  # the first that is there
 ELSEWHERE = ("--scale", "--data", "--data-dir", "--evaluation.lpips", "--runs", "--name")  # say where files lie
@@ -37,7 +42,10 @@ PICTURES = {"pictures.webp": "pictures", "samples.png": "samples", "sound.flac":
 
 def text(folder: Path) -> str:
   """The index of a folder of experiments as Markdown."""
-  return HEAD + "".join(_section(chapter, folder) for chapter in chapters(folder) if chapter.files)
+  every = [chapter for chapter in chapters(folder) if chapter.files]
+  data = [(file.stem, said(docstring(file), "Data")) for chapter in every for file in chapter.files]
+  told = "".join(f"- `{name}`: {where}\n" for name, where in data if where)
+  return HEAD + DATA + told + "".join(_section(chapter, folder) for chapter in every)
 
 
 def write(folder: Path) -> Path:
@@ -45,12 +53,6 @@ def write(folder: Path) -> Path:
   out = folder / FILE
   out.write_text(text(folder), encoding="utf-8")
   return out
-
-
-def said(doc: str, word: str) -> str:
-  """What a docstring says behind "WORD: " at the beginning of a line, to the end of that line; "" if nothing."""
-  found = re.search(rf"^{word}: (.+)$", doc, re.MULTILINE)
-  return found[1].strip() if found else ""
 
 
 def _section(chapter: Chapter, folder: Path) -> str:

@@ -5,6 +5,7 @@ import dataclasses
 import importlib.util
 import inspect
 import io
+import re
 import sys
 import traceback
 import types
@@ -175,9 +176,23 @@ def _tyro(target: Any, flags: list[str], known: list[str], **options: Any) -> An
   out = io.StringIO()
   try:
     with contextlib.redirect_stderr(out), contextlib.redirect_stdout(out):
-      return tyro.cli(target, args=flags, prog="latents run", config=CONFIG, **options)
+      return tyro.cli(target, args=_pairs(flags), prog="latents run", config=CONFIG, **options)
   except SystemExit:
     raise UserError(_one_line(out.getvalue())) from None
+
+
+def _pairs(flags: list[str]) -> list[str]:
+  """--size 32,48 as --size 32 48: height and width."""
+  found: list[str] = []
+  for word in flags:
+    pair = re.fullmatch(r"(--[\w.-]*size=)?(\d+),(\d+)", word)
+    if pair and pair[1]:
+      found += [pair[1].removesuffix("="), pair[2], pair[3]]
+    elif pair and found and found[-1].startswith("--") and found[-1].endswith("size"):
+      found += [pair[2], pair[3]]
+    else:
+      found.append(word)
+  return found
 
 
 def _one_line(text: str) -> str:

@@ -2,16 +2,25 @@
 
 import argparse
 
+from latents.machine.disk import on_disk
+
+
+def place(text: str) -> str:
+  """The text of a path, of this machine's disks."""
+  return str(on_disk(text))
+
 
 def reads(command: argparse.ArgumentParser) -> None:
   """Add what a command takes that reads a run."""
-  command.add_argument("--experiment", metavar="FILE", help="the file in which parts of your own stand")
+  command.add_argument("--experiment", type=place, metavar="FILE", help="the file in which parts of your own stand")
 
 
 def measures(command: argparse.ArgumentParser) -> None:
   """Add what a command takes that reads a run and its data."""
   reads(command)
-  command.add_argument("--data", metavar="FOLDER", help="where the data of the run lie now, if they were moved")
+  command.add_argument(
+    "--data", type=place, metavar="FOLDER", help="where the data of the run lie now, if they were moved"
+  )
 
 
 def admit(arguments: argparse.Namespace) -> None:

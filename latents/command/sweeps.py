@@ -4,6 +4,8 @@ import argparse
 import os
 from pathlib import Path
 
+from latents.machine.disk import on_disk
+
 PUBLISHED = Path("experiments/results/ablations")
 
 
@@ -13,9 +15,9 @@ def add(to: argparse.ArgumentParser) -> None:
   to.add_argument("--scale", choices=("tiny", "paper"), default="tiny")
   to.add_argument("--seeds", type=_positive, default=3, help="runs of each variant (default: 3)")
   to.add_argument("--jobs", type=_positive, default=1, help="runs at a time (default: 1)")
-  to.add_argument("--runs", type=Path, default=Path("runs"), help="the folder that holds runs")
+  to.add_argument("--runs", type=on_disk, default=Path("runs"), help="the folder that holds runs")
   to.add_argument("--name", help="the ablation's folder within it (default: the file's name)")
-  place = {"type": Path, "nargs": "?", "const": PUBLISHED, "metavar": "FOLDER"}
+  place = {"type": on_disk, "nargs": "?", "const": PUBLISHED, "metavar": "FOLDER"}
   to.add_argument("--publish", help=f"afterwards write numbers and page there (default: {PUBLISHED})", **place)
   to.add_argument("--page", help="only write the page there anew, from the numbers that lie there", **place)
   to.add_argument("--only", metavar="VARIANT", help="bring this one run to its end, as the sweep does")

@@ -17,7 +17,7 @@ import numpy as np
 from latents.data.listing import Listing, arrange, list_folder
 from latents.data.source import Broken, Decoded, Example, Records, Source, Split, place, sizes, warn_skipped
 from latents.data.walk import join, look, unread
-from latents.errors import UserError
+from latents.errors import Missing, UserError
 
 EXTENSIONS = (
   ".wav", ".wave", ".bwf", ".rf64", ".w64", ".flac", ".ogg", ".oga", ".opus", ".mp3", ".aif", ".aiff", ".aifc", ".au",
@@ -224,7 +224,7 @@ def mono(wave: np.ndarray, name: str) -> np.ndarray:
 def members(path: str) -> tuple[list[str], list[str]]:
   """(the audio files in a zip, what was left out and why). Raises UserError when it is none."""
   if not os.path.exists(path):
-    raise UserError(f"no such folder or zip file: {path}")
+    raise Missing(f"no such folder or zip file: {path}")
   with open_zip(path) as file:
     names = list(dict.fromkeys(info.filename for info in file.infolist() if not info.is_dir()))
   names = [name for name in names if not any(part.startswith(".") for part in re.split(r"[/\\]", name) if part != "..")]

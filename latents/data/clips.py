@@ -10,14 +10,15 @@ from PIL import Image
 from latents.data.images import (
   PIXELS,
   check_resized,
+  covering,
   crop_and_flip,
   eight_bit,
   load,
   open_image,
   read_image,
-  resize_short,
+  resize,
 )
-from latents.data.source import Broken, Example
+from latents.data.source import Broken, Example, Size
 
 ANIMATED = (".gif", ".webp", ".apng")
 FRAMES = 100_000  # of one clip: a header that claims more is refused
@@ -38,17 +39,18 @@ def window(example: Example, frames: int, stride: int, rng: np.random.Generator,
   return {**example, "x": x[np.minimum(start + stride * np.arange(frames), len(x) - 1)]}
 
 
-def crop(example: Example, size: int, rng: np.random.Generator, train: bool, flip: bool) -> Example:
+def crop(example: Example, size: Size, rng: np.random.Generator, train: bool, flip: bool) -> Example:
   """As `crop_and_flip`, the same for every frame of "x" [T,H,W,C]."""
   turned = crop_and_flip({**example, "x": example["x"].transpose(1, 2, 0, 3)}, size, rng, train, flip)
   return {**turned, "x": np.ascontiguousarray(turned["x"].transpose(2, 0, 1, 3))}
 
 
-def resized(frames: np.ndarray, short: int | None) -> np.ndarray:
-  """uint8 [T,H,W,C] -> its short side `short` pixels, antialiased; None leaves it."""
-  if short is None or short == min(frames.shape[1:3]):
+def resized(frames: np.ndarray, size: Size | None) -> np.ndarray:
+  """uint8 [T,H,W,C] -> resized to cover `size`, antialiased; None leaves it."""
+  height, width = frames.shape[1:3]
+  if size is None or covering(width, height, size) == (width, height):
     return frames
-  pictures = [np.asarray(resize_short(Image.fromarray(f[..., 0] if f.shape[-1] == 1 else f), short)) for f in frames]
+  pictures = [np.asarray(resize(Image.fromarray(f[..., 0] if f.shape[-1] == 1 else f), size)) for f in frames]
   return np.stack(pictures).reshape(len(frames), *pictures[0].shape[:2], frames.shape[-1])
 
 
@@ -77,17 +79,17 @@ def count_frames(path: str) -> tuple[int, tuple[int, int]]:
     return count, image.size
 
 
-def read_animation(path: str, channels: int, short: int | None, start: int = 0, count: int | None = None) -> np.ndarray:
+def read_animation(path: str, channels: int, size: Size | None, start: int = 0, count: int | None = None) -> np.ndarray:
   """uint8 [T,H,W,C]: `count` frames of an animated GIF or WebP from `start`. Raises Broken."""
   total, (width, height) = count_frames(path)
   count = total - start if count is None else min(count, total - start)
-  check_resized(width, height, short)
+  check_resized(width, height, size)
   if count * width * height > TOGETHER:
     raise Broken(f"{count} frames of {width} x {height} are too many pixels")
   with open_image(path) as image:
     frames = [still(image, i, channels) for i in range(start, start + count)]
   try:
-    return resized(np.stack(frames), short)
+    return resized(np.stack(frames), size)
   except ValueError as error:
     raise Broken("frames of several sizes") from error
 
@@ -102,12 +104,12 @@ def still(image: Image.Image, i: int, channels: int) -> np.ndarray:
   return np.asarray(frame).reshape(frame.height, frame.width, channels)
 
 
-def read_stills(paths: list[str], channels: int, short: int | None) -> np.ndarray:
+def read_stills(paths: list[str], channels: int, size: Size | None) -> np.ndarray:
   """uint8 [T,H,W,C] of frames that are files each. Raises Broken."""
   frames, pixels = [], 0
   for path in paths:
     try:
-      frames.append(read_image(path, channels, short))
+      frames.append(read_image(path, channels, size))
     except Broken as error:
       raise Broken(f"{os.path.basename(path)}: {error}") from error
     pixels += frames[-1].shape[0] * frames[-1].shape[1]

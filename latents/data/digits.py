@@ -6,7 +6,7 @@ import functools
 import numpy as np
 from PIL import Image
 
-from latents.data.source import Arrays, Records, Source, Split
+from latents.data.source import Arrays, Records, Size, Source, Split, sides
 
 TEST = 297
 
@@ -15,12 +15,12 @@ TEST = 297
 class Digits(Source):
   """8 x 8 grey digits (0..16 -> 0..255), bicubically resized to `size`. 1,500 train, 297 test, stratified."""
 
-  size: int = 32
+  size: Size = 32
 
   @property
   def shape(self) -> tuple[int, ...]:
     """[H,W,C] after the crop."""
-    return (self.size, self.size, 1)
+    return (*sides(self.size), 1)
 
   @property
   def names(self) -> tuple[str, ...]:
@@ -35,14 +35,14 @@ class Digits(Source):
 
 
 @functools.lru_cache(maxsize=4)
-def digits(size: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-  """(x uint8 [1797,size,size,1], label int32 [1797], test bool [1797])."""
+def digits(size: Size) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+  """(x uint8 [1797,H,W,1], label int32 [1797], test bool [1797])."""
   from sklearn.datasets import load_digits  # slow to import, and needed by this source alone
 
   images, target = load_digits(return_X_y=True)
   grey = np.round(images.reshape(-1, 8, 8) * (255 / 16)).astype(np.uint8)
-  shape = (size, size)
-  x = np.stack([np.asarray(Image.fromarray(g).resize(shape, Image.Resampling.BICUBIC)) for g in grey])
+  height, width = sides(size)
+  x = np.stack([np.asarray(Image.fromarray(g).resize((width, height), Image.Resampling.BICUBIC)) for g in grey])
   return x[..., None], target.astype(np.int32), stratified(target, TEST)
 
 

@@ -7,9 +7,21 @@ from collections.abc import Iterable
 
 import numpy as np
 
-from latents.data.images import EXTENSIONS, check_all, crop_and_flip, fits, read_image
+from latents.data.images import EXTENSIONS, check_all, crop_and_flip, fits, read_image, smaller
 from latents.data.listing import Listing, list_folder
-from latents.data.source import Broken, Decoded, Example, Records, Source, Split, place, sizes, warn_skipped
+from latents.data.source import (
+  Broken,
+  Decoded,
+  Example,
+  Records,
+  Size,
+  Source,
+  Split,
+  place,
+  sides,
+  sizes,
+  warn_skipped,
+)
 from latents.errors import UserError
 
 
@@ -20,13 +32,14 @@ class Folder(Source):
   Splits: folders named train and test (or training, validation, val2017, ...), in any case, where both exist, else
   about a tenth by a hash of the relative path. Labels: the subfolders (below the split's, or around them), where there
   are at least two and no file lies outside; a folder that alone holds everything counts for nothing. Links are
-  followed, outputs of latents are no data; one warning says what is not used. With `resize` the short side becomes
-  `size` before the crop; without it, pictures smaller than the crop are left out. Broken, truncated and absurdly large
-  files are left out too: one warning names them.
+  followed, outputs of latents are no data; one warning says what is not used. size: the side of a square, or height
+  and width. With `resize` a picture is made to cover it before the crop (of a square: its short side becomes `size`);
+  without it, pictures smaller than the crop are left out. Broken, truncated and absurdly large files are left out too:
+  one warning names them.
   """
 
   path: str = place()
-  size: int = 64
+  size: Size = 64
   channels: int = 3  # 1 or 3
   resize: bool = True
   flip: bool = True
@@ -34,7 +47,7 @@ class Folder(Source):
   @property
   def shape(self) -> tuple[int, ...]:
     """[H,W,C] after the crop."""
-    return (self.size, self.size, self.channels)
+    return (*sides(self.size), self.channels)
 
   @functools.cached_property
   def listing(self) -> Listing:
@@ -79,6 +92,8 @@ class Folder(Source):
       x = read_image(path, self.channels, self.size if self.resize else None)
     except Broken as error:
       raise Broken(f"{names[i]} ({error})") from error
+    if smaller(x.shape, self.size):  # one that was turned
+      raise Broken(f"{names[i]} ({x.shape[1]} x {x.shape[0]} is smaller than the crop)")
     return {"x": x} if number is None else {"x": x, "label": np.int32(number)}
 
   def augment(self, example: Example, rng: np.random.Generator, train: bool) -> Example:

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 from PIL import Image, ImageFile, ImageOps, PngImagePlugin, features
 
-from latents.data.source import Broken, Example
+from latents.data.source import Broken, Example, Size, sides
 
 PIXELS = 64_000_000  # larger pictures are refused: a few kB can claim to be gigabytes
 # Nothing else is tried, whatever the bytes look like: for EPS, Pillow would start Ghostscript.
@@ -72,20 +72,21 @@ def eight_bit(image: Image.Image, channels: int) -> Image.Image:
   return image.convert("L" if channels == 1 else "RGB")
 
 
-def read_image(file: Any, channels: int = 3, short: int | None = None) -> np.ndarray:
+def read_image(file: Any, channels: int = 3, size: Size | None = None) -> np.ndarray:
   """A path, bytes or binary file -> uint8 [H,W,C] with C = channels (1 or 3), upright by its EXIF mark.
 
-  With `short` it is resized so that the short side has that many pixels. Raises Broken.
+  With `size` it is resized to cover it: of a square, the short side has that many pixels. Raises Broken.
   """
   with open_image(io.BytesIO(file) if isinstance(file, bytes) else file) as image:
-    check_resized(*image.size, short)
-    if short and image.format == "JPEG" and image.mode in ("L", "RGB"):
+    check_resized(*image.size, size)
+    if size and image.format == "JPEG" and image.mode in ("L", "RGB"):
       with contextlib.suppress(Exception):
-        image.draft(image.mode, (2 * short, 2 * short))  # decodes at 1/2, 1/4 or 1/8: much less work
+        most = max(sides(size))  # it may be turned yet
+        image.draft(image.mode, (2 * most, 2 * most))  # decodes at 1/2, 1/4 or 1/8: much less work
     load(image)
     try:
       image = eight_bit(upright(image), channels)
-      x = np.asarray(resize_short(image, short) if short else image)
+      x = np.asarray(resize(image, size) if size else image)
     except Broken:
       raise
     except Exception as error:
@@ -101,40 +102,53 @@ def upright(image: Image.Image) -> Image.Image:
     return image
 
 
-def check_resized(width: int, height: int, short: int | None) -> None:
+def check_resized(width: int, height: int, size: Size | None) -> None:
   """Raises Broken where a strip one pixel wide would become a picture of billions of pixels."""
+  short = max(sides(size)) if size else 0
   if short and short * short * max(width, height) // min(width, height) > PIXELS:
     raise Broken(f"{width} x {height} would be more than {PIXELS // 1_000_000} million pixels when resized")
 
 
-def resize_short(image: Image.Image, short: int) -> Image.Image:
-  """Antialiased bicubic resize so that the short side is `short` pixels; the aspect is kept."""
-  width, height = image.size
-  ratio = short / min(width, height)
-  size = (max(short, round(width * ratio)), max(short, round(height * ratio)))
-  return image if size == image.size else image.resize(size, Image.Resampling.BICUBIC)
+def covering(width: int, height: int, size: Size) -> tuple[int, int]:
+  """(width, height) of a picture that is resized to cover `size`, its aspect kept."""
+  tall, wide = sides(size)
+  ratio = max(tall / height, wide / width)
+  return max(wide, round(width * ratio)), max(tall, round(height * ratio))
 
 
-def crop_and_flip(example: Example, size: int, rng: np.random.Generator, train: bool, flip: bool) -> Example:
-  """Crops "x" [H,W,C] to [size,size,C]: anywhere when `train`, else the centre; mirrors half of the
+def resize(image: Image.Image, size: Size) -> Image.Image:
+  """Antialiased bicubic resize to cover `size`: of a square, the short side has that many pixels."""
+  wanted = covering(*image.size, size)
+  return image if wanted == image.size else image.resize(wanted, Image.Resampling.BICUBIC)
+
+
+def smaller(shape: Sequence[int], size: Size) -> bool:
+  """Whether a picture of (height, width, ..) cannot be cropped to `size`."""
+  tall, wide = sides(size)
+  return shape[0] < tall or shape[1] < wide
+
+
+def crop_and_flip(example: Example, size: Size, rng: np.random.Generator, train: bool, flip: bool) -> Example:
+  """Crops "x" [H,W,C] to `size`: anywhere when `train`, else the centre; mirrors half of the
   training examples when `flip`."""
-  x = example["x"]
-  down, right = x.shape[0] - size, x.shape[1] - size
+  x, (tall, wide) = example["x"], sides(size)
+  down, right = x.shape[0] - tall, x.shape[1] - wide
   top = int(rng.integers(down + 1)) if train and down else down // 2
   left = int(rng.integers(right + 1)) if train and right else right // 2
   if down or right:
-    x = x[top : top + size, left : left + size]
+    x = x[top : top + tall, left : left + wide]
   if train and flip and rng.random() < 0.5:
     x = x[:, ::-1]
   return {**example, "x": x}
 
 
-def fits(size: tuple[int, int], side: int, resize: bool) -> str:
-  """Why a picture of this (width, height) cannot become side x side pixels, by a resize or a crop; '' if it can."""
+def fits(found: tuple[int, int], size: Size, resize: bool) -> str:
+  """Why a picture of this (width, height) cannot become one of `size`, by a resize or a crop; '' if it can."""
   if not resize:
-    return f"{size[0]} x {size[1]} is smaller than the crop of {side}" if min(size) < side else ""
+    said = size if isinstance(size, int) else f"{size[1]} x {size[0]}"
+    return f"{found[0]} x {found[1]} is smaller than the crop of {said}" if smaller(found[::-1], size) else ""
   try:
-    check_resized(*size, side)
+    check_resized(*found, size)
   except Broken as error:
     return str(error)
   return ""

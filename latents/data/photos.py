@@ -9,8 +9,8 @@ from collections.abc import Iterable
 import numpy as np
 from PIL import Image
 
-from latents.data.images import crop_and_flip, read_image
-from latents.data.source import Decoded, Example, Records, Source, Split
+from latents.data.images import crop_and_flip, read_image, smaller
+from latents.data.source import Decoded, Example, Records, Size, Source, Split, sides
 from latents.errors import UserError
 
 # All are public domain or CC0/CC-BY: see skimage/data/README.txt and sklearn/datasets/images/README.txt.
@@ -28,14 +28,14 @@ class Photos(Source):
   training. test: the tiles of the held-out photographs at their size and its halvings.
   """
 
-  size: int = 64
+  size: Size = 64
   count: int = 4096
   flip: bool = True
 
   @property
   def shape(self) -> tuple[int, ...]:
     """[H,W,C] after the crop."""
-    return (self.size, self.size, 3)
+    return (*sides(self.size), 3)
 
   def contents(self) -> Iterable[str]:
     """The fields and the photographs, with the sizes of their files."""
@@ -45,7 +45,7 @@ class Photos(Source):
   def records(self, split: Split) -> Records:
     """As `Source.records`."""
     photographs = [photograph(name) for name in PHOTOGRAPHS[split]]
-    if min(min(image.size) for image in photographs) < self.size:
+    if any(smaller(image.size[::-1], self.size) for image in photographs):
       raise UserError(f"photos: size {self.size} is larger than the smallest photograph (300 pixels)")
     if split == "train":
       return Decoded(self.count, functools.partial(window, photographs, self.size))
@@ -57,28 +57,35 @@ class Photos(Source):
     return crop_and_flip(example, self.size, rng, train, self.flip)
 
 
-def window(photographs: list[Image.Image], size: int, i: int) -> Example:
-  """Window i: a square of a photograph, its side log-uniform between the window and the whole picture."""
+def window(photographs: list[Image.Image], size: Size, i: int) -> Example:
+  """Window i: a part of a photograph with the sides' ratio, its short side log-uniform between the window's and the
+  largest that fits."""
   rng = np.random.default_rng((0x9807, i))
   image = photographs[i % len(photographs)]
-  short = min(image.size)
-  wide = min(size + size // 4, short)
+  height, width = sides(size)
+  least = min(height, width)
+
+  def across(side: int) -> tuple[int, int]:  # short side -> (width, height)
+    return side * width // least, side * height // least
+
+  short = min(image.width * least // width, image.height * least // height)
+  wide = min(least + least // 4, short)
   side = round(float(np.exp(rng.uniform(np.log(wide), np.log(short)))))
-  left, top = (int(rng.integers(extent - side + 1)) for extent in image.size)
-  box = (left, top, left + side, top + side)
-  return {"x": np.asarray(image.resize((wide, wide), Image.Resampling.BICUBIC, box=box))}
+  left, top = (int(rng.integers(whole - part + 1)) for whole, part in zip(image.size, across(side), strict=True))
+  box = (left, top, left + across(side)[0], top + across(side)[1])
+  return {"x": np.asarray(image.resize(across(wide), Image.Resampling.BICUBIC, box=box))}
 
 
-def tiled(image: Image.Image, size: int) -> list[np.ndarray]:
-  """The centred grid of tiles [size,size,3] of an image, of its half, its quarter, ..."""
-  tiles = []
-  while min(image.size) >= size:
+def tiled(image: Image.Image, size: Size) -> list[np.ndarray]:
+  """The centred grid of tiles of `size` of an image, of its half, its quarter, ..."""
+  tiles, (height, width) = [], sides(size)
+  while not smaller(image.size[::-1], size):
     x = np.asarray(image)
-    rows, columns = x.shape[0] // size, x.shape[1] // size
-    top, left = (x.shape[0] - rows * size) // 2, (x.shape[1] - columns * size) // 2
+    rows, columns = x.shape[0] // height, x.shape[1] // width
+    top, left = (x.shape[0] - rows * height) // 2, (x.shape[1] - columns * width) // 2
     for r in range(rows):
       for c in range(columns):
-        tiles.append(x[top + r * size :, left + c * size :][:size, :size])
+        tiles.append(x[top + r * height :, left + c * width :][:height, :width])
     image = image.resize((image.width // 2, image.height // 2), Image.Resampling.BOX)
   return tiles
 

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 import numpy as np
 from PIL import Image
 
-from latents.data.images import check_resized, read_image, resize_short
+from latents.data.images import check_resized, read_image, resize
 from latents.data.source import Broken
 from latents.errors import UserError
 
@@ -33,7 +33,7 @@ def cover(x: np.ndarray, height: int, width: int) -> np.ndarray:
   """uint8 [H,W,C] -> uint8 [height,width,C]: resized to cover that, aspect kept, then centre-cropped."""
   ratio = max(height / x.shape[0], width / x.shape[1])
   image = Image.fromarray(x[..., 0] if x.shape[-1] == 1 else x)
-  image = resize_short(image, round(ratio * min(image.size)))
+  image = resize(image, round(ratio * min(image.size)))
   if image.height < height or image.width < width:  # one pixel lost to rounding
     image = image.resize((max(image.width, width), max(image.height, height)), Image.Resampling.BICUBIC)
   x = np.asarray(image).reshape(image.height, image.width, -1)

@@ -5,7 +5,7 @@ import functools
 
 import numpy as np
 
-from latents.data.source import Decoded, Example, Records, Source, Split
+from latents.data.source import Decoded, Example, Records, Size, Source, Split, sides
 
 SHAPES = ("disc", "ring", "square", "triangle", "star", "cross", "heart", "crescent")
 FACTORS = ("shape", "hue", "scale", "rotation", "x", "y")
@@ -19,17 +19,18 @@ class Shapes(Source):
 
   Records hold "factors" float32 [6] = (shape 0..7, hue in [0,1), scale = radius in half widths, rotation in
   radians within one period of the shape, x and y of the centre in [-1,1], y downwards) and "objects" bool
-  [H,W], the pixels that the object covers at least half. Test and train differ in their seeds.
+  [H,W], the pixels that the object covers at least half. In a rectangle they lie in the square in its middle. Test
+  and train differ in their seeds.
   """
 
-  size: int = 32
+  size: Size = 32
   count: int = 10_000
   test: int = 1_000
 
   @property
   def shape(self) -> tuple[int, ...]:
     """[H,W,C] after the crop."""
-    return (self.size, self.size, 3)
+    return (*sides(self.size), 3)
 
   @property
   def names(self) -> tuple[str, ...]:
@@ -42,23 +43,25 @@ class Shapes(Source):
     return Decoded(count, functools.partial(draw, SEEDS[split], self.size))
 
 
-def draw(seed: int, size: int, i: int) -> Example:
+def draw(seed: int, size: Size, i: int) -> Example:
   """Example i: first its factors, then its texture, so that the factors do not depend on the size."""
-  rng = np.random.default_rng((seed, i))
+  rng, (height, width) = np.random.default_rng((seed, i)), sides(size)
+  short = min(height, width)
   kind = int(rng.integers(len(SHAPES)))
   hue, scale = rng.uniform(), rng.uniform(0.3, 0.6)
   turn = 2 * np.pi * rng.uniform() / SYMMETRY[kind] if SYMMETRY[kind] else 0.0
   x, y = rng.uniform(-1, 1, 2) * (0.96 - scale)
   light = rng.uniform(0, 2 * np.pi)
-  behind = texture(rng, size, hue)
-  grid = (np.arange(size, dtype=np.float32) + 0.5) * (2 / size) - 1
-  right, down = np.meshgrid(grid, grid)
+  behind = texture(rng, (height, width), hue)
+  right, down = np.meshgrid(
+    *((np.arange(side, dtype=np.float32) + 0.5) * (2 / short) - side / short for side in (width, height))
+  )
   cast = 0.22 * scale * np.array([[0, 0], [np.cos(light), np.sin(light)]])[..., None, None]  # off the light
   centre = (np.array([x, y])[None, :, None, None] + cast).astype(np.float32)  # of the object and of its shadow
   distance, shadow = place(kind, right - centre[:, 0], down - centre[:, 1], scale, turn)
   behind = behind * (1 - 0.6 * smooth(0.14 * scale, -0.2 * scale, shadow))[..., None]
-  front = shade(distance, scale, light, colour(hue, 0.82, 0.9), 2 / size)
-  cover = np.clip(0.5 - distance * (size / 2), 0, 1)[..., None]  # one pixel of antialiasing
+  front = shade(distance, scale, light, colour(hue, 0.82, 0.9), 2 / short)
+  cover = np.clip(0.5 - distance * (short / 2), 0, 1)[..., None]  # one pixel of antialiasing
   picture = np.clip(cover * front + (1 - cover) * behind, 0, 1)
   return {
     "x": np.round(255 * picture).astype(np.uint8),
@@ -145,16 +148,16 @@ def shade(distance: np.ndarray, scale: float, light: float, base: np.ndarray, pi
   return base * (0.32 + 0.78 * diffuse) + 0.35 * gloss
 
 
-def texture(rng: np.random.Generator, size: int, hue: float) -> np.ndarray:
+def texture(rng: np.random.Generator, size: tuple[int, int], hue: float) -> np.ndarray:
   """[H,W,3] in [0,1]: noise of a power-law spectrum, stretched along an axis, between three muted colours
   that keep their distance from the object's hue."""
-  fy, fx = np.fft.fftfreq(size)[:, None], np.fft.rfftfreq(size)[None]
+  fy, fx = np.fft.fftfreq(size[0])[:, None], np.fft.rfftfreq(size[1])[None]
   axis, stretch = rng.uniform(0, np.pi), rng.uniform(1, 2.5)
   along, across = np.cos(axis) * fx + np.sin(axis) * fy, np.cos(axis) * fy - np.sin(axis) * fx
   frequency = np.hypot(along * stretch, across / stretch)
   frequency[0, 0] = np.inf
-  spectrum = np.fft.rfft2(rng.standard_normal((size, size))) * frequency ** -rng.uniform(1.1, 1.9)
-  noise = np.fft.irfft2(spectrum, (size, size))
+  spectrum = np.fft.rfft2(rng.standard_normal(size)) * frequency ** -rng.uniform(1.1, 1.9)
+  noise = np.fft.irfft2(spectrum, size)
   noise = np.clip(0.5 + 0.24 * noise / noise.std(), 0, 1)[..., None]
   around = hue + 0.5 + rng.uniform(-0.28, 0.28)
   dark = colour(around, rng.uniform(0.25, 0.6), rng.uniform(0.12, 0.3))

@@ -9,8 +9,11 @@ from typing import Any, ClassVar, Literal, Protocol, runtime_checkable
 
 import numpy as np
 
+from latents.errors import UserError
+
 Split = Literal["train", "test"]
 Example = dict[str, Any]
+Size = int | tuple[int, int]  # pixels: the side of a square, or (height, width)
 
 STAND_IN = "stand_in"  # an entry of an example that stands in for a broken one
 
@@ -100,6 +103,14 @@ class Source:
     the head of a PNG at most. Raises UserError where there is nothing to read. Without files: the fields."""
     fields = (f for f in dataclasses.fields(self) if f.metadata.get("address", True))
     return [f"{f.name}={getattr(self, f.name)!r}" for f in fields]
+
+
+def sides(size: Size) -> tuple[int, int]:
+  """(height, width). Raises UserError below 1."""
+  found = (size, size) if isinstance(size, int) else size
+  if min(found) < 1:
+    raise UserError(f"size {size}: a side is at least 1 pixel")
+  return found
 
 
 class Arrays:

@@ -15,6 +15,7 @@ from latents.data.text import Text, Topics
 from latents.data.tfds import Tfds
 from latents.data.video import Video
 from latents.errors import UserError, nearest
+from latents.machine.disk import on_disk
 
 # word -> (class, field that the text after the colon fills)
 KINDS: dict[str, tuple[type[Source], str | None]] = {
@@ -52,12 +53,13 @@ def source(spec: str, **options: Any) -> Source:
   for key, value in given.items():
     if key not in names:
       raise UserError(f"{word} has no option {key!r}{nearest(key, names)}: it has {', '.join(names)}")
-    if key in COUNTS and (not isinstance(value, int) or value < 1):
+    numbers = value if key == "size" and isinstance(value, tuple) and len(value) == 2 else (value,)
+    if key in COUNTS and any(not isinstance(number, int) or number < 1 for number in numbers):
       raise UserError(f"{word}: {key} must be a whole number above 0, got {value!r}")
     if key == "channels" and value not in (1, 3):
       raise UserError(f"{word}: channels must be 1 or 3, got {value!r}")
   if field == "path":
-    given[field] = os.path.abspath(os.path.expanduser(rest))  # the same data from every working directory
+    given[field] = os.path.abspath(os.path.expanduser(on_disk(rest)))  # the same data from every working directory
   elif field is not None:
     given[field] = rest
   return kind(**given)

@@ -8,16 +8,16 @@ import numpy as np
 
 from latents.data import clips
 from latents.data.audio import cut
-from latents.data.images import open_image, read_image
+from latents.data.images import open_image, read_image, smaller
 from latents.data.records import Shards, example
-from latents.data.source import Broken, Decoded, Example, Records, Split
+from latents.data.source import Broken, Decoded, Example, Records, Split, sides
 from latents.data.tfds import Tfds, one, open_split
 from latents.errors import UserError
 
 
 @dataclasses.dataclass(frozen=True)
 class Strips(Tfds):
-  """As `Tfds`, whose picture [S,S*frames,C] is a clip; "x" uint8 [frames,size,size,C] as of `Video`.
+  """As `Tfds`, whose picture [S,S*frames,C] is a clip; "x" uint8 [frames,H,W,C] as of `Video`.
 
   What is wider than a whole number of frames is cut off; a strip of one frame is left out.
   """
@@ -29,7 +29,7 @@ class Strips(Tfds):
   @property
   def shape(self) -> tuple[int, ...]:
     """[T,H,W,C] after the crop."""
-    return (self.frames, self.size, self.size, self.channels)
+    return (self.frames, *sides(self.size), self.channels)
 
   def records(self, split: Split) -> Records:
     """As `Source.records`; every strip's header is read."""
@@ -68,7 +68,7 @@ class Strips(Tfds):
     x = x[:, start * side : (start + count) * side].reshape(side, -1, side, self.channels).transpose(1, 0, 2, 3)
     if self.resize:
       x = clips.resized(x, self.size)
-    if min(x.shape[1:3]) < self.size:
+    if smaller(x.shape[1:], self.size):
       raise Broken(f"record {record} of {self.name} ({side} pixels are smaller than the crop)")
     return {"x": np.ascontiguousarray(x)} | ({"label": np.int32(number)} if label else {})
 

@@ -11,11 +11,12 @@ from typing import Any
 
 import numpy as np
 
-from latents.data.images import crop_and_flip, read_image
+from latents.data.images import crop_and_flip, read_image, smaller
 from latents.data.listing import kind_of
 from latents.data.records import Shards, example, shard_names, whole
-from latents.data.source import Broken, Decoded, Example, Records, Source, Split, sizes
-from latents.errors import UserError, first_line, nearest
+from latents.data.source import Broken, Decoded, Example, Records, Size, Source, Split, sides, sizes
+from latents.errors import Missing, UserError, first_line, nearest
+from latents.machine.disk import on_disk
 
 METADATA = 16 << 20  # bytes: a larger JSON file is not the metadata of a set
 CLASSES = 1 << 20  # more names of labels are not believed
@@ -26,14 +27,14 @@ class Tfds(Source):
   """`name` is name[/config][:version] below `data_dir` (None: $TFDS_DATA_DIR or ~/tensorflow_datasets).
 
   The picture is the first Image feature, the label the ClassLabel (of the supervised pair, if it names
-  one). test is the split of that name, else validation. `resize` makes the short side `size` before the
+  one). test is the split of that name, else validation. `resize` makes it cover `size` before the
   crop. Nothing is downloaded and no code of the data set is run. labels: their number, where it must be
   known before the data are at hand (planning); None reads it. A set with another number is refused.
   """
 
   name: str
   data_dir: str | None = dataclasses.field(default=None, metadata={"address": False})
-  size: int = 64
+  size: Size = 64
   channels: int = 3
   resize: bool = True
   flip: bool = True
@@ -42,7 +43,7 @@ class Tfds(Source):
   @property
   def shape(self) -> tuple[int, ...]:
     """[H,W,C] after the crop."""
-    return (self.size, self.size, self.channels)
+    return (*sides(self.size), self.channels)
 
   @functools.cached_property
   def folder(self) -> str:
@@ -89,7 +90,7 @@ class Tfds(Source):
       number = one(found, label, int) if label else 0
     except Broken as error:
       raise Broken(f"record {i} of {self.name} ({error})") from error
-    if min(x.shape[:2]) < self.size:
+    if smaller(x.shape, self.size):
       raise Broken(f"record {i} of {self.name} ({x.shape[1]} x {x.shape[0]} is smaller than the crop)")
     if label and not 0 <= number < len(self.names):
       raise Broken(f"record {i} of {self.name} (label {number} of {len(self.names)})")
@@ -102,7 +103,7 @@ class Tfds(Source):
 
 def root(data_dir: str | None) -> str:
   """Where data sets are looked for."""
-  return os.path.expanduser(data_dir or os.environ.get("TFDS_DATA_DIR") or "~/tensorflow_datasets")
+  return os.path.expanduser(on_disk(data_dir or os.environ.get("TFDS_DATA_DIR") or "~/tensorflow_datasets"))
 
 
 def find(name: str, data_dir: str | None) -> str:
@@ -118,7 +119,7 @@ def find(name: str, data_dir: str | None) -> str:
     versions = [v for v in versions if v == match.group(3)]
   if not versions:
     known = [n for n in (os.listdir(base) if os.path.isdir(base) else []) if os.path.isdir(os.path.join(base, n))]
-    raise UserError(f"no TFDS data set {name} in {folder}{nearest(parts[0], known)}")
+    raise Missing(f"no TFDS data set {name} in {folder}{nearest(parts[0], known)}")
   return os.path.join(folder, versions[-1])
 
 

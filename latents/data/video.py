@@ -11,7 +11,19 @@ from latents.data import clips
 from latents.data.audio import cut
 from latents.data.images import EXTENSIONS, check_all, fits
 from latents.data.listing import Listing, arrange
-from latents.data.source import Broken, Decoded, Example, Records, Source, Split, place, sizes, warn_skipped
+from latents.data.source import (
+  Broken,
+  Decoded,
+  Example,
+  Records,
+  Size,
+  Source,
+  Split,
+  place,
+  sides,
+  sizes,
+  warn_skipped,
+)
 from latents.data.walk import look
 from latents.errors import UserError
 
@@ -20,11 +32,11 @@ STILLS = tuple(ending for ending in EXTENSIONS if ending not in clips.ANIMATED)
 
 @dataclasses.dataclass(frozen=True)
 class Video(Source):
-  """Clips below `path`, as "x" uint8 [frames,size,size,C]: animated GIF and WebP files, and folders of frames (any
+  """Clips below `path`, as "x" uint8 [frames,H,W,C]: animated GIF and WebP files, and folders of frames (any
   other picture), in the natural order of their names.
 
   `frames` frames are taken `stride` apart: anywhere in training, else the middle; shorter clips are held at their last
-  frame, and clips of more than four spans are cut into records of at most two. The short side becomes `size` before
+  frame, and clips of more than four spans are cut into records of at most two. A frame is made to cover `size` before
   the crop, which is the same in every frame. Splits and labels are as in `Folder`, of whole clips. Broken files,
   pictures that do not move and clips of one frame are left out: one warning names them.
   """
@@ -33,14 +45,14 @@ class Video(Source):
   path: str = place()
   frames: int = 16
   stride: int = 1
-  size: int = 64
+  size: Size = 64
   channels: int = 3  # 1 or 3
   flip: bool = True
 
   @property
   def shape(self) -> tuple[int, ...]:
     """[T,H,W,C] after the crop."""
-    return (self.frames, self.size, self.size, self.channels)
+    return (self.frames, *sides(self.size), self.channels)
 
   @functools.cached_property
   def listing(self) -> Listing:

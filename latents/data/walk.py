@@ -7,7 +7,7 @@ from collections.abc import Iterable, Sequence
 from typing import Any
 
 from latents.data.source import some
-from latents.errors import UserError
+from latents.errors import Missing, UserError
 from latents.media.mark import marked
 
 # Files that stand beside data and are missed by nobody: their endings, and names without one.
@@ -66,7 +66,7 @@ def look(root: str) -> Tree:
   """
   root = os.path.abspath(root)
   if not os.path.isdir(root):
-    raise UserError(f"{root} is a file, not a folder" if os.path.exists(root) else f"no such folder: {root}")
+    raise UserError(f"{root} is a file, not a folder") if os.path.exists(root) else Missing(f"no such folder: {root}")
   seen: dict[tuple[int, int], str] = {identity(folder): "" for folder in above(root)}
   folders, left = [], []
   real, links = collections.deque([""]), collections.deque()

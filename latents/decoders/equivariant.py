@@ -19,7 +19,8 @@ class Equivariant(Wrapped):
   of the untransformed posterior. A smaller result is repeated until it fills the grid, so that means over a picture
   stay means over the small one, and shapes are static: one program has a copy of `inner` for each scale. (XLA:CPU has
   no fast gradients of kernels inside a branch: ten times slower there.)
-  The paper draws from 8/32 to 31/32. Square grids only. Random numbers: rng "decoder".
+  The paper draws from 8/32 to 31/32, of squares; a grid that is none is turned by 180 degrees, which alone keeps its
+  sides. Random numbers: rng "decoder".
   """
 
   rate: float = 0.5
@@ -34,8 +35,9 @@ class Equivariant(Wrapped):
     if not train or self.is_initializing():
       return self.inner(latent, x, train=train)
     z, size = read_z(latent), x.shape[1:-1]
-    if z.shape[1] != z.shape[2] or size[0] != size[1]:
-      raise UserError(f"rotations by 90 degrees need square grids, not {z.shape[1:-1]} and {size}")
+    square = z.shape[1] == z.shape[2]
+    if square != (size[0] == size[1]):
+      raise UserError(f"a latent of {z.shape[1:-1]} and a signal of {size} cannot be turned alike")
     key = self.make_rng("decoder")
     turn = jax.random.randint(jax.random.fold_in(key, 0), (), 1, 4)
     which = jax.random.randint(jax.random.fold_in(key, 1), (), 1, len(self.scales) + 1)
@@ -44,7 +46,7 @@ class Equivariant(Wrapped):
     def branch(scale: float | None) -> Any:
       def decode(module: "Equivariant", z: Array, x: Array) -> tuple[Array, Array, Any]:
         if scale is not None:
-          z, x = rotate(resize(z, scale), turn), rotate(resize(x, scale), turn)
+          z, x = (rotate(resize(a, scale), turn if square else None) for a in (z, x))
         made = module.inner(latent.replace(z=z), x, train=True)
         return fill(made.x, size), fill(x if made.target is None else made.target, size), dict(made.terms)
 
@@ -60,8 +62,10 @@ def resize(a: Array, scale: float) -> Array:
   return jax.image.resize(a, (a.shape[0], *size, a.shape[-1]), "bilinear", antialias=False)
 
 
-def rotate(a: Array, turn: Array) -> Array:
-  """[B,h,h,C], turn [] in 0..3 -> the same turned by 90 degrees `turn` times."""
+def rotate(a: Array, turn: Array | None) -> Array:
+  """[B,h,h,C], turn [] in 0..3 -> the same turned by 90 degrees `turn` times; [B,h,w,C], None -> by 180."""
+  if turn is None:
+    return jnp.rot90(a, 2, (1, 2))
   return jax.lax.switch(turn, [lambda a, k=k: jnp.rot90(a, k, (1, 2)) for k in range(4)], a)
 
 

@@ -15,7 +15,7 @@ from latents.errors import UserError
 
 def on_disk(path: Path | str) -> Path:
   """The path of what is read or written here. UserError for SCHEME://..., also where pathlib has made it SCHEME:/..."""
-  found = re.match(r"([A-Za-z][A-Za-z0-9+.-]+):/", str(path))
+  found = re.match(rf"([A-Za-z][A-Za-z0-9+.-]+):/{'' if isinstance(path, Path) else '/'}", str(path))
   if found is not None:
     raise UserError(
       f"{found[1]}://{str(path)[found.end() :].lstrip('/')}: only paths of this machine's disks are possible"

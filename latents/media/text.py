@@ -7,6 +7,7 @@ import numpy as np
 
 from latents.media.base import Kind
 from latents.media.drawing import grid
+from latents.media.mark import TEXT
 
 VALUES = 256
 LINES, WIDTH = 24, 100  # of a picture
@@ -65,10 +66,10 @@ class Text(Kind):
     return grid(np.stack(rows, 1).reshape(-1, *rows[0].shape[1:]), columns=1)
 
   def write(self, path: Path, x: np.ndarray, labels: np.ndarray | None, rate: int | None) -> None:
-    """In a .txt one text after the other, each with a line feed; its own are kept."""
+    """In a .txt one text after the other, each with a line feed; its own are kept. The last line is our mark."""
     if path.suffix != ".txt":
       return super().write(path, x, labels, rate)
-    path.write_bytes(b"".join(row.astype(np.uint8).tobytes() + b"\n" for row in self.stored(x)))
+    path.write_bytes(b"".join(row.astype(np.uint8).tobytes() + b"\n" for row in self.stored(x)) + TEXT.encode())
     return None
 
 

@@ -34,8 +34,9 @@ class REPA(Loss):
   """-mean over tokens of cos(head(h), f): eq. 8 of the paper, whose weight is 0.5.
 
   tap: the path of the block whose output h [B,N,E] is aligned ("backbone/blocks_7" of 28). teacher: gives f for the
-  clean signal on the square grid of N tokens; so stage 2 must read signals, not a cache of latents. width: of the
-  head, which is trained with the stage's optimiser and thrown away. What lies behind the tap feels nothing of it.
+  clean signal on the grid of N tokens, whose sides are to each other as the signal's; so stage 2 must read signals, not
+  a cache of latents. width: of the head, which is trained with the stage's optimiser and thrown away. What lies behind
+  the tap feels nothing of it.
   """
 
   teacher: Teacher
@@ -73,11 +74,12 @@ class REPA(Loss):
   def _features(self, seen: Seen, aux: Tree) -> Array:
     if seen.signal is None:
       raise UserError("REPA's teacher needs the signal, but stage 2 reads cached latents: set --stage2.cache False")
-    tokens = seen.taps[self.tap].shape[1]
-    side = math.isqrt(tokens)
-    if side * side != tokens:
-      raise UserError(f"REPA needs a square grid of tokens; '{self.tap}' gives {tokens}")
-    f = self.teacher.features(aux, seen.signal, (side, side))
+    tokens, (height, width) = seen.taps[self.tap].shape[1], seen.signal.shape[1:3]
+    rows = math.isqrt(tokens * height // width)
+    columns = tokens // max(rows, 1)
+    if rows * columns != tokens or rows * width != columns * height:
+      raise UserError(f"REPA needs a grid of tokens like the signal's {height} x {width}; '{self.tap}' gives {tokens}")
+    f = self.teacher.features(aux, seen.signal, (rows, columns))
     return f.reshape(f.shape[0], tokens, f.shape[-1])
 
   def _head(self, f: Array) -> Head:

@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from latents.errors import UserError
+from latents.media.mark import TABLE
 from latents.report.page import document
 from latents.report.run import Run, read_run
 from latents.report.scores import ARROWS, compare, describe, titles, value
@@ -32,7 +33,7 @@ def write_report(folders: Sequence[Path], out: Path) -> None:
 
 def write_table(folders: Sequence[Path], out: Path) -> None:
   """`markdown_table` as a file, likewise."""
-  _write(markdown_table(folders), Path(out))
+  _write(markdown_table(folders) + TABLE, Path(out))
 
 
 def _write(text: str, out: Path) -> None:

@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from latents.media.mark import PAGE
 from latents.report import media
 from latents.report.curves import curve
 from latents.report.neighbours import neighbours
@@ -31,7 +32,7 @@ def document(runs: Sequence[Run]) -> str:
   body = "".join(section(r, f"r{i}", t, budget, several) for i, (r, t) in enumerate(zip(runs, names, strict=True)))
   return (
     '<!DOCTYPE html><html lang="en" class="nojs"><head><meta charset="utf-8">'
-    '<meta name="viewport" content="width=device-width,initial-scale=1">'
+    f'<meta name="viewport" content="width=device-width,initial-scale=1">{PAGE}'
     f'<meta http-equiv="Content-Security-Policy" content="{POLICY}"><link rel="icon" href="data:,">'
     f"<title>{escape(clip(title, 120))}</title><style>{CSS}</style></head><body>"
     f'<a class="skip" href="#r0">Skip to the first run</a>'
