@@ -90,9 +90,7 @@ def _add_training(sub: Any) -> None:
 def _add_using(sub: Any) -> None:
   sample = _command(sub, "sample", _sample, "draw samples from a finished run")
   sample.add_argument("run", type=on_disk)
-  sample.add_argument(
-    "--decoder", type=on_disk, metavar="RUN", help="the run whose decoder is used, of the same latents"
-  )
+  sample.add_argument("--decoder", type=on_disk, metavar="RUN", help="a run of the same latents, whose decoder is used")
   sample.add_argument("--labels", type=_labels, help="numbers or names, e.g. 0,1,2 or dress,hat; default: all in turn")
   sample.add_argument("--text", type=_words, help="conditions by name, e.g. three,seven")
   sample.add_argument("--number", type=int, help="how many; labels repeat in turn")

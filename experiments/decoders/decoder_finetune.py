@@ -6,10 +6,11 @@ As sd-vae-ft-EMA and -MSE were made (Stability AI 2022: the decoder of Stable Di
     latents run experiments/decoders/decoder_finetune.py
 
 tiny: the decoder of `digits` trained on for 150 steps with L1 and a small PatchGAN. The prior is that of `digits`,
-taken from the store where that run is there. paper: `ldm_kl`'s decoder with MSE + 0.1 LPIPS, 280,000 steps.
+taken from the store where that run is there (`latents sample runs/digits --decoder runs/decoder_finetune` draws with
+both). paper: `ldm_kl`'s decoder with MSE + 0.1 LPIPS, 280,000 steps.
 
 Paper: three decoders share one prior (sd-vae-ft-EMA, -MSE)
-Shown: 29.06 dB before; the prior is that of `digits`, found and not trained again (`latents sample runs/digits --decoder runs/decoder_finetune`)
+Shown: 29.06 dB before; the prior is that of `digits`, found and not trained again
 """
 
 import dataclasses
