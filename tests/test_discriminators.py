@@ -95,6 +95,18 @@ def test_patchgan_sees_70_pixels():
   assert rows[-1] - rows[0] + 1 == 70
 
 
+def test_patchgan_moves_with_its_signal_and_a_crop_has_the_logits_of_its_patches():
+  """Stride 8: a shift by 8 pixels is one logit, away from the borders; without norms."""
+  net, x = PatchGAN(ch=4, norm="none"), normal(1, 192, 40, 3)
+  params = drawn(net, x)
+  judge = jax.jit(lambda x: net.apply(params, x, train=True).logits[0])
+  whole, moved, cut = judge(x), judge(np.roll(x, 8, 1)), judge(x[:, 16:-16])
+  size = 1e-5 * float(jnp.abs(whole).max())
+  np.testing.assert_allclose(moved[:, 6:-6], whole[:, 5:-7], atol=size)
+  np.testing.assert_allclose(cut[:, 6:-6], whole[:, 8:-8], atol=size)
+  assert float(jnp.abs(cut[:, :2] - whole[:, 2:4]).max()) > 10 * size
+
+
 def test_batch_norm_uses_the_batch_and_group_norm_does_not():
   x = normal(4, 24, 24, 1)
   for norm, alone in (("batch", False), ("group", True), ("none", True)):
