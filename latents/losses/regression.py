@@ -78,4 +78,4 @@ class LowPass(Reconstruction):
     if any(n % self.factor for n in d.shape[1:-1]):
       raise UserError(f"LowPass: {self.factor} does not divide a signal of {'x'.join(map(str, d.shape[1:-1]))}")
     cells = [n for side in d.shape[1:-1] for n in (side // self.factor, self.factor)]
-    return jnp.square(d.reshape(len(d), *cells, -1).mean(range(2, 2 * d.ndim - 3, 2))).mean()
+    return jnp.square(d.reshape(len(d), *cells, -1).mean(tuple(range(2, 2 * d.ndim - 3, 2)))).mean()
