@@ -262,3 +262,24 @@ def test_the_heads_see_the_fixed_projections_and_the_frozen_network_is_not_their
   again = [FeatureHeads(layers=(1,), ch=3)._mix() for _ in range(2)]
   jax.tree.map(np.testing.assert_array_equal, *again)
   assert jax.tree.map(jnp.shape, again[0]) == {"channels1": (1, 1, 24, 3), "scales1": (3, 3, 3, 3)}
+
+
+def test_sizes_at_paper_scale():
+  """Projected heads at 224 px (strides 4 to 32), a pair of pictures, and spectral norm, which adds no parameter."""
+  net = FeatureHeads(side=224)
+  shapes = jax.eval_shape(lambda x, f: net.init_with_output(KEY, x, train=True, frozen=f), jnp.zeros((2, 256, 256, 3)),
+                          net.abstract())  # fmt: skip
+  downs, outs = 3 + 2 + 1, 4
+  assert count(shapes[1]) == downs * (16 * 64 * 64 + 64) + outs * (9 * 64 + 1)
+  assert [logits.shape for logits in shapes[0].logits] == [(2, 8, 8, 1)] * 4
+  pairs = jax.eval_shape(lambda x: PatchGAN().init(KEY, x, train=True), jnp.zeros((1, 256, 256, 6)))
+  assert count(pairs) == 2_765_633 + 16 * 3 * 64
+  plain = PatchGAN(norm="none")
+  x = jnp.zeros((1, 256, 256, 3))
+  alone = count(jax.eval_shape(lambda x: plain.init(KEY, x, train=True), x))
+  normed = jax.eval_shape(lambda x: SpectralNorm(plain).init(KEY, x, train=True), x)
+  assert count(normed["params"]) == alone
+  assert {k: v.shape for k, v in normed["spectral"]["vectors"].items()} == {
+    "conv0.kernel": (64,), "conv1.kernel": (128,), "conv2.kernel": (256,), "conv3.kernel": (512,),
+    "conv_out.kernel": (1,),
+  }  # fmt: skip

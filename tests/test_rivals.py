@@ -16,6 +16,7 @@ from latents.errors import UserError
 from latents.losses import L2, Adversarial, Balancer, GradientNorm, PairAdversarial
 from latents.optim import Adam, PowerAverage
 from latents.train import objective
+from latents.train.checkpoint import Checkpoints
 from latents.train.state import flatten
 from tests import micro
 
@@ -135,7 +136,7 @@ JUDGES = {
 
 
 @pytest.mark.parametrize("name", JUDGES)
-def test_every_kind_of_judge_learns_beside_a_model(name):
+def test_every_kind_of_judge_learns_beside_a_model(name, tmp_path):
   one = JUDGES[name]()
   frozen = {"losses": objective.load_frozen(one.losses), "fixed": {}}
   assert ("gan" in frozen["losses"]) == (name == "features")
@@ -159,6 +160,17 @@ def test_every_kind_of_judge_learns_beside_a_model(name):
     assert not any(k.startswith("block") for k in state.params["disc"]["judge"])  # the frozen network is in no state
   else:
     assert held == {}
+  # and what is saved comes back
+  where = jax.sharding.SingleDeviceSharding(jax.devices()[0])
+  saved = Checkpoints(tmp_path / "checkpoints")
+  saved.save(1, after)
+  saved.close()
+  saved = Checkpoints(tmp_path / "checkpoints")
+  found = saved.restore(jax.tree.map(lambda a: jax.ShapeDtypeStruct(a.shape, a.dtype, sharding=where), after))
+  saved.close()
+  assert jax.tree.structure(found) == jax.tree.structure(after)
+  for a, b in zip(jax.tree.leaves(found), jax.tree.leaves(after), strict=True):
+    np.testing.assert_array_equal(a, b)
 
 
 def test_gradients_of_length_one_in_a_step():
