@@ -264,6 +264,17 @@ def test_the_heads_see_the_fixed_projections_and_the_frozen_network_is_not_their
   assert jax.tree.map(jnp.shape, again[0]) == {"channels1": (1, 1, 24, 3), "scales1": (3, 3, 3, 3)}
 
 
+def test_what_judges_cannot_do_is_said():
+  with pytest.raises(UserError, match=r"rising order, not at \(3, 1\)"):
+    FeatureHeads(layers=(3, 1)).abstract()
+  with pytest.raises(UserError, match="not at"):
+    FeatureHeads(layers=(5,)).load()
+  with pytest.raises(UserError, match="reads images"):
+    drawn(FeatureHeads(layers=(1,)), normal(1, 64, 2))
+  with pytest.raises(UserError, match="at least, not 0"):
+    drawn(SpectralNorm(PatchGAN(ch=4, layers=1), rounds=0), normal(1, 12, 12, 1))
+
+
 def test_sizes_at_paper_scale():
   """Projected heads at 224 px (strides 4 to 32), a pair of pictures, and spectral norm, which adds no parameter."""
   net = FeatureHeads(side=224)

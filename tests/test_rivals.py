@@ -9,6 +9,8 @@ import pytest
 
 from latents.autoencoders import Autoencoder
 from latents.bottlenecks import NoBottleneck
+from latents.command import overrides
+from latents.declare import addresses, dumps, loads
 from latents.decoders import ConvDecoder
 from latents.discriminators import FeatureHeads, PatchGAN, SpectralNorm, StyleGAN
 from latents.encoders import ConvEncoder
@@ -171,6 +173,18 @@ def test_every_kind_of_judge_learns_beside_a_model(name, tmp_path):
   assert jax.tree.structure(found) == jax.tree.structure(after)
   for a, b in zip(jax.tree.leaves(found), jax.tree.leaves(after), strict=True):
     np.testing.assert_array_equal(a, b)
+
+
+@pytest.mark.parametrize("name", JUDGES)
+def test_every_kind_of_judge_is_declared_stored_and_set_by_flags(name):
+  one = dataclasses.replace(JUDGES[name](), balancer=GradientNorm(("gan",)))
+  made = dataclasses.replace(micro.experiment(gan=False), stage1=one, stage2=None)
+  again = loads(dumps(made), "memory")
+  assert again == made and addresses(again) == addresses(made)
+  inner = "discriminator.inner" if isinstance(one.losses["gan"].discriminator, SpectralNorm) else "discriminator"
+  width = "width" if name == "features" else "base" if name == "stylegan" else "ch"
+  changed = overrides.override(made, [f"--stage1.losses.gan.{inner}.{width}", "16"])
+  assert addresses(changed) != addresses(made)
 
 
 def test_gradients_of_length_one_in_a_step():

@@ -5,6 +5,7 @@ import jax
 import jax.numpy as jnp
 
 from latents.discriminators.base import Taught, Tree, Verdict
+from latents.errors import UserError
 from latents.nn.conv import Conv
 from latents.nn.sharding import constrain
 from latents.pretrained import EfficientNetLite0
@@ -20,7 +21,8 @@ class FeatureHeads(Taught):
   a random 3x3 convolution and bilinear enlargement; all of that is fixed. A head on each: 4-wide convolutions of
   stride 2 (leaky ReLU 0.2) down to the grid of the deepest, then a 3-wide one to the logits. The paper's heads have
   spectral norm (`SpectralNorm(FeatureHeads())`) and batch norms, which are left out here.
-  layers: 0..4, of strides 2..32. width: of the heads. side: smaller pictures are enlarged to it (paper: 224).
+  layers: rising, of 0..4, with strides 2..32. width: of the heads. side: smaller pictures are enlarged to it (paper:
+  224). Other layers, and signals that are no pictures, are a UserError.
   """
 
   layers: tuple[int, ...] = (1, 2, 3, 4)
@@ -64,6 +66,8 @@ class FeatureHeads(Taught):
 
   def _mix(self) -> dict[str, Array]:
     """Kernels by layer from N(0, 2 / fan in), of a key of their own."""
+    if not self.layers or list(self.layers) != sorted(set(self.layers) & set(range(len(STAGE_CHANNELS)))):
+      raise UserError(f"FeatureHeads looks at layers of 0 to 4 in rising order, not at {self.layers}")
     draw, found = nn.initializers.he_normal(), {}
     for layer in self.layers:
       key = jax.random.fold_in(jax.random.key(0), layer)

@@ -7,6 +7,7 @@ import jax
 import jax.numpy as jnp
 
 from latents.discriminators.base import Taught, Tree, Verdict
+from latents.errors import UserError
 from latents.types import Array
 
 STATE = "spectral"  # the collection of the right singular vectors
@@ -36,6 +37,8 @@ class SpectralNorm(Taught):
   @nn.compact
   def __call__(self, *shown: Any, train: bool, frozen: Tree = None) -> Verdict:
     """As the inner discriminator."""
+    if self.rounds < 1:
+      raise UserError(f"SpectralNorm needs a round of power iteration a pass at least, not {self.rounds}")
     plain, told = self.inner.clone(parent=None), {"frozen": frozen} if isinstance(self.inner, Taught) else {}
 
     def begin(key: Array) -> Tree:

@@ -47,7 +47,7 @@ class StyleGAN(nn.Module):
       h = self._block(h, halved, i)
       hidden.append(h)
       i += 1
-    if self.group:
+    if self.group > 0:
       h = jnp.concatenate([h, deviation(h, self.group)], -1)
     h = leaky(EqualConv(hidden[-1].shape[-1], dtype=self.dtype, name="conv")(h))
     h = leaky(EqualConv(h.shape[-1], dtype=self.dtype, name="dense")(h.reshape(len(h), -1)))
