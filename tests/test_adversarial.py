@@ -11,7 +11,7 @@ import pytest
 
 from latents.discriminators import Verdict
 from latents.errors import UserError
-from latents.losses import Adversarial, Balancer, ConditionalAdversarial, PairAdversarial
+from latents.losses import Adversarial, Balancer, ConditionalAdversarial, GradientNorm, PairAdversarial
 from latents.losses.adversarial import lecam_term
 from latents.optim import Adam, Average, Muon, PowerAverage
 from latents.types import Seen
@@ -122,6 +122,58 @@ def test_a_pair_is_shown_both_ways():
   judged = [loss.judge(seen(X, Y), own, r)[0].logits[0] for r in (True, False)]
   np.testing.assert_allclose(judged[0], -judged[1])
   assert loss.init(jax.random.key(0), seen(X, Y), aux=None)["params"]["w"].shape == (2, 2)
+
+
+@pytest.mark.parametrize("objective", ["nonsaturating", "lsgan"])
+def test_the_decoder_of_a_pair_feels_what_the_judge_would_learn_of_the_exchanged_pair(objective):
+  loss = PairAdversarial(discriminator=Linear(), objective=objective)
+  own = {"params": {"w": jnp.array([[1.0, -0.3], [0.5, 0.2]])}}
+  felt = loss.measure(seen(X, Y), own, aux=None, key=None).value
+  assert float(felt) == pytest.approx(float(loss.learn(seen(Y, X), own, aux=None, key=None).value), rel=1e-6)
+  a, b = (loss.judge(seen(X, Y), own, r)[0].logits[0] for r in (True, False))
+  by_hand = (soft(a) + soft(-b)) / 2 if objective == "nonsaturating" else (a**2 + (1 - b) ** 2) / 2
+  assert float(felt) == pytest.approx(float(np.mean(by_hand)), rel=1e-6)
+  # nothing can be told of equal signals: the judge's best verdict is none
+  equal = lambda w: loss.learn(seen(X, X), {"params": {"w": w}}, aux=None, key=None).value
+  if objective == "nonsaturating":
+    np.testing.assert_allclose(jax.grad(equal)(jnp.zeros((2, 2))), 0, atol=1e-7)
+    assert float(equal(jnp.zeros((2, 2)))) == pytest.approx(np.log(2), rel=1e-6)
+
+
+@pytest.mark.parametrize("objective", ["hinge", "vanilla"])
+def test_both_orders_of_a_pair_are_felt(objective):
+  loss = PairAdversarial(discriminator=Linear(), objective=objective)
+  own = {"params": {"w": jnp.array([[1.0, -0.3], [0.5, 0.2]])}}
+  a, b = (loss.judge(seen(X, Y), own, r)[0].logits[0].mean() for r in (True, False))
+  assert float(loss.measure(seen(X, Y), own, aux=None, key=None).value) == pytest.approx(float(a - b) / 2, rel=1e-5)
+
+
+@pytest.mark.parametrize("scale", [0.3, 50.0, 1e4])
+def test_an_adaptive_weight_takes_the_scale_out_of_its_loss(scale):
+  """w(s g) s g = w(g) g, up to the 1e-4 beside |g|."""
+  loss, rec, own = Adversarial(), jnp.array([3.0, 4.0]), jnp.array([0.6, -0.8])
+  felt = lambda g: loss.adaptive_weight(rec, g) * g
+  np.testing.assert_allclose(felt(scale * own), felt(own), rtol=1e-4 * max(1, 1 / scale) + 1e-6)
+  np.testing.assert_allclose(jnp.linalg.norm(felt(own)), jnp.linalg.norm(rec), rtol=2e-4)
+  np.testing.assert_allclose(felt(own) * 7, loss.adaptive_weight(7 * rec, own) * own, rtol=1e-6)
+
+
+def test_the_gradient_norm_by_hand():
+  """Named losses push with the length of their weight, whatever their size; others as they are."""
+  rule = GradientNorm(("lpips", "gan"))
+  pushes = {"l1": jnp.array([[1.0], [2.0]]), "lpips": jnp.array([[3.0], [4.0]]), "gan": jnp.array([[0.0], [1e-3]])}
+  told = {"l1": jnp.float32(2), "lpips": jnp.float32(0.5), "gan": jnp.float32(1)}
+  total, kept, factors = rule(pushes, told, rule.init(list(pushes)))
+  np.testing.assert_allclose(total, 2 * pushes["l1"] + 0.1 * pushes["lpips"] + pushes["gan"] / 1e-3, rtol=1e-4)
+  assert kept == {} and float(factors["lpips"]) == pytest.approx(0.1)
+  large = rule({**pushes, "gan": 1e6 * pushes["gan"]}, told, {})[0]
+  np.testing.assert_allclose(large, total, rtol=1e-4)
+  silent = rule({**pushes, "gan": 0 * pushes["gan"]}, told, {})[0]
+  assert np.isfinite(silent).all()
+  everything = GradientNorm()(pushes, told, {})[0]
+  np.testing.assert_allclose(everything - total, (1 / 5**0.5 - 1) * 2 * pushes["l1"], rtol=1e-3)
+  with pytest.raises(UserError, match=r"names 'lpip'.*lpips"):
+    GradientNorm(("lpip",)).check(list(pushes))
 
 
 def test_what_is_given_is_seen_and_not_pulled_at():

@@ -7,6 +7,7 @@ import dataclasses
 import math
 from pathlib import Path
 
+import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -15,16 +16,18 @@ import pytest
 
 from experiments.codes import vq_transformer
 from experiments.decoders import cascade, decoder_finetune
-from experiments.images import ldm_kl, stacked
+from experiments.images import ldm_kl, ltx_image, stacked
 from experiments.shaping import eq_vae, va_vae
 from experiments.sound import dac_gan
 from experiments.tokens1d import titok
 from latents.bottlenecks import KL
 from latents.discriminators import Verdict
-from latents.losses import L1
+from latents.losses import L1, Adversarial, Charbonnier, LogitLaplace, LowPass, PairAdversarial, Wavelet, conversions
 from latents.losses.adversarial import matching
 from latents.losses.spectral import magnitudes
+from latents.nn.wavelet import haar
 from latents.optim import Adam
+from latents.types import Seen
 from tests.declared import make_data
 
 NUMBERS = 256 * 256 * 3
@@ -145,3 +148,97 @@ def test_decay_is_of_what_the_papers_code_decays():
   assert vq_transformer.experiment("paper").stage2.optimizer.decays == "matrices"
   assert titok.experiment("paper").stage1.optimizer.decays == "kernels"
   assert math.isclose(titok.experiment("paper").stage1.optimizer.decay, 1e-4)
+
+
+# -- latents/losses/conversions.py
+
+
+def pair(*shape, seed=0):
+  rng = np.random.default_rng(seed)
+  return (rng.uniform(-1, 1, shape).astype(np.float32) for _ in range(2))
+
+
+def test_a_sum_beside_a_sum_is_a_mean_beside_a_mean():
+  """sum(a) + w sum(b) = N_a (mean a + of_sums(w) mean b); ltx_image's KL weight is LDM's."""
+  rng = np.random.default_rng(0)
+  a, b = rng.uniform(size=(3, 50)), rng.uniform(size=(3, 8))
+  theirs = (a.sum() + 0.3 * b.sum()) / 3
+  assert theirs == pytest.approx(50 * (a.mean() + conversions.of_sums(0.3, 8, among=50) * b.mean()), rel=1e-12)
+  made = ltx_image.experiment("paper").stage1
+  assert made.losses["kl"].weight == pytest.approx(1e-6 / 24)
+  assert made.model.bottleneck.dim * 8 * 8 * 24 == NUMBERS
+
+
+@pytest.mark.parametrize(("weight", "beta"), [(0.1, 0.05), (2.0, 1.0)])
+def test_smooth_l1_is_huber_over_beta(weight, beta):
+  """ViTok: 0.1 SmoothL1(0.05): d^2 / (2 beta) where |d| < beta, else |d| - beta / 2."""
+  x, y = pair(2, 6, 6, 3)
+  d = np.abs(x.astype(np.float64) - y)
+  theirs = weight * np.where(d < beta, d**2 / (2 * beta), d - beta / 2).mean()
+  loss = conversions.smooth_l1(weight, beta)
+  assert loss.weight * float(loss(x, y)) == pytest.approx(theirs, rel=1e-6)
+
+
+def test_a_gaussian_of_fixed_variance_is_a_weighted_square():
+  x, y = pair(2, 4, 4, 1)
+  nats = 0.5 * (x.astype(np.float64) - y) ** 2 / 0.3 + 0.5 * np.log(2 * np.pi * 0.3)
+  loss = conversions.gaussian(0.3)
+  assert loss.weight * float(loss(x, y)) + 0.5 * np.log(2 * np.pi * 0.3) == pytest.approx(nats.mean(), rel=1e-6)
+
+
+def test_a_penalty_beside_a_sum_of_two_sides_is_halved():
+  """StyleGAN2: softplus(D(x_hat)) + softplus(-D(x)) + gamma / 2 |dD/dx|^2; LeCAM: lambda beside the same sum."""
+
+  class Line(nn.Module):
+    @nn.compact
+    def __call__(self, x, *, train):
+      w = self.param("w", nn.initializers.ones, x.shape[1:])
+      return Verdict((jnp.sum(w * x, axis=(1, 2))[:, None],))
+
+  x, y = pair(3, 4, 2)
+  w, gamma, lam = np.random.default_rng(5).normal(size=(4, 2)).astype(np.float32), 8.0, 0.2
+  real, fake = ((w * v).sum((1, 2)) for v in (x, y))
+  sides = np.log1p(np.exp(-real)).mean() + np.log1p(np.exp(fake)).mean()
+  band = (np.maximum(real - fake.mean(), 0) ** 2).mean() + (np.maximum(real.mean() - fake, 0) ** 2).mean()
+  theirs = sides + 0.5 * gamma * (w**2).sum() + lam * band
+  loss = Adversarial(
+    discriminator=Line(), objective="nonsaturating", r1=conversions.penalty(gamma), r1_every=1,
+    lecam=conversions.penalty(lam),
+  )  # fmt: skip
+  zeros = {name: jnp.zeros(()) for name in ("real", "fake", "share")}
+  seen = Seen(x, x, y, None, None, None, {}, jnp.int32(0))
+  ours = loss.learn(seen, {"params": {"w": w}, "lecam": zeros}, aux=None, key=None)
+  assert 2 * float(ours.value) == pytest.approx(theirs, rel=1e-4)
+
+
+def test_sums_of_the_new_losses():
+  """Over bands of their means (LTX-Video), over numbers (DALL-E), with Charbonnier's constant, over pooled cells."""
+  x, y = pair(2, 8, 8, 3)
+  bands = np.abs(np.asarray(haar(x - y), np.float64))
+  assert sum(band.mean() for band in bands) == pytest.approx(4 * float(Wavelet()(x, y)), rel=1e-5)
+  told = np.random.default_rng(1).normal(size=(2, 8, 8, 6)).astype(np.float32)
+  u = 0.1 + 0.8 * (x.astype(np.float64) + 1) / 2
+  mu, b = told[..., :3], np.exp(told[..., 3:])
+  theirs = -np.log(np.exp(-np.abs(np.log(u / (1 - u)) - mu) / b) / (2 * b * u * (1 - u))).sum() / 2
+  assert 8 * 8 * 3 * float(LogitLaplace()(x, told)) == pytest.approx(theirs, rel=1e-4)
+  theirs = np.sqrt((x - y).astype(np.float64) ** 2 + 1e-6).mean()
+  assert float(Charbonnier(eps=1e-3)(x, y)) + 1e-3 == pytest.approx(theirs, rel=1e-5)
+  cells = (x - y).astype(np.float64).reshape(2, 2, 4, 2, 4, 3).mean((2, 4))
+  assert float(LowPass(factor=4)(x, y)) == pytest.approx((cells**2).mean(), rel=1e-4)
+
+
+def test_the_pairs_of_the_catalogue_are_twice_ours():
+  """LTX-Video as catalogued: D softplus(-a) + softplus(b), G softplus(a) + softplus(-b), a = D([x, x_hat])."""
+
+  class Fixed(nn.Module):
+    @nn.compact
+    def __call__(self, x, *, train):
+      return Verdict(((x[..., 0] - 0.3 * x[..., 1]).mean(1, keepdims=True),))
+
+  x, y = pair(3, 4, 1)
+  a, b = ((u - 0.3 * v)[..., 0].mean(1).astype(np.float64) for u, v in ((x, y), (y, x)))
+  soft = lambda v: np.log1p(np.exp(v)).mean()
+  loss = PairAdversarial(discriminator=Fixed(), objective="nonsaturating")
+  seen = Seen(x, x, y, None, None, None, {}, jnp.int32(0))
+  assert 2 * float(loss.learn(seen, {}, aux=None, key=None).value) == pytest.approx(soft(-a) + soft(b), rel=1e-5)
+  assert 2 * float(loss.measure(seen, {}, aux=None, key=None).value) == pytest.approx(soft(a) + soft(-b), rel=1e-5)

@@ -2,6 +2,7 @@
 
 import math
 
+import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -12,6 +13,7 @@ from latents.bottlenecks import KL, NestedDropout, NoBottleneck
 from latents.decoders import ConvDecoder, FlowDecoder, IdentityDecoder, QueryDecoder, WaveDecoder
 from latents.encoders import ConvEncoder, IdentityEncoder, QueryEncoder, WaveEncoder
 from latents.errors import UserError
+from latents.nn.norm import GroupNorm
 from latents.types import Encoded, Latent
 from tests.members.decoders import DECODERS
 from tests.members.encoders import ENCODERS
@@ -136,6 +138,54 @@ def test_conv_takes_any_grid_and_moves_with_it():
   assert h.shape == (1, 256, 2, 2)
   far = np.abs(h[:, 127:131] - h[:, 128:132]).max()  # neighbours differ
   np.testing.assert_allclose(moved[:, 128:132], h[:, 127:131], atol=0.05 * far)
+
+
+def frozen_norms(call, args, kwargs, context):
+  """Every group norm has the mean 0 and deviation 1 of other examples: what is left is scale and shift."""
+  if not isinstance(context.module, GroupNorm) or context.method_name != "__call__":
+    return call(*args, **kwargs)
+  params = context.module.variables["params"]
+  return args[0] * params["scale"] + params["bias"]
+
+
+@pytest.mark.parametrize("axes", [1, 2])
+def test_with_norms_frozen_shifts_and_crops_are_exact_away_from_the_borders(axes):
+  """A shift by f is one cell, a crop of the signal gives the crop of the latent, a crop of the latent that of the
+  picture; nearer than the receptive field the border is seen."""
+  f, long = 4, (160, *(16,) * (axes - 1))
+  encoder = ConvEncoder(ch=8, mult=(1, 2, 2), blocks=1, out=4, mid_attention=False)
+  decoder = ConvDecoder(ch=8, mult=(1, 2, 2), blocks=1, channels=2, mid_attention=False)
+  x = rng_normal(1, *long, 2)
+  ours = started(encoder, x, train=False)
+  theirs = started(decoder, Latent(z=rng_normal(1, *(n // f for n in long), 4)), x, train=False)
+
+  @jax.jit
+  def encode(x):
+    with nn.intercept_methods(frozen_norms):
+      return encoder.apply(ours, x, train=False)
+
+  @jax.jit
+  def decode(z):
+    with nn.intercept_methods(frozen_norms):
+      return decoder.apply(theirs, Latent(z=z), method="sample")
+
+  h, size = encode(x), 1e-5 * float(jnp.abs(encode(x)).max())
+  edge = 11  # cells: the receptive field is 77 pixels, see below
+  np.testing.assert_allclose(encode(jnp.roll(x, f, 1))[:, edge + 1 : -edge], h[:, edge : -edge - 1], atol=size)
+  np.testing.assert_allclose(encode(x[:, 16:-16])[:, edge:-edge], h[:, 4 + edge : -4 - edge], atol=size)
+  assert float(jnp.abs(encode(x[:, 16:-16])[:, :2] - h[:, 4:6]).max()) > 10 * size
+  seen = jax.jit(jax.grad(lambda x: encode(x)[0, 20].sum()))(x)
+  rows = np.flatnonzero(np.abs(np.asarray(seen)[0].reshape(long[0], -1)).max(1))
+  # cells 13..27 after seven convolutions, 26..56 and 24..58 a level up, 48..118 and 45..121 in pixels
+  assert (rows[0], rows[-1]) == (45, 121)
+  y, size = decode(h), 1e-5 * float(jnp.abs(decode(h)).max())
+  edge = 14
+  np.testing.assert_allclose(
+    decode(jnp.roll(h, 1, 1))[:, f * (edge + 1) : -f * edge], y[:, f * edge : -f * (edge + 1)], atol=size
+  )
+  np.testing.assert_allclose(
+    decode(h[:, 4:-4])[:, f * edge : -f * edge], y[:, f * (4 + edge) : -f * (4 + edge)], atol=size
+  )
 
 
 @pytest.mark.parametrize("zero", [False, True])

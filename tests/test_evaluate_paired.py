@@ -7,8 +7,9 @@ import pytest
 import skimage.metrics
 
 from latents.errors import UserError
-from latents.evaluate import PSNR, SSIM, Energy, LPIPSMetric, TokenAccuracy
+from latents.evaluate import PSNR, SSIM, Bands, EfficientNetFeatures, Energy, LPIPSMetric, PairedKernel, TokenAccuracy
 from latents.evaluate.sums import add, total, zeros
+from latents.pretrained import LPIPS, EfficientNetLite0
 from tests.members.evaluate import METRICS
 
 SHAPES = {"image": (32, 32, 3), "video": (2, 32, 32, 1), "audio": (40, 1), "text": (30,)}
@@ -22,11 +23,10 @@ def signal(*shape: int, seed: int = 0) -> np.ndarray:
 
 def network(metric):
   """Random parameters for the metrics that have a network."""
-  if not isinstance(metric, LPIPSMetric):
+  if not isinstance(metric, LPIPSMetric | PairedKernel):
     return None
-  from latents.pretrained import LPIPS
-
-  leaves, structure = jax.tree.flatten(LPIPS(metric.net).abstract())
+  net = LPIPS(metric.net) if isinstance(metric, LPIPSMetric) else EfficientNetLite0(metric.side)
+  leaves, structure = jax.tree.flatten(net.abstract())
   return jax.tree.unflatten(structure, [0.1 * np.abs(signal(*x.shape, seed=i)) for i, x in enumerate(leaves)])
 
 
@@ -50,7 +50,7 @@ def test_batches_shards_and_padding_change_nothing(make, kind):
   summed = metric.result(jax.tree.map(jnp.add, a, b))
   one_after_the_other = metric.result(update(a, np.roll(x, -3, 0), np.roll(y, -3, 0), rest, aux=aux))
 
-  assert len(whole) == 1
+  assert len(whole) == (4 if isinstance(metric, Bands) else 1)
   for key, value in whole.items():
     assert np.isfinite(value)
     assert summed[key] == pytest.approx(value, rel=1e-6)
@@ -141,3 +141,31 @@ def test_token_accuracy_by_hand():
   y = np.array([[1, 2, 3, 0], [0, 6, 0, 0]], np.int32)  # 3/4 and 1/4
   assert measure(TokenAccuracy(), x, y)["token_accuracy"] == pytest.approx(0.5)
   assert measure(TokenAccuracy(), x, y, [True, False])["token_accuracy"] == pytest.approx(0.75)
+
+
+def test_the_kernel_is_the_mean_over_all_pairs_of_different_pictures():
+  metric = PairedKernel(side=32)
+  aux, x = network(metric), signal(5, 32, 32, 3)
+  y = np.float32(0.5) * x + np.float32(0.2) * signal(5, 32, 32, 3, seed=1)
+  a, b = (np.asarray(EfficientNetFeatures(32)(aux, v), np.float64) for v in (x, y))
+  kernel = lambda u, v: (u @ v.T / u.shape[1] + 1) ** 2
+  apart = ~np.eye(5, dtype=bool)
+  wanted = (kernel(a, a) + kernel(b, b) - 2 * kernel(a, b))[apart].mean()
+  assert measure(metric, x, y, aux=aux)["kernel2_efficientnet_lite0"] == pytest.approx(wanted, rel=1e-4)
+  assert measure(metric, x, x, aux=aux)["kernel2_efficientnet_lite0"] == 0
+  assert np.isnan(measure(metric, x[:1], y[:1], aux=aux)["kernel2_efficientnet_lite0"])
+
+
+def test_bands_tell_frequencies_apart():
+  """A wave of a frequency in each band, kept to a half, all, none and twice of its height."""
+  n, kept = 64, {2: 0.5, 6: 1.0, 12: 0.0, 24: 2.0}  # cycles in 64 samples: 1/32, 3/32, 3/16, 3/8
+  t = np.arange(n)
+  waves = {k: 0.1 * np.cos(2 * np.pi * k * t / n)[None, :, None, None] * np.ones((1, n, n, 1)) for k in kept}
+  x = np.float32(sum(waves.values()))
+  y = np.float32(sum(share * waves[k] for k, share in kept.items()))
+  found = measure(Bands(), x, y)
+  assert list(found) == ["band_0.0625", "band_0.125", "band_0.25", "band_top"]
+  np.testing.assert_allclose(list(found.values()), [0.25, 1, 0, 4], atol=1e-5)
+  whole = measure(Energy(cutoff=0.25), x, y)["high_frequency_kept"]
+  assert found["band_top"] == pytest.approx(whole, rel=1e-5)
+  assert np.isnan(measure(Bands(), 0 * x, y)["band_top"])

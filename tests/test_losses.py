@@ -7,9 +7,28 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from latents.autoencoders import Autoencoder
+from latents.bottlenecks import KL
+from latents.decoders import ConvDecoder, LogitLaplaceDecoder
+from latents.encoders import ConvEncoder
 from latents.errors import UserError
-from latents.losses import L1, L2, Adversarial, LPIPSLoss, MultiScaleSTFT, Perceptual, Weight
-from tests.members.losses import LOSSES
+from latents.losses import (
+  L1,
+  L2,
+  Adversarial,
+  Charbonnier,
+  Huber,
+  LogitLaplace,
+  LowPass,
+  LPIPSLoss,
+  MultiScaleSTFT,
+  Perceptual,
+  Wavelet,
+  Weight,
+)
+from latents.nn.wavelet import haar, unhaar
+from tests import micro
+from tests.members.losses import DISTRIBUTION_LOSSES, LOSSES
 
 BY_NAME = pytest.mark.parametrize(("make", "shape"), [m[1:] for m in LOSSES], ids=[m[0] for m in LOSSES])
 
@@ -74,6 +93,118 @@ def test_regression_by_hand():
   x, y = jnp.array([[[0.0], [1.0]]]), jnp.array([[[0.5], [-1.0]]])
   assert float(L1()(x, y)) == 1.25
   assert float(L2()(x, y)) == 2.125
+
+
+def test_round_regressions_by_hand():
+  x, y = jnp.array([[[0.0], [1.0]]]), jnp.array([[[0.5], [-1.0]]])  # |d| = 0.5, 2
+  assert float(Huber(delta=1.0)(x, y)) == (0.125 + 1.5) / 2
+  assert float(Huber(delta=0.5)(x, y)) == (0.125 + 0.5 * 1.75) / 2
+  assert float(Huber(delta=9.0)(x, y)) == 0.5 * float(L2()(x, y))
+  np.testing.assert_allclose(jax.grad(lambda y: Huber()(x, y))(y)[0, :, 0], [0.25, -0.5])
+  assert float(Charbonnier(eps=1.0)(x, y)) == pytest.approx((1.25**0.5 + 5**0.5) / 2 - 1, rel=1e-6)
+  assert float(Charbonnier(eps=1e-6)(x, y)) == pytest.approx(float(L1()(x, y)), abs=2e-6)
+
+
+def test_the_best_constants_are_mean_median_and_between():
+  """Of the numbers 0, 0, 0, 0.2, 1: the constant that each loss likes best, on a grid."""
+  x, grid = jnp.array([0.0, 0.0, 0.0, 0.2, 1.0]).reshape(1, 5, 1), np.linspace(0, 1, 1001)
+  best = lambda loss: grid[int(jnp.argmin(jax.vmap(lambda c: loss(x, c * jnp.ones_like(x)))(jnp.asarray(grid))))]
+  assert best(L1()) == 0 and best(L2()) == pytest.approx(0.24)
+  assert best(Charbonnier(eps=1e-3)) == pytest.approx(0, abs=2e-3)
+  assert best(Huber(delta=0.1)) == pytest.approx(0.2 / 3, abs=1.1e-3)  # 3 c = 0.1 + 0.1
+
+
+def test_the_low_pass_is_blind_to_what_averages_out():
+  x = signal((8, 8, 3))
+  board = jnp.asarray((-1.0) ** np.add.outer(np.arange(8), np.arange(8)))[None, :, :, None]
+  assert float(LowPass(factor=4)(x, x + board)) == pytest.approx(0, abs=1e-10)
+  assert float(LowPass(factor=4)(x, x + 0.5)) == pytest.approx(0.25, rel=1e-5)
+  assert float(LowPass(factor=1)(x, signal((8, 8, 3), 1))) == pytest.approx(float(L2()(x, signal((8, 8, 3), 1))))
+  with pytest.raises(UserError, match="3 does not divide a signal of 8x8"):
+    LowPass(factor=3)(x, x)
+
+
+@pytest.mark.parametrize("shape", [(12, 2), (8, 6, 3), (4, 6, 8, 1)], ids=["1-D", "2-D", "3-D"])
+def test_haar_is_orthonormal_and_comes_back(shape):
+  x = signal(shape)
+  bands = haar(x)
+  assert bands.shape == (2 ** (len(shape) - 1), 2, *(n // 2 for n in shape[:-1]), shape[-1])
+  np.testing.assert_allclose(unhaar(bands), x, atol=1e-6)
+  assert float(jnp.square(bands).sum()) == pytest.approx(float(jnp.square(x).sum()), rel=1e-6)  # Parseval
+  flat = haar(jnp.ones_like(x))
+  assert float(jnp.abs(flat[1:]).max()) == 0 and float(flat[0].max()) == pytest.approx(2 ** ((len(shape) - 1) / 2))
+  ramp = jnp.arange(2.0 * shape[0]).reshape(2, shape[0], *(1,) * (len(shape) - 1)) * jnp.ones_like(x)
+  found = haar(ramp)  # changes along the first axis alone: low, and the band with the highest bit
+  assert [bool(jnp.abs(b).max() > 1e-6) for b in found] == [i in (0, len(found) // 2) for i in range(len(found))]
+
+
+def test_wavelets_weigh_high_frequencies_more_from_two_levels_on():
+  x = jnp.zeros((1, 8, 8, 1))
+  board = jnp.asarray((-1.0) ** np.add.outer(np.arange(8), np.arange(8)))[None, :, :, None]
+  for levels in (1, 2, 3):
+    loss = Wavelet(levels=levels)
+    assert float(loss(x, x + 0.4)) == pytest.approx(0.4 / 2**levels, rel=1e-6)
+    assert float(loss(x, x + 0.4 * board)) == pytest.approx(0.4 / 2, rel=1e-6)
+  y = signal((8, 8, 3))
+  assert float(Wavelet()(y[:1], y[1:])) == pytest.approx(float(jnp.abs(haar(y[:1] - y[1:])).mean()), rel=1e-6)
+  with pytest.raises(UserError, match="8 does not divide a signal of 8x12"):
+    Wavelet(levels=3)(jnp.zeros((1, 8, 12, 1)), jnp.zeros((1, 8, 12, 1)))
+
+
+@pytest.mark.parametrize(("make", "shape", "each"), [m[1:] for m in DISTRIBUTION_LOSSES])
+def test_losses_of_distributions_are_means_with_finite_gradients(make, shape, each):
+  loss, x = make(), signal(shape)
+  told = jnp.asarray(np.random.default_rng(2).normal(size=(2, *shape[:-1], each * shape[-1])), jnp.float32)
+  value = loss(x, told)
+  assert value.shape == () and value.dtype == jnp.float32
+  assert np.mean([float(loss(x[i : i + 1], told[i : i + 1])) for i in range(2)]) == pytest.approx(
+    float(value), rel=1e-5
+  )
+  assert np.isfinite(jax.grad(lambda t: loss(x, t))(told)).all()
+  for edge in (-1.0, 1.0):
+    assert np.isfinite(loss(edge * jnp.ones_like(x), told))
+  with pytest.raises(UserError, match="2C"):
+    loss(x, told[..., :-1])
+
+
+@pytest.mark.parametrize(("mu", "log_b"), [(0.0, 0.0), (1.3, -1.0), (-2.0, 0.7)])
+def test_logit_laplace_integrates_to_one(mu, log_b):
+  """Over y in (0,1); the loss takes the signal u of y = 0.8 (u + 1) / 2 + 0.1. Beyond logits of 8 the integral's two
+  exponential tails, where float32 has too few numbers near y = 1."""
+  logit, b = np.linspace(-8, 8, 20_001), np.exp(log_b)
+  y = 1 / (1 + np.exp(-logit))
+  x = jnp.asarray(2 * (y - 0.1) / 0.8 - 1, jnp.float32).reshape(-1, 1, 1)
+  told = jnp.broadcast_to(jnp.array([mu, log_b]), (len(x), 1, 2))
+  nats = jax.jit(jax.vmap(lambda a, t: LogitLaplace()(a[None], t[None])))(x, told)
+  within = np.trapezoid(np.exp(-np.asarray(nats, np.float64)), y)
+  tails = 0.5 * np.exp(-(8 - mu) / b) + 0.5 * np.exp(-(8 + mu) / b)
+  assert within + tails == pytest.approx(1, abs=2e-4)
+
+
+def test_the_likelihood_reads_what_the_decoder_has_sown_and_others_see_its_picture():
+  """A step with both; a wrong path is said; the best scale of one pixel is the distance of the logits."""
+  made = micro.experiment(gan=False).stage1
+  inner = ConvDecoder(ch=4, mult=(1, 2), blocks=1, channels=2, mid_attention=False)
+  model = Autoencoder(
+    encoder=ConvEncoder(ch=4, mult=(1, 2), blocks=1, out=4, mid_attention=False),
+    bottleneck=KL(dim=2),
+    decoder=LogitLaplaceDecoder(inner),
+  )
+  losses = {"nats": LogitLaplace(weight=0.1), "l2": L2(), "kl": Weight(1e-3)}
+  stage = dataclasses.replace(made, model=model, losses=losses, batch=2)
+  x = signal((8, 8, 1))
+  batch, frozen = {"x": x, "index": jnp.arange(2)}, {"losses": {}, "fixed": {}}
+  state = jax.jit(lambda b: micro.first_state(stage, frozen, b))(batch)
+  _, logs = jax.jit(lambda s, b: micro.update(stage, s, frozen, b))(state, batch)
+  assert np.isfinite(float(logs["nats"])) and float(logs["grad_ae"]) > 0
+  far = dataclasses.replace(stage, losses={**losses, "nats": LogitLaplace(path="elsewhere")})
+  with pytest.raises(UserError, match="elsewhere/logit_laplace"):
+    jax.eval_shape(lambda b: micro.first_state(far, frozen, b), batch)
+  told = jnp.concatenate([jnp.zeros((1, 1, 1)), jnp.zeros((1, 1, 1))], -1)
+  logit = lambda u: jnp.log(0.4 * (u + 1) + 0.1) - jnp.log(0.9 - 0.4 * (u + 1))
+  scales = jnp.linspace(-3, 1, 401)
+  nats = jax.vmap(lambda s: LogitLaplace()(jnp.full((1, 1, 1), 0.5), told.at[..., 1].set(s)))(scales)
+  assert float(jnp.exp(scales[jnp.argmin(nats)])) == pytest.approx(float(jnp.abs(logit(0.5))), rel=0.02)
 
 
 def test_perceptual_layers_are_averaged():

@@ -9,11 +9,16 @@ import pytest
 
 from latents.autoencoders import Autoencoder
 from latents.bottlenecks import NoBottleneck
+from latents.command import overrides
+from latents.declare import addresses, dumps, loads
 from latents.decoders import ConvDecoder
-from latents.discriminators import PatchGAN
+from latents.discriminators import FeatureHeads, PatchGAN, SpectralNorm, StyleGAN
 from latents.encoders import ConvEncoder
-from latents.losses import L2, Adversarial, Balancer
+from latents.errors import UserError
+from latents.losses import L2, Adversarial, Balancer, GradientNorm, PairAdversarial
 from latents.optim import Adam, PowerAverage
+from latents.train import objective
+from latents.train.checkpoint import Checkpoints
 from latents.train.state import flatten
 from tests import micro
 
@@ -115,3 +120,79 @@ def test_a_judge_that_waits_keeps_its_state_and_counts_its_own_updates():
     np.testing.assert_array_equal(a, b)
   for a, b in zip(jax.tree.leaves(after.averages), jax.tree.leaves(state.averages), strict=True):
     np.testing.assert_array_equal(a, b)
+
+
+def judged(by, kind=Adversarial, **options):
+  """A stage whose one judge is `by`."""
+  one = stage()
+  loss = kind(discriminator=by, adaptive=False, optimizer=Adam(lr=1e-3), **options)
+  return dataclasses.replace(one, losses={"l2": L2(), "gan": loss})
+
+
+JUDGES = {
+  "stylegan": lambda: judged(StyleGAN(base=64, most=8), objective="nonsaturating", r1=1.0, r1_every=1),
+  "spectral": lambda: judged(SpectralNorm(PatchGAN(ch=4, layers=1, norm="none"))),
+  "pair": lambda: judged(PatchGAN(ch=4, layers=1, norm="group"), PairAdversarial, objective="nonsaturating"),
+  "features": lambda: judged(SpectralNorm(FeatureHeads((0, 1), ch=4, width=4, side=16))),
+}
+
+
+@pytest.mark.parametrize("name", JUDGES)
+def test_every_kind_of_judge_learns_beside_a_model(name, tmp_path):
+  one = JUDGES[name]()
+  frozen = {"losses": objective.load_frozen(one.losses), "fixed": {}}
+  assert ("gan" in frozen["losses"]) == (name == "features")
+  shapes = jax.tree.map(jnp.shape, objective.abstract_frozen(one.losses))
+  assert shapes == jax.tree.map(jnp.shape, frozen["losses"])
+  state = jax.jit(lambda b, f: micro.first_state(one, f, b))(batch(), frozen)
+  after, logs = jax.jit(lambda s, f, b: micro.update(one, s, f, b))(state, frozen, batch())
+  for group in ("ae", "disc"):
+    moved = [
+      np.abs(a - b).max()
+      for a, b in zip(*map(jax.tree.leaves, (state.params[group], after.params[group])), strict=True)
+    ]
+    assert max(moved) > 0, group
+  assert np.isfinite([float(v) for v in logs.values()]).all() and float(logs["grad_disc"]) > 0
+  held = state.extra["losses"]
+  if name in ("spectral", "features"):  # the vectors go on with the judge's learning
+    before, now = (s.extra["losses"]["gan"]["spectral"]["vectors"] for s in (state, after))
+    assert before.keys() == now.keys() and all(
+      np.abs(before[k] - now[k]).max() > 0 for k in before if before[k].size > 1
+    )
+    assert not any(k.startswith("block") for k in state.params["disc"]["judge"])  # the frozen network is in no state
+  else:
+    assert held == {}
+  # and what is saved comes back
+  where = jax.sharding.SingleDeviceSharding(jax.devices()[0])
+  saved = Checkpoints(tmp_path / "checkpoints")
+  saved.save(1, after)
+  saved.close()
+  saved = Checkpoints(tmp_path / "checkpoints")
+  found = saved.restore(jax.tree.map(lambda a: jax.ShapeDtypeStruct(a.shape, a.dtype, sharding=where), after))
+  saved.close()
+  assert jax.tree.structure(found) == jax.tree.structure(after)
+  for a, b in zip(jax.tree.leaves(found), jax.tree.leaves(after), strict=True):
+    np.testing.assert_array_equal(a, b)
+
+
+@pytest.mark.parametrize("name", JUDGES)
+def test_every_kind_of_judge_is_declared_stored_and_set_by_flags(name):
+  one = dataclasses.replace(JUDGES[name](), balancer=GradientNorm(("gan",)))
+  made = dataclasses.replace(micro.experiment(gan=False), stage1=one, stage2=None)
+  again = loads(dumps(made), "memory")
+  assert again == made and addresses(again) == addresses(made)
+  inner = "discriminator.inner" if isinstance(one.losses["gan"].discriminator, SpectralNorm) else "discriminator"
+  width = "width" if name == "features" else "base" if name == "stylegan" else "ch"
+  changed = overrides.override(made, [f"--stage1.losses.gan.{inner}.{width}", "16"])
+  assert addresses(changed) != addresses(made)
+
+
+def test_gradients_of_length_one_in_a_step():
+  one = dataclasses.replace(stage(), balancer=GradientNorm(("gan", "other")))
+  state = first(one)
+  after, logs = stepper(one)(state, batch())
+  assert float(logs["l2_balance"]) == 1.0 and float(logs["gan_balance"]) > 0
+  assert state.extra["losses"]["balancer"] == after.extra["losses"]["balancer"] == {}
+  wrong = dataclasses.replace(one, balancer=GradientNorm(("gann",)))
+  with pytest.raises(UserError, match="'gann'"):
+    jax.eval_shape(lambda s, b: micro.update(wrong, s, FROZEN, b), state, batch())

@@ -15,10 +15,13 @@ from jax.sharding import AxisType, NamedSharding, PartitionSpec
 
 from latents.backbones import DiT, Transformer, UNet
 from latents.declare import Experiment, Mesh, Start
+from latents.discriminators import PatchGAN, SpectralNorm, StyleGAN
 from latents.errors import UserError
+from latents.losses import Adversarial
 from latents.regularisers import NextToken
 from latents.regularisers.next_token import NextVector
 from latents.train import sharding
+from latents.train.state import flatten
 from tests import micro
 
 ROOT = Path(__file__).parent.parent
@@ -37,14 +40,33 @@ def together(made: Experiment) -> Experiment:
   return dataclasses.replace(made, stage1=one)
 
 
-def losses(stage: int, codes: bool | None, microbatches: int, shape: tuple[int, int, int]) -> list[dict[str, float]]:
-  """Five steps on a mesh of the first devices; run in a process that has eight. With FLOPs a device. codes None:
-  `together`."""
+def judges(made: Experiment) -> Experiment:
+  """StyleGAN2's discriminator, whose groups of examples lie on two devices, with its penalties, and a judge with
+  spectral norm beside it."""
+  style = Adversarial(
+    discriminator=StyleGAN(base=128, most=16), adaptive=False, objective="nonsaturating", r1=1.0, r1_every=2, lecam=0.1
+  )
+  other = Adversarial(discriminator=SpectralNorm(PatchGAN(ch=8, layers=1, norm="none")), adaptive=False)
+  return dataclasses.replace(
+    made, stage1=dataclasses.replace(made.stage1, losses={**made.stage1.losses, "gan": style, "gan2": other})
+  )
+
+
+MADE = {
+  "micro": micro.experiment,
+  "codes": lambda: micro.experiment(codes=True),
+  "together": lambda: together(micro.experiment()),
+  "judges": lambda: judges(micro.experiment()),
+}
+
+
+def losses(stage: int, name: str, microbatches: int, shape: tuple[int, int, int]) -> list[dict[str, float]]:
+  """Five steps of one of `MADE` on a mesh of the first devices; in a process that has eight. With FLOPs a device."""
   from latents.data import batches
   from latents.train.build_step import build_step
 
   sharding.SMALL = 0  # the smallest networks would be copied whole
-  made = together(micro.experiment()) if codes is None else micro.experiment(codes=codes)
+  made = MADE[name]()
   mesh = sharding.make_mesh(Mesh(*shape), jax.devices()[: math.prod(shape)])
   changes = {"batch": micro.BATCH * microbatches, "microbatches": microbatches}
   made = dataclasses.replace(
@@ -70,19 +92,20 @@ def losses(stage: int, codes: bool | None, microbatches: int, shape: tuple[int, 
 
 
 @pytest.mark.parametrize(
-  ("stage", "codes", "parts", "names"),
+  ("stage", "made", "parts", "names"),
   [
-    (1, False, 1, ("fsdp",)),
-    (2, False, 1, ("tensor",)),
-    (1, None, 1, ("four",)),
-    pytest.param(1, False, 1, ("data",), marks=pytest.mark.slow),
-    pytest.param(1, True, 2, ("fsdp",), marks=pytest.mark.slow),
+    (1, "micro", 1, ("fsdp",)),
+    (2, "micro", 1, ("tensor",)),
+    (1, "together", 1, ("four",)),
+    (1, "judges", 1, ("four",)),
+    pytest.param(1, "micro", 1, ("data",), marks=pytest.mark.slow),
+    pytest.param(1, "codes", 2, ("fsdp",), marks=pytest.mark.slow),
   ],
 )
-def test_one_device_equals_eight(stage, codes, parts, names):
+def test_one_device_equals_eight(stage, made, parts, names):
   script = (
     "import json, sys\nfrom tests import test_sharding as t\n"
-    f"print(json.dumps({{k: t.losses({stage}, {codes}, {parts}, t.MESHES[k]) for k in {(*names, 'one')}}}))"
+    f"print(json.dumps({{k: t.losses({stage}, {made!r}, {parts}, t.MESHES[k]) for k in {(*names, 'one')}}}))"
   )
   flags = f"{os.environ.get('XLA_FLAGS', '')} --xla_force_host_platform_device_count=8"
   env = {**os.environ, "XLA_FLAGS": flags, "PYTHONPATH": str(ROOT)}
@@ -154,3 +177,13 @@ def test_per_sample_tensors_keep_their_layout(net, shape, least):
   convolutions = sum(a.ndim == 4 for a in jax.tree.leaves(params))  # each holds its own
   assert text.count("sharding_constraint") == least + convolutions
   assert "sharding_constraint" not in str(jax.make_jaxpr(net.apply)(params, *args))
+
+
+def test_judges_keep_per_sample_tensors_where_they_lie():
+  """A constraint for every convolution and dense layer of StyleGAN2's discriminator, at every width of the batch."""
+  net, x = StyleGAN(base=64, most=8), jax.ShapeDtypeStruct((8, 16, 16, 3), np.float32)
+  params = jax.eval_shape(lambda x: net.init(jax.random.key(0), x, train=True), x)
+  mesh = jax.sharding.AbstractMesh((2, 4, 1), sharding.AXES, axis_types=(AxisType.Auto,) * 3)
+  with jax.sharding.use_abstract_mesh(mesh):
+    text = str(jax.make_jaxpr(lambda p, x: net.apply(p, x, train=True))(params, x))
+  assert text.count("sharding_constraint") == sum(name.endswith("kernel") for name in flatten(params))

@@ -24,9 +24,10 @@ from latents.bottlenecks import KL
 from latents.declare import Experiment, Stage1
 from latents.decoders import ConvDecoder
 from latents.encoders import ConvEncoder
+from latents.losses import conversions
 from latents.regularisers import Alignment, EfficientNetTeacher, StageTeacher
 
-KL_WEIGHT = 1e-6 * (16 * 16 * 32) / ldm_kl.NUMBERS
+KL_WEIGHT = conversions.of_sums(1e-6, 16 * 16 * 32, among=ldm_kl.NUMBERS)
 
 
 def experiment(

@@ -12,7 +12,8 @@ from latents.conditioners import Conditioner, Labels
 from latents.data import Source, place
 from latents.errors import UserError
 from latents.evaluate import Measure
-from latents.losses import Balancer, Loss, Weight
+from latents.losses import Loss, Weight
+from latents.losses.balancer import Rule
 from latents.optim import Adam, Average, Optimizer
 from latents.priors import Prior
 from latents.types import Terms, aside, later
@@ -79,7 +80,7 @@ class Stage1:
   conditioner: what a decoder that reads conditions is told of each example.
   normalise: what a prior's unit is: z has mean 0 and standard deviation 1 over the training set in every channel, in
   every element of the grid (which then is the only one), in all numbers together, or is as the model gives it.
-  balancer: makes the losses' weights shares of the gradient at x_hat. averages: others beside `ema`, by name.
+  balancer: what becomes of the losses' gradients at x_hat (losses/balancer.py). averages: beside `ema`, by name.
   held_out_every: steps between measurements of the losses on held-out examples, for the log; 0 = none.
   """
 
@@ -101,7 +102,7 @@ class Stage1:
   keep_checkpoints: bool = later(False, address=False)
   conditioner: Conditioner = later(Labels())
   normalise: Literal["channel", "element", "scalar", "none"] = later("channel")
-  balancer: Balancer | None = later(None)
+  balancer: Rule | None = later(None)
   averages: Mapping[str, Average] = later({})
   held_out_every: int = later(0, address=False)
 

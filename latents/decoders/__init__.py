@@ -15,6 +15,7 @@ from latents.decoders.equivariant import Equivariant
 from latents.decoders.flow import FlowDecoder
 from latents.decoders.gained import Gained
 from latents.decoders.identity import IdentityDecoder
+from latents.decoders.logit_laplace import LogitLaplaceDecoder
 from latents.decoders.query import QueryDecoder
 from latents.decoders.wave import WaveDecoder
 
@@ -26,6 +27,7 @@ __all__ = [
   "FlowDecoder",
   "Gained",
   "IdentityDecoder",
+  "LogitLaplaceDecoder",
   "QueryDecoder",
   "WaveDecoder",
 ]

@@ -20,7 +20,17 @@ from latents.evaluate.latent import (
   pca_picture,
   tsr,
 )
-from latents.evaluate.paired import PSNR, SSIM, Energy, LPIPSMetric, MeanMetric, Metric, TokenAccuracy
+from latents.evaluate.paired import (
+  PSNR,
+  SSIM,
+  Bands,
+  Energy,
+  LPIPSMetric,
+  MeanMetric,
+  Metric,
+  PairedKernel,
+  TokenAccuracy,
+)
 from latents.evaluate.samples import (
   ClassAgreement,
   EfficientNetFeatures,
@@ -50,6 +60,7 @@ Measure = Metric | LatentMetric | SampleMetric  # `judges` says which of the thr
 __all__ = [
   "PSNR",
   "SSIM",
+  "Bands",
   "Channels",
   "ClassAgreement",
   "CodeCapacity",
@@ -73,6 +84,7 @@ __all__ = [
   "Moments",
   "Novelty",
   "Numbers",
+  "PairedKernel",
   "PrecisionRecall",
   "SampleMetric",
   "Signals",

@@ -9,20 +9,23 @@ outputs it wants; `at` balances it against the reconstruction losses.
   Weight          weighs a term that the model itself makes
   Rival           has a network with an objective of its own (`Adversarial`; `PairAdversarial` and
                   `ConditionalAdversarial` see more than the signal)
-`Balancer` scales what all of them push at x_hat.
+`Balancer` and `GradientNorm` scale what they push at x_hat. `conversions` has the weights of other reductions.
 """
 
 from latents.losses.adversarial import Adversarial
-from latents.losses.balancer import Balancer
+from latents.losses.balancer import Balancer, GradientNorm
 from latents.losses.base import Loss, Reconstruction, Rival, Term, Weight
 from latents.losses.conditional import ConditionalAdversarial
 from latents.losses.cross_entropy import CrossEntropy
+from latents.losses.logit_laplace import LogitLaplace
 from latents.losses.pair import PairAdversarial
 from latents.losses.perceptual import LPIPSLoss, Perceptual
-from latents.losses.regression import L1, L2
+from latents.losses.regression import L1, L2, Charbonnier, Huber, LowPass
 from latents.losses.spectral import MultiScaleSTFT
+from latents.losses.wavelet import Wavelet
 
 __all__ = [
-  "L1", "L2", "Adversarial", "Balancer", "ConditionalAdversarial", "CrossEntropy", "LPIPSLoss", "Loss",
-  "MultiScaleSTFT", "PairAdversarial", "Perceptual", "Reconstruction", "Rival", "Term", "Weight",
+  "L1", "L2", "Adversarial", "Balancer", "Charbonnier", "ConditionalAdversarial", "CrossEntropy", "GradientNorm",
+  "Huber", "LPIPSLoss", "LogitLaplace", "Loss", "LowPass", "MultiScaleSTFT", "PairAdversarial", "Perceptual",
+  "Reconstruction", "Rival", "Term", "Wavelet", "Weight",
 ]  # fmt: skip

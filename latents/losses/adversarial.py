@@ -7,7 +7,7 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
-from latents.discriminators import PatchGAN, Verdict
+from latents.discriminators import PatchGAN, Taught, Verdict
 from latents.errors import UserError
 from latents.losses.base import Rival, Term, Tree
 from latents.optim import Adam, Optimizer
@@ -48,9 +48,20 @@ class Adversarial(Rival):
 
   def init(self, key: Array, seen: Seen, *, aux: Tree) -> Tree:
     """The discriminator's variables, and LeCAM's averages."""
-    own = dict(self.discriminator.init(key, *self.shown(seen, real=False), train=True))
+    own = dict(self.discriminator.init(key, *self.shown(seen, real=False), train=True, **self._told(aux)))
     zeros = {name: jnp.zeros(()) for name in ("real", "fake", "share")}
     return own | ({LECAM: zeros} if self.lecam else {})
+
+  def load(self) -> Tree:
+    """What the discriminator's frozen network knows, where it has one."""
+    return self.discriminator.load() if isinstance(self.discriminator, Taught) else None
+
+  def abstract(self) -> Tree:
+    """Its shapes."""
+    return self.discriminator.abstract() if isinstance(self.discriminator, Taught) else None
+
+  def _told(self, aux: Tree) -> dict[str, Tree]:
+    return {"frozen": aux} if isinstance(self.discriminator, Taught) else {}
 
   @property
   def at(self) -> str:
@@ -66,35 +77,38 @@ class Adversarial(Rival):
     """What the discriminator is called with: the target, or x_hat."""
     return (seen.target if real else seen.x_hat,)
 
-  def judge(self, seen: Seen, own: Tree, real: bool) -> tuple[Verdict, Tree]:
+  def judge(self, seen: Seen, own: Tree, real: bool, aux: Tree = None) -> tuple[Verdict, Tree]:
     """(The verdict on the pass's target or x_hat, the collections of the discriminator as it leaves them)."""
     held = [name for name in own if name not in ("params", LECAM)]
-    found: Any = self.discriminator.apply(
-      {k: v for k, v in own.items() if k != LECAM}, *self.shown(seen, real=real), train=True, mutable=held or False
-    )
+    variables, shown = {k: v for k, v in own.items() if k != LECAM}, self.shown(seen, real=real)
+    found: Any = self.discriminator.apply(variables, *shown, train=True, mutable=held or False, **self._told(aux))
     return (found[0], dict(found[1])) if held else (found, {})
+
+  def felt(self, seen: Seen, own: Tree, fake: Verdict, aux: Tree) -> Array:
+    """What the generator feels of the verdict on x_hat."""
+    return self.generator(*fake.logits)
 
   def measure(self, seen: Seen, own: Tree, *, aux: Tree, key: Array) -> Term:
     """What the generator feels; what the discriminator's own collections become of it is dropped."""
-    fake = self.judge(seen, own, real=False)[0]
-    value = self.generator(*fake.logits)
+    fake = self.judge(seen, own, real=False, aux=aux)[0]
+    value = self.felt(seen, own, fake, aux)
     if not self.features:
       return Term(value)
-    real = jax.lax.stop_gradient(self.judge(seen, own, real=True)[0])
+    real = jax.lax.stop_gradient(self.judge(seen, own, real=True, aux=aux)[0])
     matched = matching(real, fake)
     return Term(value + self.features * matched, {"features": matched})
 
   def learn(self, seen: Seen, own: Tree, *, aux: Tree, key: Array) -> Term:
     """What the discriminator learns."""
-    real, state = self.judge(seen, own, real=True)
-    fake, last = self.judge(seen, {**own, **state}, real=False)
+    real, state = self.judge(seen, own, real=True, aux=aux)
+    fake, last = self.judge(seen, {**own, **state}, real=False, aux=aux)
     state = {**state, **last}
     value, logs = self.discriminate(real.logits, fake.logits)
     logs = {"disc": value, **logs}
     if self.r1:
       due = self._number(seen.step) % self.r1_every == 0
       slope = jax.lax.cond(
-        due, lambda p: self.slope(seen, {**own, "params": p}), lambda _: jnp.zeros(()), own["params"]
+        due, lambda p: self.slope(seen, {**own, "params": p}, aux), lambda _: jnp.zeros(()), own["params"]
       )
       value, logs = value + 0.5 * self.r1 * self.r1_every * slope, logs | {"r1": slope}
     if self.lecam:
@@ -102,11 +116,11 @@ class Adversarial(Rival):
       value, logs, state = value + self.lecam * term, logs | {"lecam": term}, {**state, LECAM: averages}
     return Term(value, logs, state)
 
-  def slope(self, seen: Seen, own: Tree) -> Array:
+  def slope(self, seen: Seen, own: Tree, aux: Tree = None) -> Array:
     """[]: mean over examples of the squared length of the gradient of an example's mean logit at the target."""
 
     def score(x: Array) -> Array:
-      verdict = self.judge(seen.replace(target=x), own, real=True)[0]
+      verdict = self.judge(seen.replace(target=x), own, real=True, aux=aux)[0]
       return _mean([_flat(logits).mean(1) for logits in verdict.logits]).sum()
 
     return jnp.square(_flat(jax.grad(score)(seen.target))).sum(1).mean()

@@ -1,4 +1,4 @@
-"""The balancer of EnCodec: the losses' weights become shares of the gradient at x_hat."""
+"""Rules on what the losses push at x_hat: the balancer of EnCodec, and gradients of length one."""
 
 import dataclasses
 from typing import Any
@@ -6,6 +6,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
+from latents.errors import UserError, nearest
 from latents.types import Array
 
 
@@ -22,6 +23,9 @@ class Balancer:
 
   norm: float = 1.0
   decay: float = 0.999
+
+  def check(self, names: list[str]) -> None:
+    """Nothing: it takes any losses."""
 
   def init(self, names: list[str]) -> dict[str, Any]:
     """The averages by the loss's name: {"sum": [], "share": []}."""
@@ -47,6 +51,46 @@ class Balancer:
     factors = {n: live[n] / whole * self.norm / (mean[n] + 1e-12) for n in pushes}
     total = sum((factors[n] * push for n, push in pushes.items()), jnp.zeros(()))
     return jax.lax.stop_gradient((total, found, factors))
+
+
+@dataclasses.dataclass(frozen=True)
+class GradientNorm:
+  """The gradient at x_hat of each of `losses` (() = all) times its weight / (|gradient| + 1e-8).
+
+  vqgan-training (cloneofsimo 2024; there of LPIPS and of the GAN): what the adaptive weight of VQGAN is for, without a
+  look at the decoder's last layer. |gradient|: of the whole batch, so that the size of a loss does not matter at all;
+  the sum of two weights is the sum of two lengths. Other losses keep their plain gradients; what the losses pull at z
+  and taps, and terms of the model itself, stay outside. With microbatches each part has its own length.
+  """
+
+  losses: tuple[str, ...] = ()
+
+  def check(self, names: list[str]) -> None:
+    """UserError for a name that no loss has."""
+    for name in self.losses:
+      if name not in names:
+        raise UserError(f"the gradient norm names '{name}', which no loss measures{nearest(name, names)}")
+
+  def init(self, names: list[str]) -> dict[str, Any]:
+    """Nothing is kept."""
+    return {}
+
+  def __call__(
+    self, pushes: dict[str, Array], strengths: dict[str, Array], averages: dict[str, Any]
+  ) -> tuple[Array, dict[str, Any], dict[str, Array]]:
+    """As `Balancer`."""
+
+    def factor(name: str, push: Array) -> Array:
+      if self.losses and name not in self.losses:
+        return strengths[name]
+      return strengths[name] / (jnp.sqrt(jnp.square(push.astype(jnp.float32)).sum()) + 1e-8)
+
+    factors = {name: factor(name, push) for name, push in pushes.items()}
+    total = sum((factors[name] * push for name, push in pushes.items()), jnp.zeros(()))
+    return jax.lax.stop_gradient((total, averages, factors))
+
+
+Rule = Balancer | GradientNorm
 
 
 def _length(push: Array) -> Array:

@@ -6,7 +6,8 @@ import jax
 import jax.numpy as jnp
 
 from latents.errors import UserError, nearest
-from latents.losses import Balancer, Loss, Weight
+from latents.losses import Loss, Weight
+from latents.losses.balancer import Rule
 from latents.types import Array, Terms
 
 
@@ -42,10 +43,12 @@ def group(name: str, loss: Loss) -> str:
   return loss.group if name == "gan" and loss.group else name
 
 
-def check_balance(losses: Mapping[str, Loss], balancer: Balancer | None = None) -> None:
+def check_balance(losses: Mapping[str, Loss], balancer: Rule | None = None) -> None:
   """UserError where a weight is adaptive and nothing is there to compare with, or balanced besides, or two networks
   have one name."""
   found = measured(losses)
+  if balancer:
+    balancer.check(list(found))
   for name, loss in found.items():
     if name in ("ae", "prior", "balancer") or (name == "disc" and "gan" in found):
       raise UserError(f"a loss cannot be named '{name}': another part of the training has that name")

@@ -13,7 +13,8 @@ from flax import traverse_util
 
 from latents.declare import Stage1, Stage2
 from latents.errors import UserError, nearest
-from latents.losses import Balancer, Loss, Rival
+from latents.losses import Loss, Rival
+from latents.losses.balancer import Rule
 from latents.train import objective, partition
 from latents.train.accumulate import accumulate
 from latents.train.state import State, average, average_by, descend, fresh, guard
@@ -249,7 +250,7 @@ def gradients(
   return (grads, {**logs, "total": value, **terms}), {"model": changed, "losses": states}
 
 
-def _balancer(stage: Stage1 | Stage2) -> Balancer | None:
+def _balancer(stage: Stage1 | Stage2) -> Rule | None:
   return stage.balancer if isinstance(stage, Stage1) else None
 
 

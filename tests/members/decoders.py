@@ -8,6 +8,7 @@ from latents.decoders import (
   FlowDecoder,
   Gained,
   IdentityDecoder,
+  LogitLaplaceDecoder,
   QueryDecoder,
   WaveDecoder,
 )
@@ -33,6 +34,12 @@ DECODERS = [
     (8, 8, 3),
   ),
   ("gained", lambda: Gained(WaveDecoder(ch=4, strides=(2, 4))), (8, 6), (64, 1)),
+  (
+    "logit-laplace",
+    lambda: LogitLaplaceDecoder(ConvDecoder(ch=8, mult=(1, 2), blocks=1, channels=6, mid_attention=False)),
+    (4, 2, 2),
+    (8, 4, 3),
+  ),
   ("flow", lambda: FlowDecoder(UNet(8, mult=(1, 2), blocks=1, out=1), stride=4, channels=1), (2, 4, 3), (8, 16, 1)),
 ]
 

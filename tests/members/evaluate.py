@@ -3,6 +3,7 @@
 from latents.evaluate import (
   PSNR,
   SSIM,
+  Bands,
   Channels,
   ClassAgreement,
   CodeCapacity,
@@ -16,6 +17,7 @@ from latents.evaluate import (
   LPIPSMetric,
   Novelty,
   Numbers,
+  PairedKernel,
   PrecisionRecall,
   Signals,
   Smoothness,
@@ -28,7 +30,9 @@ METRICS = [
   ("psnr", PSNR),
   ("ssim", SSIM),
   ("energy", Energy),
+  ("bands", Bands),
   ("lpips", LPIPSMetric),
+  ("kernel", lambda: PairedKernel(side=32)),
   ("tokens", TokenAccuracy),
 ]
 

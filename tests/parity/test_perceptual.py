@@ -168,14 +168,25 @@ def test_lpips(net, size, tmp_path):
   x = np.tanh(draw(2, *size, 3))
   y = np.clip(x + 0.3 * draw(2, *size, 3, seed=1), -1, 1)
   shift, scale = torch.tensor([-0.030, -0.088, -0.188]), torch.tensor([0.458, 0.448, 0.450])
-  both = (nchw(np.concatenate([x, y])) - shift[:, None, None]) / scale[:, None, None]
+  pulled = nchw(y).requires_grad_()
+  both = (torch.cat([nchw(x), pulled]) - shift[:, None, None]) / scale[:, None, None]
   expected = 0
   for i, tap in enumerate(torch_trunk(net, weights, both)):
     tap = tap / (torch.sqrt((tap**2).sum(1, keepdim=True)) + 1e-10)
     fx, fy = tap.chunk(2)
     expected = expected + F.conv2d((fx - fy) ** 2, weights[f"lin{i}.model.1.weight"]).mean((1, 2, 3))
   found = jax.jit(model.distance)(model.load(path), jnp.asarray(x), jnp.asarray(y))
-  np.testing.assert_allclose(found, expected, rtol=1e-5, atol=1e-5)
+  np.testing.assert_allclose(found, expected.detach(), rtol=1e-5, atol=1e-5)
+  slope = jax.jit(jax.grad(lambda y, p: model.distance(p, jnp.asarray(x), y).sum()))(jnp.asarray(y), model.load(path))
+  same_slope(slope, expected.sum(), pulled)
+
+
+def same_slope(ours, theirs: torch.Tensor, pulled: torch.Tensor) -> None:
+  """The input gradient, channels last, to 1e-4 of the largest."""
+  (wanted,) = torch.autograd.grad(theirs, pulled)
+  np.testing.assert_allclose(
+    np.moveaxis(np.asarray(ours), -1, 1), wanted, atol=1e-4 * float(wanted.abs().max()), rtol=0
+  )
 
 
 @pytest.mark.parametrize("layers", [2, 3])
@@ -207,6 +218,10 @@ def test_patchgan(layers: int):
   assert jax.tree.map(np.shape, params) == jax.tree.map(lambda a: a.shape, template)
   assert sum(p.numel() for p in module.parameters()) == sum(a.size for a in jax.tree.leaves(template))
 
-  ours = np.moveaxis(jax.jit(lambda p, x: net.apply({"params": p}, x, train=True).logits[0])(params, x), -1, 1)
-  with torch.no_grad():
-    np.testing.assert_allclose(ours, module(nchw(x)), atol=1e-4)
+  judge = lambda p, x: net.apply({"params": p}, x, train=True).logits[0]
+  ours = np.moveaxis(jax.jit(judge)(params, x), -1, 1)
+  pulled = nchw(x).requires_grad_()
+  theirs, weights = module(pulled), torch.from_numpy(draw(*ours.shape, seed=3))
+  np.testing.assert_allclose(ours, theirs.detach(), atol=1e-4)
+  pull = lambda x: (judge(params, x) * jnp.moveaxis(jnp.asarray(weights.numpy()), 1, -1)).sum()
+  same_slope(jax.jit(jax.grad(pull))(x), (theirs * weights).sum(), pulled)
