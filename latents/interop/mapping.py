@@ -97,7 +97,10 @@ class Table:
         other = next((n for n in names[1:] if not np.array_equal(arrays[n], arrays[names[0]], equal_nan=True)), None)
         if other is not None:
           raise UserError(f"{what}: {other} is no copy of {names[0]}, and one array has to serve for both")
-      out[path] = self._turned(path, [arrays[names[0]] for names in parts])
+      held = [arrays[names[0]] for names in parts]
+      if wrong := next((names[0] for names, a in zip(parts, held, strict=True) if not np.isfinite(a).all()), None):
+        raise UserError(f"{what}: {wrong} holds numbers that are not finite")
+      out[path] = self._turned(path, held)
     return out
 
   def give(self, ours: Arrays) -> dict[str, np.ndarray]:

@@ -100,7 +100,7 @@ def find(asked: str) -> File:
   if hub.is_hub(asked):
     path, told = hub.fetch(asked)
     return File(path, told, _config(hub.beside(told, CONFIG)))
-  path = on_disk(os.path.abspath(os.path.expanduser(asked)))
+  path = Path(os.path.abspath(os.path.expanduser(on_disk(asked))))
   if path.is_dir():
     there = [path / name for name in NAMED if (path / name).is_file()]
     if not there:
