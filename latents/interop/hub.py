@@ -1,5 +1,6 @@
 """Files on the Hugging Face hub, by `huggingface_hub`: its cache, its token, its rules for being offline."""
 
+import os
 import re
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -86,4 +87,6 @@ def _library() -> Any:
     import huggingface_hub.errors  # pyright: ignore[reportMissingImports]
   except ImportError:
     raise UserError("files of the hub need huggingface_hub: pip install -e '.[hub]'") from None
+  if "HF_HUB_VERBOSITY" not in os.environ:
+    huggingface_hub.logging.set_verbosity_error()  # it warns of each of its tries, and then we say what came of them
   return huggingface_hub
