@@ -7,6 +7,7 @@ import os
 import subprocess
 import sys
 import threading
+from typing import ClassVar
 
 import pytest
 
@@ -24,9 +25,8 @@ FILE = "diffusion_pytorch_model.safetensors"
 class Hub(http.server.BaseHTTPRequestHandler):
   """HEAD and GET of /OWNER/NAME/resolve/REVISION/FILE."""
 
-  files: dict = {}  # (repository, file) -> bytes
-  asked: list = []
-  revisions = {"main": COMMIT, COMMIT: COMMIT, "v1": OLD, OLD: OLD}
+  files: ClassVar[dict] = {}  # (repository, file) -> bytes
+  revisions: ClassVar = {"main": COMMIT, COMMIT: COMMIT, "v1": OLD, OLD: OLD}
 
   def do_HEAD(self):
     self.answer()
@@ -39,7 +39,6 @@ class Hub(http.server.BaseHTTPRequestHandler):
       return self.fault(404, "")
     owner, name, _, revision, file = self.path.lstrip("/").split("/", 4)
     repository = f"{owner}/{name}"
-    self.asked.append((self.command, repository, revision, file))
     if repository == "some/gated":
       return self.fault(403, "GatedRepo")
     if not any(known == repository for known, _ in self.files):
