@@ -1,5 +1,6 @@
 """Layouts of others: names and turns both ways, sizes by the arrays' shapes, and what does not fit said in one line."""
 
+import dataclasses
 import hashlib
 import json
 import os
@@ -13,6 +14,8 @@ import pytest
 
 import latents
 from latents import interop, main
+from latents.autoencoders import Stacked
+from latents.bottlenecks import FSQ
 from latents.data import Shapes
 from latents.declare import Evaluation, Experiment, Released, Stage1, Start
 from latents.errors import UserError
@@ -315,6 +318,7 @@ def test_what_cannot_come_in(release, tmp_path, capsys):
     ([other, "--layout", "sd"], "config.json cannot be read"),
     (["s3://bucket/x", "--layout", "sd"], "only paths of this machine"),
     ([small, "--layout", "sd", "--size", "x"], "is not a whole number"),
+    ([small, "--layout", "sd", "--size", "33"], "the signal's size 33x33 does not divide by the encoder's stride 2"),
   ):
     assert call("import", *words, "--name", "x", "--runs", tmp_path / "runs") == 2, words
     said = capsys.readouterr().err
@@ -336,6 +340,45 @@ def test_what_cannot_go_out(release, tmp_path, capsys):
     assert call("export", tmp_path / "x", *words) == 2
     assert told in capsys.readouterr().err
   assert not (tmp_path / "o").exists()
+
+
+def test_models_that_a_layout_does_not_hold():
+  held = interop.LAYOUTS["diffusers-kl"]
+  assert held.config is not None
+  units = {"mean": [0.0] * 4, "std": [1.0] * 4}
+  plain = releases.model()
+  grid = {"mean": [[[0.0]]], "std": [[[1.0]]]}
+  codes = plain.clone(bottleneck=FSQ(levels=(5, 5)))
+  for model, told, words in (
+    (codes, units, "holds a ConvEncoder, KL and a ConvDecoder, and the run has FSQ"),
+    (plain.clone(decoder=plain.decoder.clone(blocks=2)), units, "encoder and decoder of the same sizes"),
+    (plain.clone(encoder=plain.encoder.clone(stem=8)), units, "encoder and decoder of the same sizes"),
+    (plain.clone(encoder=plain.encoder.clone(out=12)), units, r"gives 2 x 4 features for 4 channels, this one 12"),
+    (releases.model(least=4), units, "one number of groups in all norms, this model 8, 16, 32"),
+    (plain, grid, "one an element of the grid"),
+  ):
+    with pytest.raises(UserError, match=words):
+      held.config(model, told, (16, 16, 3))
+  with pytest.raises(UserError, match="Stacked"):
+    held.check(Stacked(inner=plain, outer=plain.clone()))
+
+
+def test_a_decoder_is_tuned_over_an_imported_encoder(release, tmp_path):
+  """The stage of an imported run is a stage that others begin with; its file need not be there any more."""
+  theirs = releases.write(tmp_path / "gone" / release[1].name, read_weights(str(release[1])))
+  assert call("import", theirs, "--layout", "flux", "--name", "x", "--runs", tmp_path, "--size", 16) == 0
+  theirs.unlink()
+  base = open_folder(tmp_path / "x").experiment.stage1
+  one = dataclasses.replace(
+    base, data=Shapes(size=16, count=8, test=4), losses={"l1": L1(), "kl": Weight(0.0)}, steps=1, batch=2,
+    start=(Start(stage=base),), trained=("decoder",),
+  )  # fmt: skip
+  experiment = Experiment(name="tuned", stage1=one, stage2=None, evaluation=Evaluation(images=4, batch=4))
+  made = open_folder(bring(experiment, tmp_path, None, "test")).artefact(1)
+  first = open_folder(tmp_path / "x").artefact(1)
+  assert made is not None and made.facts["statistics"] == first.facts["statistics"] and made.latents == first.latents
+  for name, a in first.weights.items():
+    assert np.array_equal(made.weights[name], a) == ("decoder" not in name), name
 
 
 def test_a_stage_begins_with_a_release(release, tmp_path):

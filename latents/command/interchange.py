@@ -2,11 +2,12 @@
 
 import argparse
 import math
+import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from latents.machine import environment
+from latents.machine import cluster, environment
 
 
 def add(sub: Any, command: Callable) -> None:
@@ -31,6 +32,7 @@ def bring_in(arguments: argparse.Namespace) -> None:
   environment.prepare()
   from latents.runs import interchange
 
+  cluster.check_alone(os.environ)
   folder = interchange.bring_in(
     arguments.file, arguments.layout, arguments.runs, arguments.name, arguments.statistics, arguments.data,
     arguments.size, arguments.data_dir,

@@ -149,7 +149,9 @@ def config_of(model: Autoencoder, statistics: Mapping[str, Any], signal: tuple[i
   widths = [one.ch * m for m in one.mult]
   here, there = ((side.ch, side.mult, side.attention, side.mid_attention) for side in (one, three))
   if here != there or one.blocks != three.blocks or (one.stem or one.ch) != widths[0]:
-    raise UserError("AutoencoderKL has an encoder and a decoder of the same sizes, and a first convolution as wide as")
+    raise UserError("AutoencoderKL has encoder and decoder of the same sizes, and a first layer as wide as level 0")
+  if one.out != 2 * two.dim:
+    raise UserError(f"AutoencoderKL's encoder gives 2 x {two.dim} features for {two.dim} channels, this one {one.out}")
   groups = {groups_of(w, side.groups, side.least) for side in (one, three) for w in widths}
   if len(groups) > 1:
     raise UserError(

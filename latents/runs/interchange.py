@@ -25,9 +25,11 @@ from latents.runs.training import bring, say
 from latents.store.choose import choose_folder
 from latents.store.folder import Folder, open_folder
 from latents.train import sharding
+from latents.train.build_step import abstract_autoencoder
 
 CONFIG = "config.json"
-NAMED = ("diffusion_pytorch_model.safetensors", "diffusion_pytorch_model.bin", "ae.safetensors")  # in a folder
+MODEL = "diffusion_pytorch_model"
+NAMED = (f"{MODEL}.safetensors", f"{MODEL}.bin", f"vae/{MODEL}.safetensors", "ae.safetensors")  # in a folder
 SIDE = 256  # pixels of the pictures that a release was made for, where it does not say
 DTYPES = {"float32": np.float32, "float16": np.float16, "bfloat16": ml_dtypes.bfloat16}
 Pair = tuple[Any, Any]  # (scale, shift), each a number or a tuple of one a channel
@@ -72,7 +74,8 @@ def bring_in(
       "these, --statistics SCALE,SHIFT, or --data to measure them"
     )
   del arrays
-  side = size or file.config.get("sample_size") or SIDE
+  said = file.config.get("sample_size")
+  side = size or (said if isinstance(said, int) and said > 0 else SIDE)
   with open(file.path, "rb") as opened:
     digest = hashlib.file_digest(opened, "sha256").hexdigest()
   released = Released(path=file.told, sha256=digest, layout=layout, statistics=units)  # pyright: ignore
@@ -87,6 +90,7 @@ def _made(experiment: Experiment, runs: Path, name: str) -> Folder:
   check(experiment)
   folder = choose_folder(on_disk(runs), experiment, name)
   folder.check_version()
+  abstract_autoencoder(experiment)  # a size that the stride does not divide
   if experiment.stage1.start[0].stage.statistics == "measured":  # pyright: ignore
     experiment.stage1.data.records("train")  # what is missing is said before anything is written
   with folder.claimed():
