@@ -15,7 +15,7 @@ import pytest
 import latents
 from latents import interop, main
 from latents.autoencoders import Stacked
-from latents.bottlenecks import FSQ
+from latents.bottlenecks import FSQ, KL
 from latents.data import Shapes
 from latents.declare import Evaluation, Experiment, Released, Stage1, Start
 from latents.errors import UserError
@@ -355,6 +355,7 @@ def test_models_that_a_layout_does_not_hold():
     (plain.clone(encoder=plain.encoder.clone(stem=8)), units, "encoder and decoder of the same sizes"),
     (plain.clone(encoder=plain.encoder.clone(out=12)), units, r"gives 2 x 4 features for 4 channels, this one 12"),
     (releases.model(least=4), units, "one number of groups in all norms, this model 8, 16, 32"),
+    (plain.clone(bottleneck=KL(4, 0.1, projected=False)), units, "no place for a spread of 0.1"),
     (plain, grid, "one an element of the grid"),
   ):
     with pytest.raises(UserError, match=words):

@@ -24,7 +24,8 @@ class KL(Bottleneck):
 
   spread: the standard deviation at the start (of a zero h). LDM's is 1, several times that of the first means: for
   hundreds of steps little but noise comes through, and short runs want 0.1. projected: False where the encoder gives
-  mean and log-variance itself (E = 2D: Stable Diffusion 3, FLUX), without `quant_conv`.
+  mean and log-variance itself (E = 2D: Stable Diffusion 3, FLUX), without `quant_conv`; spread is then a factor of
+  the standard deviation.
   """
 
   dim: int = 4
@@ -71,6 +72,8 @@ class KL(Bottleneck):
     if not self.projected and h.shape[-1] != 2 * self.dim:
       raise UserError(f"without a projection, {self.dim} channels want {2 * self.dim} features, not {h.shape[-1]}")
     mean, logvar = jnp.split(self.project(h) if self.projected else h, 2, -1)
+    if not self.projected:
+      logvar = logvar + 2 * math.log(self.spread)
     return mean, jnp.clip(logvar, -30.0, 20.0)
 
   def _draw(self, mean: Array, std: Array, train: bool) -> Array:
