@@ -1,4 +1,4 @@
-"""The command line: `latents run|ablate|plan|sample|reconstruct|encode|evaluate|report|list|data|doctor`.
+"""The command line: `latents run|ablate|plan|sample|reconstruct|encode|evaluate|import|export|report|list|data|doctor`.
 
 It reads arguments and calls the floor below; `endings` says with which exit codes it ends.
 """
@@ -17,7 +17,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NoReturn
 
-from latents.command import data, reading, sweeps
+from latents.command import data, interchange, reading, sweeps
 from latents.errors import UserError, nearest
 from latents.machine import endings, environment
 from latents.machine.disk import on_disk
@@ -42,6 +42,7 @@ def parser() -> Parser:
   sub = top.add_subparsers(title="commands", required=True, metavar="COMMAND", parser_class=Parser)
   _add_training(sub)
   _add_using(sub)
+  interchange.add(sub, _command)
   data.add(_command(sub, "data", _run, "look at data, or prepare them"), _command, Parser)
   return top
 
@@ -58,6 +59,7 @@ def _add_training(sub: Any) -> None:
   run.add_argument("--runs", type=on_disk, default=Path("runs"), help="the folder that holds runs")
   run.add_argument("--distributed", action="store_true", help="one of several processes: TPU pod, Slurm, MPI, ...")
   run.add_argument("--name", help="the run's folder within it (default: the experiment's name)")
+  run.add_argument("--on", type=on_disk, metavar="RUN", help="take stage 1 from that run, in place of the experiment's")
 
   ablate = _command(sub, "ablate", _ablate, "run the variants of an ablation under several seeds, and judge its claims")
   sweeps.add(ablate)
@@ -183,8 +185,9 @@ def _run(arguments: argparse.Namespace) -> None:
 
   _distribute(arguments)
   file = overrides.find_file(str(arguments.experiment))
+  on = None if arguments.on is None else run.share(arguments.on, arguments.runs)
   with catalogue.data_of(file, arguments.rest):
-    experiment = overrides.build(file, arguments.rest)
+    experiment = overrides.build(file, arguments.rest, on)
     if experiment is None:
       return
     folder = run.run(experiment, arguments.runs, arguments.name, arguments.command, catalogue.first_line(file))

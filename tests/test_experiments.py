@@ -17,7 +17,10 @@ from tests.declared import FILES, FOLDER, GOLDEN, SCALES, build, elsewhere, gold
 
 # Numbers of the papers and of the catalogue: (autoencoder, prior) parameters at paper scale; None = no claim.
 # DiT-XL/2 with 8 outputs has 675,129,632 with its 294,912 fixed positions; with 4 outputs it has 18,448 fewer.
-PAPER = {"ldm_kl": (83_653_863, 675_129_632 - 294_912 - 1152 * 16 - 16)}
+XL = 675_129_632 - 294_912 - 1152 * 16 - 16
+# 16 channels in place of 4: 12 x 4 more numbers in and out of a patch, and as many biases
+FLUX_XL = XL + 48 * 1152 + 48 * 1152 + 48
+PAPER = {"ldm_kl": (83_653_863, XL), "sdxl_vae": (83_653_863, XL), "flux_vae": (83_819_683, FLUX_XL)}
 
 
 @pytest.fixture(scope="session")

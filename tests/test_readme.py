@@ -12,6 +12,8 @@ from pathlib import Path
 import pytest
 
 from latents import main
+from latents.pretrained.readers import read_weights
+from tests import releases
 
 ROOT = Path(__file__).parent.parent
 TEXT = (ROOT / "README.md").read_text()
@@ -24,6 +26,12 @@ SHORT = (
   "--stage1.steps 4 --stage2.steps 2 --stage1.optimizer.warmup 0 --stage2.optimizer.warmup 0 --evaluation.images 20 "
   "--evaluation.samples 20 --evaluation.classifier False --stage1.model.encoder.ch 4 --stage1.model.decoder.ch 4 "
   "--stage2.prior.backbone.depth 1"
+)
+
+FEW = (
+  "--stage2.data.count 8 --stage2.data.size 32 --stage2.steps 2 --stage2.batch 4 --stage2.optimizer.warmup 0 "
+  "--stage2.prior.backbone.depth 1 --evaluation.images 4 --evaluation.samples 4 --evaluation.batch 4 "
+  "--evaluation.features False"
 )
 
 
@@ -105,6 +113,22 @@ def test_an_autoencoder_alone_and_other_precisions_and_optimisers_are_had_as_it_
   stored = json.loads((copy.root / "runs" / "digits_muon" / "experiment.json").read_text())
   assert stored["stage2"]["optimizer"]["!"].endswith(":Muon")
   assert stored["stage2"]["prior"]["backbone"]["dtype"] == stored["stage1"]["model"]["encoder"]["dtype"] == "bfloat16"
+
+
+def test_a_release_comes_in_and_goes_out(tmp_path, monkeypatch):
+  """The three commands, on a small file in the layout of Stable Diffusion's."""
+  monkeypatch.chdir(tmp_path)
+  monkeypatch.syspath_prepend(str(ROOT))
+  releases.write(Path("vae.safetensors"))
+  words = [line.split()[1:] for line in COMMANDS if re.search(r"runs/sd|--name sd\b", line)]
+  assert [line[0] for line in words] == ["import", "run", "export"]
+  words[1] = [word.replace("experiments/", f"{ROOT}/experiments/") for word in words[1]] + FEW.split()
+  for line in words:
+    assert main.main(line) == 0, line
+  found = read_weights("sd-vae/diffusion_pytorch_model.safetensors")
+  first = read_weights("vae.safetensors")
+  assert found.keys() == first.keys() and all((found[name] == first[name]).all() for name in first)
+  assert Path("sd-vae/config.json").exists() and Path("runs/sd-photos/samples.png").exists()
 
 
 def test_commands_of_the_readme_are_understood():

@@ -7,7 +7,8 @@ import jax
 import jax.numpy as jnp
 
 from latents.bottlenecks.base import Bottleneck, pointwise
-from latents.types import Array, Latent
+from latents.errors import UserError
+from latents.types import Array, Latent, later
 
 
 class KL(Bottleneck):
@@ -22,11 +23,14 @@ class KL(Bottleneck):
   so its weight w = 1e-6 is w / TSR here (2.1e-8 for the f8c4 of Stable Diffusion).
 
   spread: the standard deviation at the start (of a zero h). LDM's is 1, several times that of the first means: for
-  hundreds of steps little but noise comes through, and short runs want 0.1.
+  hundreds of steps little but noise comes through, and short runs want 0.1. projected: False where the encoder gives
+  mean and log-variance itself (E = 2D: Stable Diffusion 3, FLUX), without `quant_conv`; spread is then a factor of
+  the standard deviation.
   """
 
   dim: int = 4
   spread: float = 1.0
+  projected: bool = later(True)
 
   def setup(self) -> None:
     """Makes the projection."""
@@ -34,7 +38,8 @@ class KL(Bottleneck):
     def bias(key: Array, shape: tuple[int, ...], dtype: Any) -> Array:
       return jnp.concatenate([jnp.zeros(self.dim, dtype), jnp.full(self.dim, 2 * math.log(self.spread), dtype)])
 
-    self.project = pointwise(2 * self.dim, bias)
+    if self.projected:
+      self.project = pointwise(2 * self.dim, bias)
 
   def __call__(self, h: Array, *, train: bool) -> Latent:
     """[B,*s,E] -> Latent with terms and logs."""
@@ -63,7 +68,12 @@ class KL(Bottleneck):
     return mean, std
 
   def _moments(self, h: Array) -> tuple[Array, Array]:
-    mean, logvar = jnp.split(self.project(h.astype(jnp.float32)), 2, -1)
+    h = h.astype(jnp.float32)
+    if not self.projected and h.shape[-1] != 2 * self.dim:
+      raise UserError(f"without a projection, {self.dim} channels want {2 * self.dim} features, not {h.shape[-1]}")
+    mean, logvar = jnp.split(self.project(h) if self.projected else h, 2, -1)
+    if not self.projected:
+      logvar = logvar + 2 * math.log(self.spread)
     return mean, jnp.clip(logvar, -30.0, 20.0)
 
   def _draw(self, mean: Array, std: Array, train: bool) -> Array:

@@ -16,7 +16,7 @@ from typing import Any
 import tyro
 
 from latents.ablations import Ablation
-from latents.declare import Experiment, admit
+from latents.declare import Experiment, Stage1, admit
 from latents.errors import UserError, nearest
 
 CONFIG = (tyro.conf.AvoidSubcommands, tyro.conf.FlagConversionOff)
@@ -76,8 +76,9 @@ def load_file(path: Path, function: str = "experiment") -> types.ModuleType:
   return module
 
 
-def build(path: Path, flags: list[str]) -> Experiment | None:
-  """The experiment of a file with its flags applied; None after printing the help that was asked for.
+def build(path: Path, flags: list[str], on: Stage1 | None = None) -> Experiment | None:
+  """The experiment of a file with its flags applied; None after printing the help that was asked for. on: a stage 1 in
+  place of its own.
 
   UserError, one line, for a flag that does not fit.
   """
@@ -93,6 +94,8 @@ def build(path: Path, flags: list[str]) -> Experiment | None:
     made = _tyro(function, head, known)
   if not isinstance(made, Experiment):
     raise UserError(f"`experiment` of {path} gives {type(made).__name__}, not an Experiment")
+  if on is not None:
+    made = dataclasses.replace(made, stage1=on)
   return override(made, tail, known)
 
 

@@ -37,6 +37,7 @@ from latents.data.spec import source
 from latents.data.strips import Strips
 from latents.data.text import Text, Topics
 from latents.data.tfds import Tfds
+from latents.data.unnamed import Unnamed
 from latents.data.video import Video
 from latents.media.drawing import grid, save_png, spectrogram
 
@@ -57,6 +58,7 @@ __all__ = [
   "Text",
   "Tfds",
   "Topics",
+  "Unnamed",
   "Video",
   "batches",
   "choice",

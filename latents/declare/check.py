@@ -161,3 +161,7 @@ def _starts(place: str, stage: Stage1 | Stage2) -> None:
       raise UserError(f"{where}.stage is a stage 2: a stage 1 begins with weights of a stage 1, or released ones")
     if isinstance(start.stage, Released) and len(start.stage.sha256) != 64:
       raise UserError(f"{where}.stage.sha256 is not the 64 hex digits of a SHA-256 (`sha256sum FILE` prints them)")
+    if isinstance(start.stage, Released) and not isinstance(start.stage.statistics, str):
+      scale = start.stage.statistics[0]
+      if not all(0 < s < math.inf for s in (scale if isinstance(scale, tuple) else (scale,))):
+        raise UserError(f"{where}.stage.statistics: a scale is a number above 0, not {scale}")

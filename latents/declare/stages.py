@@ -18,6 +18,8 @@ from latents.optim import Adam, Average, Optimizer
 from latents.priors import Prior
 from latents.types import Terms, aside, later
 
+Units = float | tuple[float, ...]  # of all channels together, or of each
+
 
 @dataclasses.dataclass(frozen=True)
 class Mesh:
@@ -37,14 +39,15 @@ class Released:
   """Weights that others trained, in a file that cannot execute code.
 
   path: where it lies (no part of the address; what it holds is said by `sha256`, which is checked). layout: whose names
-  its arrays have; "latents": those of an artefact's weights. statistics: of its latents, (scale, shift) as a release
-  says them, z normalised = scale (z - shift); "measured": on the data of the stage that begins with them.
+  its arrays have; "latents": those of an artefact's weights, others as `latents.interop` lists them. statistics: of
+  its latents, (scale, shift) as a release says them, each a number or one a channel, z normalised = scale (z - shift);
+  "measured": on the data of the stage that begins with them. path may be hf:OWNER/NAME[@REVISION]:FILE.
   """
 
   path: str = place()
   sha256: str
-  layout: Literal["latents"] = "latents"
-  statistics: Literal["measured"] | tuple[float, float] = "measured"
+  layout: Literal["latents", "diffusers-kl", "ldm-kl"] = "latents"
+  statistics: Literal["measured"] | tuple[Units, Units] = "measured"
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

@@ -1,6 +1,6 @@
 """The convolutional decoder of latent diffusion (Rombach et al. 2022, arXiv:2112.10752), from VQGAN (2012.09841)."""
 
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import flax.linen as nn
 import jax.numpy as jnp
@@ -9,7 +9,7 @@ from latents.decoders.base import Decoder, read_z
 from latents.encoders.conv import run_block
 from latents.nn.conv import AttentionBlock, Conv, ResBlock, Upsample
 from latents.nn.norm import GroupNorm
-from latents.types import Array, Latent
+from latents.types import Array, Latent, later
 
 
 class ConvDecoder(Decoder):
@@ -18,7 +18,7 @@ class ConvDecoder(Decoder):
   The mirror of `ConvEncoder`: levels in reverse order, `blocks` + 1 residual blocks each, every level but the last
   (level 0) ends in a nearest-neighbour upsampling and a conv. `attention` counts levels as the encoder does.
   project: LDM's `post_quant_conv`, a 1x1 conv D -> D in front. channels: of the signal (1 grey, 3 RGB).
-  zero, remat: see the encoder.
+  zero, remat, groups, least: see the encoder.
   """
 
   last: ClassVar[tuple[str, ...]] = ("conv_out", "kernel")
@@ -34,13 +34,16 @@ class ConvDecoder(Decoder):
   dropout: float = 0.0
   remat: bool = False
   dtype: str = "float32"
+  groups: int = later(32)
+  least: int = later(4)
 
   @nn.compact
   def reconstruct(self, latent: Latent, *, train: bool) -> Array:
     """z [B,*s,D] -> float32 [B,*s*f,channels]."""
+    norm: dict[str, Any] = {"groups": self.groups, "least": self.least}
 
     def block(h: Array, width: int, name: str) -> Array:
-      part = ResBlock(width, zero=self.zero, dropout=self.dropout, dtype=self.dtype, name=name)
+      part = ResBlock(width, zero=self.zero, dropout=self.dropout, dtype=self.dtype, **norm, name=name)
       return run_block(part, h, train=train, remat=self.remat)
 
     h = read_z(latent)
@@ -49,14 +52,14 @@ class ConvDecoder(Decoder):
     h = Conv(self.ch * self.mult[-1], dtype=self.dtype, name="conv_in")(h)
     h = block(h, h.shape[-1], "mid_block0")
     if self.mid_attention:
-      h = AttentionBlock(dtype=self.dtype, name="mid_attention")(h)
+      h = AttentionBlock(dtype=self.dtype, **norm, name="mid_attention")(h)
     h = block(h, h.shape[-1], "mid_block1")
     for i, m in reversed(list(enumerate(self.mult))):
       for j in range(self.blocks + 1):
         h = block(h, self.ch * m, f"level{i}_block{j}")
         if i in self.attention:
-          h = AttentionBlock(dtype=self.dtype, name=f"level{i}_attention{j}")(h)
+          h = AttentionBlock(dtype=self.dtype, **norm, name=f"level{i}_attention{j}")(h)
       if i > 0:
         h = Upsample(dtype=self.dtype, name=f"level{i}_up")(h)
-    h = nn.silu(GroupNorm(dtype=self.dtype, name="norm_out")(h))
+    h = nn.silu(GroupNorm(dtype=self.dtype, **norm, name="norm_out")(h))
     return Conv(self.channels, dtype=self.dtype, name="conv_out")(h).astype(jnp.float32)

@@ -1,13 +1,13 @@
 """The convolutional encoder of latent diffusion (Rombach et al. 2022, arXiv:2112.10752), from VQGAN (2012.09841)."""
 
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import flax.linen as nn
 
 from latents.errors import UserError
 from latents.nn.conv import AttentionBlock, Conv, Downsample, ResBlock
 from latents.nn.norm import GroupNorm
-from latents.types import Array
+from latents.types import Array, later
 
 
 class ConvEncoder(nn.Module):
@@ -18,7 +18,9 @@ class ConvEncoder(nn.Module):
   `mid_attention`, block) and GN, SiLU, conv to `out`.
   out: 2D for a KL bottleneck of D channels (LDM), else what the bottleneck wants.
   zero: residual blocks start as the identity (their last convolution at 0); LDM's do not, but learn faster so.
-  remat: residual blocks are recomputed in the backward pass. Sizes that f does not divide are a UserError.
+  remat: residual blocks are recomputed in the backward pass. groups, least: of all norms (`GroupNorm`); with least 1
+  there are as many groups as the releases of others have, however narrow the layer. stem: channels of the first
+  convolution (0: ch). Sizes that f does not divide are a UserError.
   LDM: f4 mult (1,2,4); f8 (1,2,4,4); f16 (1,1,2,2,4), attention (4,); f32 (1,1,2,2,4,4), attention (4,5).
   """
 
@@ -34,6 +36,9 @@ class ConvEncoder(nn.Module):
   dropout: float = 0.0
   remat: bool = False
   dtype: str = "float32"
+  groups: int = later(32)
+  least: int = later(4)
+  stem: int = later(0)
 
   @property
   def stride(self) -> int:
@@ -44,24 +49,25 @@ class ConvEncoder(nn.Module):
   def __call__(self, x: Array, *, train: bool) -> Array:
     """[B,*S,C] -> [B,*S/f,out]."""
     check_stride(x.shape[1:-1], self.stride)
+    norm: dict[str, Any] = {"groups": self.groups, "least": self.least}
 
     def block(h: Array, width: int, name: str) -> Array:
-      part = ResBlock(width, zero=self.zero, dropout=self.dropout, dtype=self.dtype, name=name)
+      part = ResBlock(width, zero=self.zero, dropout=self.dropout, dtype=self.dtype, **norm, name=name)
       return run_block(part, h, train=train, remat=self.remat)
 
-    h = Conv(self.ch, dtype=self.dtype, name="conv_in")(x)
+    h = Conv(self.stem or self.ch, dtype=self.dtype, name="conv_in")(x)
     for i, m in enumerate(self.mult):
       for j in range(self.blocks):
         h = block(h, self.ch * m, f"level{i}_block{j}")
         if i in self.attention:
-          h = AttentionBlock(dtype=self.dtype, name=f"level{i}_attention{j}")(h)
+          h = AttentionBlock(dtype=self.dtype, **norm, name=f"level{i}_attention{j}")(h)
       if i < len(self.mult) - 1:
         h = Downsample(dtype=self.dtype, name=f"level{i}_down")(h)
     h = block(h, h.shape[-1], "mid_block0")
     if self.mid_attention:
-      h = AttentionBlock(dtype=self.dtype, name="mid_attention")(h)
+      h = AttentionBlock(dtype=self.dtype, **norm, name="mid_attention")(h)
     h = block(h, h.shape[-1], "mid_block1")
-    h = nn.silu(GroupNorm(dtype=self.dtype, name="norm_out")(h))
+    h = nn.silu(GroupNorm(dtype=self.dtype, **norm, name="norm_out")(h))
     return Conv(self.out, dtype=self.dtype, name="conv_out")(h)
 
 

@@ -162,6 +162,7 @@ class ResBlock(nn.Module):
   With `time` [B,E] (U-Nets): Linear(SiLU(time)) is added after the first convolution, or, with `film`, scales
   and shifts the second norm's output (ADM, arXiv:2105.05233, "AdaGN"). zero: the last convolution starts at 0.
   dropout: rate before the last convolution, active when train (rng "dropout").
+  groups, least: of the norms (`GroupNorm`).
   Parameters: norm1, conv1, norm2, conv2, shortcut (if channels change), time (if `time` is given).
   """
 
@@ -171,12 +172,18 @@ class ResBlock(nn.Module):
   zero: bool = False
   dropout: float = 0.0
   dtype: str = "float32"
+  groups: int = 32
+  least: int = 4
 
   @nn.compact
   def __call__(self, x: Array, time: Array | None = None, *, train: bool = False) -> Array:
     """See the class."""
     features = self.features or x.shape[-1]
-    h = nn.silu(GroupNorm(eps=self.eps, dtype=self.dtype, name="norm1")(x))
+
+    def norm(name: str) -> GroupNorm:
+      return GroupNorm(self.groups, self.eps, self.dtype, self.least, name=name)
+
+    h = nn.silu(norm("norm1")(x))
     h = Conv(features, dtype=self.dtype, name="conv1")(h)
     shift = scale = None
     if time is not None:
@@ -187,7 +194,7 @@ class ResBlock(nn.Module):
         scale, shift = jnp.split(shift, 2, -1)
       else:
         h = h + shift
-    h = GroupNorm(eps=self.eps, dtype=self.dtype, name="norm2")(h)
+    h = norm("norm2")(h)
     if scale is not None:
       h = h * (1 + scale) + shift
     h = nn.Dropout(self.dropout, deterministic=not train)(nn.silu(h))
@@ -200,13 +207,16 @@ class ResBlock(nn.Module):
 class AttentionBlock(nn.Module):
   """[B,*S,C] -> same shape: x + out(attention(q, k, v of GN(x))) over all positions; LDM's middle block.
 
-  heads: 1 in the autoencoders. zero: the output projection starts at 0. Parameters: norm, q, k, v, out.
+  heads: 1 in the autoencoders. zero: the output projection starts at 0. groups, least: of the norm. Parameters: norm,
+  q, k, v, out.
   """
 
   heads: int = 1
   eps: float = 1e-6
   zero: bool = False
   dtype: str = "float32"
+  groups: int = 32
+  least: int = 4
 
   @nn.compact
   def __call__(self, x: Array) -> Array:
@@ -214,7 +224,7 @@ class AttentionBlock(nn.Module):
     channels = x.shape[-1]
     if channels % self.heads:
       raise UserError(f"{channels} channels do not divide into {self.heads} heads")
-    h = GroupNorm(eps=self.eps, dtype=self.dtype, name="norm")(x).reshape(x.shape[0], -1, channels)
+    h = GroupNorm(self.groups, self.eps, self.dtype, self.least, name="norm")(x).reshape(x.shape[0], -1, channels)
     split = (*h.shape[:2], self.heads, channels // self.heads)
 
     def linear(name: str, zero: bool = False) -> nn.Dense:

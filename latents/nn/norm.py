@@ -9,32 +9,34 @@ import jax.numpy as jnp
 from latents.types import Array
 
 
-def groups_of(channels: int, most: int = 32) -> int:
-  """The number of groups for GroupNorm: `most`, but at least four channels in each (where channels allow it).
+def groups_of(channels: int, most: int = 32, least: int = 4) -> int:
+  """The number of groups for GroupNorm: `most`, but at least `least` channels in each (where channels allow it).
 
   From 128 channels on that is LDM's 32. Narrow networks would have one channel in a group, and lose its mean
   (brightness, colour) at every norm. Where the number does not divide the channels: a common divisor.
   """
-  groups = max(min(most, channels // 4), 1)
+  groups = max(min(most, channels // least), 1)
   return groups if channels % groups == 0 else math.gcd(groups, channels)
 
 
 class GroupNorm(nn.Module):
   """[B,*S,C] -> same shape: group normalisation (Wu & He 2018) with a learned scale and shift per channel.
 
-  groups: at most so many groups (see `groups_of`). eps: 1e-6 in LDM's autoencoders, 1e-5 in its U-Nets.
+  groups: at most so many groups, with at least `least` channels in each (see `groups_of`). eps: 1e-6 in LDM's
+  autoencoders, 1e-5 in its U-Nets.
   Per-channel sums are taken first and then pooled per group: one pass over x, then x * a + b.
   """
 
   groups: int = 32
   eps: float = 1e-6
   dtype: str = "float32"
+  least: int = 4
 
   @nn.compact
   def __call__(self, x: Array) -> Array:
     """See the class."""
     channels = x.shape[-1]
-    groups = groups_of(channels, self.groups)
+    groups = groups_of(channels, self.groups, self.least)
     scale = self.param("scale", nn.initializers.ones, (channels,), jnp.float32)
     bias = self.param("bias", nn.initializers.zeros, (channels,), jnp.float32)
     x32 = x.astype(jnp.float32)

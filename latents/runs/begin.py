@@ -76,7 +76,9 @@ def inherited(folder: Folder) -> dict[str, Any] | None:
     if isinstance(made, Released) and not isinstance(made.statistics, str) and _keeps_latents(stage):
       scale, shift = made.statistics
       shape = abstract_autoencoder(folder.experiment)["mean"].shape
-      mean, std = (np.full(shape, value).tolist() for value in (shift, 1 / scale))
+      if any(np.ndim(value) and np.shape(value) != shape for value in (scale, shift)):
+        raise UserError(f"the release's statistics are of {np.size(scale)} channels, its latents have {shape[-1]}")
+      mean, std = (np.broadcast_to(value, shape).tolist() for value in (shift, 1 / np.asarray(scale)))
       return {"mean": mean, "std": std, "count": 0, "how": "as the release says"}
   return None
 

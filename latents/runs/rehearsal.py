@@ -30,7 +30,9 @@ def rehearse(folder: Folder, mesh: jax.sharding.Mesh) -> Program | None:
   experiment = folder.experiment
   stages: tuple[Literal[1, 2], ...] = (1, 2) if experiment.stage2 else (1,)
   waiting = [found for number in stages for found in _waiting(folder, number)]
-  datas = [experiment.stage(n).data for n in stages] + [base.experiment.stage(n).data for base, n in waiting]
+  there = [n for n in stages[:-1] if _there(folder, n)]  # the data of stage 1 need not be here any more
+  datas = [experiment.stage(n).data for n in stages if n not in there]
+  datas += [base.experiment.stage(n).data for base, n in waiting]
   for data in {id(data): data for data in datas}.values():
     _open(data)
   score.load_metrics(experiment)
@@ -46,7 +48,8 @@ def rehearse(folder: Folder, mesh: jax.sharding.Mesh) -> Program | None:
   made = {base.stage(n): (base, n, build_step(base.experiment, n, mesh)) for base, n in waiting}
   made |= {folder.stage(n): (folder, n, build_step(experiment, n, mesh)) for n in stages}
   for base, number, program in made.values():
-    begin.check(base, number, program)
+    if base is not folder or number not in there:
+      begin.check(base, number, program)
     program.step.shapes(program.state, program.frozen, program.batch)
   programs = [made[folder.stage(n)][2] for n in stages]
   if experiment.stage2:
@@ -57,13 +60,18 @@ def rehearse(folder: Folder, mesh: jax.sharding.Mesh) -> Program | None:
 
 def _waiting(folder: Folder, number: int) -> list[tuple[Folder, Literal[1, 2]]]:
   """The stages that must be trained before one that is not finished, innermost first."""
-  if folder.finished(number):
+  if _there(folder, number):
     return []
   found: list[tuple[Folder, Literal[1, 2]]] = []
   for base, which in begin.needed(folder, number):
-    if not base.finished(which):
+    if not _there(base, which):
       found += [*_waiting(base, which), (base, which)]
   return found
+
+
+def _there(folder: Folder, number: int) -> bool:
+  """Whether a stage is finished, here or where it will be taken from."""
+  return folder.finished(number) or (number == 1 and folder.lender(number) is not None)
 
 
 def _open(data: Source) -> None:

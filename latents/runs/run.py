@@ -7,7 +7,7 @@ from typing import Any
 
 import jax
 
-from latents.declare import Experiment, Mesh, check, every_stage, own_parts
+from latents.declare import Experiment, Mesh, Stage1, check, every_stage, own_parts
 from latents.errors import UserError
 from latents.machine import endings, hosts
 from latents.machine.disk import on_disk
@@ -51,6 +51,18 @@ def run(experiment: Experiment, runs: Path, name: str | None, command: str, pape
     _judge(folder, mesh, command, paper)
   say(f"report: {folder.path / REPORT}")
   return folder.path
+
+
+def share(run: Path, runs: Path) -> Stage1:
+  """The stage 1 of a finished run, for other runs in `runs`, where it can be found from now on."""
+  folder = open_folder(on_disk(run))
+  folder.check_version()
+  if not folder.finished(1):
+    raise UserError(f"{run} has no finished stage 1: the same `latents run` command goes on with it")
+  if hosts.first():
+    folder.keep(1, on_disk(runs))
+  hosts.meet("stage 1 is shared")
+  return dataclasses.replace(folder.experiment.stage1, seed=folder.experiment.seed_of(folder.experiment.stage1))
 
 
 def _judge(folder: Folder, mesh: jax.sharding.Mesh, command: str, paper: str = "") -> dict[str, Any]:

@@ -63,7 +63,8 @@ def _train(folder: Folder, number: Literal[1, 2], mesh: jax.sharding.Mesh, progr
   count = sum(a.size for a in jax.tree.leaves(program.state.params))
   for line in begin.describe(folder, number):
     say(line)
-  say(f"{folder.called(number)}, {KINDS[number]}: {count:,} parameters, {stage.steps} steps of {stage.batch}")
+  what = f"{count:,} parameters, {stage.steps} steps of {stage.batch}" if count else "nothing is trained"
+  say(f"{folder.called(number)}, {KINDS[number]}: {what}")
   writer = folder.log(number).parent if hosts.first() else None
   hosts.meet(f"{folder.called(number)} is ready")
   start = sharding.place(begun, mesh) if flatten(begun) else None

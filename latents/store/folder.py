@@ -194,10 +194,10 @@ class Folder:
         artefact.write_json(note, now)
     return now
 
-  def keep(self, number: int) -> None:
-    """Put a stage that is finished now where other runs find it."""
+  def keep(self, number: int, runs: Path | None = None) -> None:
+    """Put a stage that is finished where other runs find it: those beside this one, or those in `runs`."""
     place = self.stage(number)
-    stages.put(self.path.parent, place, artefact.facts_of(place), self._lines(self.log(number).parent, number))
+    stages.put(runs or self.path.parent, place, artefact.facts_of(place), self._lines(self.log(number).parent, number))
 
   def log(self, number: int) -> Path:
     """The log of a stage: the run's, or one of its own where another stage needs it."""
@@ -209,6 +209,20 @@ class Folder:
   def borrow(self, number: int) -> Path | None:
     """Take a stage that was finished before, on the same data and latents: from the store, or from a run beside this
     one. The folder where it was, or None."""
+    mine, source = self.stage(number), self.lender(number)
+    if source is not None:
+      lines = self._lines(source if (source / log.FILE).exists() else source.parent, number)
+      if self.title:
+        mine.mkdir(parents=True, exist_ok=True)
+        log.rewrite(mine / log.FILE, lines)
+      else:
+        before = [line for line in log.read(self.path / log.FILE) if line["stage"] < number]
+        log.rewrite(self.path / log.FILE, before + lines)
+      stages.copy(source, mine)
+    return source
+
+  def lender(self, number: int) -> Path | None:
+    """The folder from which `borrow` would take a stage; None where it is here, begun here, or nowhere."""
     mine = self.stage(number)
     if self.finished(number) or (mine / "checkpoints").exists():
       return None
@@ -221,17 +235,8 @@ class Folder:
     names = [mine.name, *(f"stage{number}-{address}" for address in self._former(number))]
     beside = (p.parent for name in names for p in sorted(self.path.parent.glob(f"*/{name}/{artefact.FACTS}")))
     for source in (kept, *beside):
-      if not any(stages.found(source, facts) for facts in wanted):
-        continue
-      lines = self._lines(source if (source / log.FILE).exists() else source.parent, number)
-      if self.title:
-        mine.mkdir(parents=True, exist_ok=True)
-        log.rewrite(mine / log.FILE, lines)
-      else:
-        before = [line for line in log.read(self.path / log.FILE) if line["stage"] < number]
-        log.rewrite(self.path / log.FILE, before + lines)
-      stages.copy(source, mine)
-      return source
+      if any(stages.found(source, facts) for facts in wanted):
+        return source
     return None
 
   def drop_checkpoints(self, number: int) -> None:

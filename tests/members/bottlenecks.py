@@ -29,6 +29,7 @@ BOTTLENECKS = [
   ("layer norm", lambda: LayerNormLatent(), (4, 4, 6)),
   ("kl", lambda: KL(dim=3), (4, 4, 6)),
   ("kl 1d", lambda: KL(dim=3), (8, 6)),
+  ("kl unprojected", lambda: KL(dim=3, projected=False), (4, 4, 6)),
   ("ema vq", lambda: EMAVQ(vocab=16, dim=3), (4, 4, 6)),
   ("ema vq restart", lambda: EMAVQ(vocab=16, dim=6, restart=0.1, kmeans=2, project=False), (4, 4, 6)),
   ("fsq", lambda: FSQ(levels=(5, 4, 3)), (4, 4, 6)),

@@ -1,6 +1,8 @@
 """Members of `latents/data`."""
 
-from latents.data import Digits, Photos, Shapes, Topics
+import os
+
+from latents.data import Digits, Photos, Shapes, Topics, Unnamed
 from tests import sources
 
 # -- sources: (name, make)
@@ -9,6 +11,7 @@ SOURCES = [
   ("shapes", lambda: Shapes(size=16, count=60, test=20)),
   ("photos", lambda: Photos(size=32, count=40)),
   ("folder", sources.folder),
+  ("unnamed", lambda: Unnamed(path=os.path.join(sources.place(), "pictures"), size=16)),
   ("tfds", sources.tfds),
   ("audio", sources.audio),
   ("video", sources.video),

@@ -11,6 +11,8 @@ import torch
 from diffusers import DiTTransformer2DModel
 
 from latents.backbones import DiT
+from latents.interop.mapping import LINEAR, SAME, Table, Turn
+from latents.train.state import nest
 
 WIDTH, HEADS, DEPTH, CLASSES, GRID = 32, 4, 3, 10, 8
 
@@ -38,34 +40,34 @@ def reference() -> DiTTransformer2DModel:
   return net
 
 
-def dense(layer: torch.nn.Linear) -> dict:
-  return {"kernel": layer.weight.detach().numpy().T, "bias": layer.bias.detach().numpy()}
+def patches(side: int) -> Turn:
+  """Of the first layer: the reference's patch order is (C p q), ours (p q C)."""
+
+  def give(w):
+    return w.reshape(side, side, -1, w.shape[-1]).transpose(3, 2, 0, 1)
+
+  return Turn(lambda w: w.transpose(2, 3, 1, 0).reshape(-1, w.shape[0]), give)
 
 
-def ours(net: DiTTransformer2DModel) -> dict:
-  emb, patch = net.transformer_blocks[0].norm1.emb, net.pos_embed.proj
-  params = {
-    # the reference's patch order is (C p q), ours (p q C)
-    "embed": {
-      "kernel": patch.weight.detach().numpy().transpose(2, 3, 1, 0).reshape(-1, WIDTH),
-      "bias": patch.bias.detach().numpy(),
-    },
-    "time": {"fc1": dense(emb.timestep_embedder.linear_1), "fc2": dense(emb.timestep_embedder.linear_2)},
-    "label": {"embedding": emb.class_embedder.embedding_table.weight.detach().numpy()},
-    "final_modulation": dense(net.proj_out_1),
-    "final": dense(net.proj_out_2),
-  }
-  for i, block in enumerate(net.transformer_blocks):
-    qkv = [dense(layer) for layer in (block.attn1.to_q, block.attn1.to_k, block.attn1.to_v)]
-    params[f"blocks_{i}"] = {
-      "modulation": dense(block.norm1.linear),
-      "attention": {
-        "qkv": {name: np.concatenate([part[name] for part in qkv], -1) for name in ("kernel", "bias")},
-        "out": dense(block.attn1.to_out[0]),
+TIME = "transformer_blocks.{n}.norm1.emb"
+TABLE = Table.of(
+  {
+    "embed": ("pos_embed.proj", {"kernel": ("weight", patches(2)), "bias": ("bias", SAME)}),
+    "time": (f"{TIME}.timestep_embedder", {"fc1": ("linear_1", LINEAR), "fc2": ("linear_2", LINEAR)}),
+    "label": (f"{TIME}.class_embedder", {"embedding": ("embedding_table.weight", SAME)}),
+    "blocks_{n}": (
+      "transformer_blocks.{n}",
+      {
+        "modulation": ("norm1.linear", LINEAR),
+        "attention": ("attn1", {"qkv": (("to_q", "to_k", "to_v"), LINEAR), "out": ("to_out.0", LINEAR)}),
+        "mlp": ("ff", {"fc1": ("net.0.proj", LINEAR), "fc2": ("net.2", LINEAR)}),
       },
-      "mlp": {"fc1": dense(block.ff.net[0].proj), "fc2": dense(block.ff.net[2])},
-    }
-  return {"params": params}
+    ),
+    "final_modulation": ("proj_out_1", LINEAR),
+    "final": ("proj_out_2", LINEAR),
+  },
+  ignored=("pos_embed.pos_embed",),
+)
 
 
 def test_outputs_agree():
@@ -73,7 +75,12 @@ def test_outputs_agree():
   x = np.random.default_rng(0).normal(size=(3, GRID, GRID, 4)).astype(np.float32)
   steps, label = np.array([0, 250, 999]), np.array([0, 9, CLASSES])  # the last is the null label
   shapes = jax.eval_shape(model.init, jax.random.key(0), x, steps / 1000, {"label": label})
-  params = ours(net)
+  weights = {name: array.numpy() for name, array in net.state_dict().items()}
+  ours = TABLE.take(weights, "DiT")
+  back = TABLE.give(ours)
+  assert all(np.array_equal(back[name], weights[name]) for name in back)
+  assert back.keys() == weights.keys() - {"pos_embed.pos_embed"}
+  params = {"params": nest(ours)}
   assert jax.tree.map(np.shape, params) == jax.tree.map(lambda leaf: leaf.shape, shapes)
   with torch.no_grad():
     expected = net(

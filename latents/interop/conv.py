@@ -1,0 +1,205 @@
+"""The convolutional autoencoder of latent diffusion in the layouts of its releases, and its sizes by an array's shape.
+
+diffusers' AutoencoderKL (the `vae` of Stable Diffusion 1 to 3, XL and FLUX), and the checkpoints of latent-diffusion,
+taming-transformers and FLUX themselves (Rombach et al. 2022, arXiv:2112.10752), which count a decoder's levels from
+the other end and keep attention as 1x1 convolutions.
+"""
+
+import math
+import re
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from latents.autoencoders import Autoencoder
+from latents.bottlenecks import KL
+from latents.decoders import ConvDecoder
+from latents.encoders import ConvEncoder
+from latents.errors import UserError
+from latents.interop.mapping import CONV, CONV1, LINEAR, NORM, Table, Tree
+from latents.nn.norm import groups_of
+
+Shapes = Mapping[str, tuple[int, ...]]
+
+
+def _block(shortcut: str) -> Tree:
+  return {
+    "norm1": ("norm1", NORM), "conv1": ("conv1", CONV), "norm2": ("norm2", NORM), "conv2": ("conv2", CONV),
+    "shortcut": (shortcut, CONV),
+  }  # fmt: skip
+
+
+_RES = _block("conv_shortcut")
+_ATTENTION = {  # the second names are those before diffusers 0.17, which the first releases still have
+  "norm": ("group_norm", NORM),
+  "q": ("(to_q|query)", LINEAR),
+  "k": ("(to_k|key)", LINEAR),
+  "v": ("(to_v|value)", LINEAR),
+  "out": ("(to_out.0|proj_attn)", LINEAR),
+}
+_MIDDLE = {
+  "mid_block0": ("mid_block.resnets.0", _RES),
+  "mid_attention": ("mid_block.attentions.0", _ATTENTION),
+  "mid_block1": ("mid_block.resnets.1", _RES),
+  "norm_out": ("conv_norm_out", NORM),
+}
+_ENDS = {"conv_in": ("conv_in", CONV), "conv_out": ("conv_out", CONV)}
+_PROJECT = {"project": ("quant_conv", CONV1)}
+
+DIFFUSERS = Table.of({
+  "encoder": ("encoder", {
+    **_ENDS, **_MIDDLE,
+    "level{i}_block{j}": ("down_blocks.{i}.resnets.{j}", _RES),
+    "level{i}_attention{j}": ("down_blocks.{i}.attentions.{j}", _ATTENTION),
+    "level{i}_down": ("down_blocks.{i}.downsamplers.0", {"conv": ("conv", CONV)}),
+  }),
+  "bottleneck": ("", _PROJECT),
+  "decoder": ("", {
+    "project": ("post_quant_conv", CONV),
+    **{ours: (f"decoder.{theirs}", below) for ours, (theirs, below) in {**_ENDS, **_MIDDLE}.items()},
+    "level{k}_block{j}": ("decoder.up_blocks.{~k}.resnets.{j}", _RES),
+    "level{k}_attention{j}": ("decoder.up_blocks.{~k}.attentions.{j}", _ATTENTION),
+    "level{k}_up": ("decoder.up_blocks.{~k}.upsamplers.0", {"conv": ("conv", CONV)}),
+  }),
+})  # fmt: skip
+
+_LDM_RES = _block("nin_shortcut")
+_LDM_ATTENTION = {
+  "norm": ("norm", NORM), "q": ("q", CONV1), "k": ("k", CONV1), "v": ("v", CONV1), "out": ("proj_out", CONV1),
+}  # fmt: skip
+_LDM_MIDDLE = {
+  **_ENDS,
+  "mid_block0": ("mid.block_1", _LDM_RES),
+  "mid_attention": ("mid.attn_1", _LDM_ATTENTION),
+  "mid_block1": ("mid.block_2", _LDM_RES),
+  "norm_out": ("norm_out", NORM),
+}
+
+LDM = Table.of({
+  "encoder": ("encoder", {
+    **_LDM_MIDDLE,
+    "level{i}_block{j}": ("down.{i}.block.{j}", _LDM_RES),
+    "level{i}_attention{j}": ("down.{i}.attn.{j}", _LDM_ATTENTION),
+    "level{i}_down": ("down.{i}.downsample", {"conv": ("conv", CONV)}),
+  }),
+  "bottleneck": ("", _PROJECT),
+  "decoder": ("", {
+    "project": ("post_quant_conv", CONV),
+    **{ours: (f"decoder.{theirs}", below) for ours, (theirs, below) in _LDM_MIDDLE.items()},
+    "level{k}_block{j}": ("decoder.up.{k}.block.{j}", _LDM_RES),
+    "level{k}_attention{j}": ("decoder.up.{k}.attn.{j}", _LDM_ATTENTION),
+    "level{k}_up": ("decoder.up.{k}.upsample", {"conv": ("conv", CONV)}),
+  }),
+}, ignored=("loss.", "model_ema."))  # fmt: skip
+
+
+def model_of(shapes: Shapes, config: Mapping[str, Any], need: Callable[[str], tuple[int, ...]]) -> Autoencoder:
+  """The autoencoder whose arrays have these shapes, by our paths.
+
+  config: what the release says beside them, read for what no shape shows: the groups of the norms ("norm_num_groups",
+  32 where nothing is said, as in every release). need: a path -> its shape, or a UserError that names the array.
+  """
+  groups = config.get("norm_num_groups", 32)
+  if not isinstance(groups, int) or groups < 1:
+    raise UserError(f"norm_num_groups is {groups!r}: it must be a whole number above 0")
+  sides = {side: _side(side, shapes, need) for side in ("encoder", "decoder")}
+  widths = [width for side in sides.values() for width in side.pop("widths")]
+  if wrong := next((width for width in widths if width % groups), None):
+    raise UserError(f"{groups} groups do not divide {wrong} channels: a config.json beside the file must say how many")
+  norm: dict[str, Any] = {"groups": groups, "least": 1}
+  out = need("encoder/conv_out/kernel")[-1]
+  projected = "bottleneck/project/kernel" in shapes
+  moments = need("bottleneck/project/kernel")[-1] if projected else out
+  return Autoencoder(
+    encoder=ConvEncoder(out=out, **sides["encoder"], **norm),
+    bottleneck=KL(dim=moments // 2, projected=projected),
+    decoder=ConvDecoder(
+      channels=need("decoder/conv_out/kernel")[-1], project="decoder/project/kernel" in shapes, **sides["decoder"],
+      **norm,
+    ),
+  )  # fmt: skip
+
+
+def _side(side: str, shapes: Shapes, need: Callable[[str], tuple[int, ...]]) -> dict[str, Any]:
+  """The fields of one half, and the widths of its levels; a level has as many blocks as the one with most."""
+  found = [m for name in shapes if (m := re.match(rf"{side}/level(\d+)_(block|attention)(\d+)/", name))]
+  levels = max((int(m[1]) for m in found), default=0) + 1
+  blocks = max((int(m[3]) for m in found if m[2] == "block"), default=0) + 1
+  widths = [need(f"{side}/level{i}_block0/conv1/kernel")[-1] for i in range(levels)]
+  stem = need("encoder/conv_in/kernel")[-1] if side == "encoder" else widths[0]
+  even = all(width % stem == 0 for width in widths)
+  ch = stem if even else math.gcd(*widths)
+  return {
+    "ch": ch,
+    "mult": tuple(width // ch for width in widths),
+    "blocks": blocks if side == "encoder" else blocks - 1,
+    "attention": tuple(sorted({int(m[1]) for m in found if m[2] == "attention"})),
+    "mid_attention": f"{side}/mid_attention/q/kernel" in shapes,
+    "widths": widths,
+    **({} if even or side == "decoder" else {"stem": stem}),
+  }
+
+
+def config_of(model: Autoencoder, statistics: Mapping[str, Any], signal: tuple[int, ...]) -> dict[str, Any]:
+  """What diffusers' `config.json` says of a model of ours, whose latents have these statistics.
+
+  UserError for one that AutoencoderKL cannot be. What is equal in all channels is written as scale and shift,
+  z normalised = scale (z - shift), else as the mean and standard deviation of each.
+  """
+  one, two, three = check_model(model)
+  widths = [one.ch * m for m in one.mult]
+  here, there = ((side.ch, side.mult, side.attention, side.mid_attention) for side in (one, three))
+  if here != there or one.blocks != three.blocks or (one.stem or one.ch) != widths[0]:
+    raise UserError("AutoencoderKL has encoder and decoder of the same sizes, and a first layer as wide as level 0")
+  if one.out != 2 * two.dim:
+    raise UserError(f"AutoencoderKL's encoder gives 2 x {two.dim} features for {two.dim} channels, this one {one.out}")
+  groups = {groups_of(w, side.groups, side.least) for side in (one, three) for w in widths}
+  if len(groups) > 1:
+    raise UserError(
+      f"AutoencoderKL has one number of groups in all norms, this model {', '.join(map(str, sorted(groups)))}"
+    )
+  kinds = ["Attn" if i in one.attention else "" for i in range(len(widths))]
+  return {
+    "_class_name": "AutoencoderKL",
+    "act_fn": "silu",
+    "block_out_channels": widths,
+    "down_block_types": [f"{kind}DownEncoderBlock2D" for kind in kinds],
+    "up_block_types": [f"{'Attn' if kind else ''}UpDecoderBlock2D" for kind in kinds[::-1]],
+    "in_channels": signal[-1],
+    "out_channels": three.channels,
+    "latent_channels": two.dim,
+    "layers_per_block": one.blocks,
+    "mid_block_add_attention": one.mid_attention,
+    "norm_num_groups": groups.pop(),
+    "sample_size": signal[0],
+    "use_quant_conv": two.projected,
+    "use_post_quant_conv": three.project,
+    **units(statistics),
+  }
+
+
+def check_model(model: Any) -> tuple[ConvEncoder, KL, ConvDecoder]:
+  """The three parts of a model that this file's layouts hold; UserError for another."""
+  parts = tuple(getattr(model, name, None) for name in ("encoder", "bottleneck", "decoder"))
+  for part, kind in zip(parts, (ConvEncoder, KL, ConvDecoder), strict=True):
+    if type(part) is not kind:
+      found = type(model).__name__ if part is None else type(part).__name__
+      raise UserError(f"this layout holds a ConvEncoder, KL and a ConvDecoder, and the run has {found}")
+  if not parts[1].projected and parts[1].spread != 1:
+    raise UserError(f"this layout has no place for a spread of {parts[1].spread} without a projection")
+  return parts  # pyright: ignore[reportReturnType]
+
+
+def units(statistics: Mapping[str, Any]) -> dict[str, Any]:
+  """The statistics of an artefact in diffusers' words: scaling_factor, shift_factor; or latents_mean, latents_std."""
+  mean, std = (_channels(statistics[key]) for key in ("mean", "std"))
+  if len(set(mean)) > 1 or len(set(std)) > 1:
+    return {"scaling_factor": 1.0, "latents_mean": mean, "latents_std": std}
+  shift = float(f"{mean[0]:.9g}")
+  return {"scaling_factor": float(f"{1 / std[0]:.9g}"), **({"shift_factor": shift} if shift else {})}
+
+
+def _channels(values: Any) -> list[float]:
+  values = values if isinstance(values, list) else [values]
+  if any(isinstance(value, list) for value in values):
+    raise UserError("AutoencoderKL's latents have one unit a channel, this run's one an element of the grid")
+  return [float(value) for value in values]

@@ -1,0 +1,173 @@
+"""The layouts that weights come in and go out by, and the known units of releases.
+
+A new layout is a `Table` and a line in LAYOUTS: its reader, its writer, its errors and its parity test read that table.
+"""
+
+import dataclasses
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import jax
+import numpy as np
+
+from latents.autoencoders import Autoencoder
+from latents.errors import UserError, nearest
+from latents.interop import conv
+from latents.interop.mapping import Arrays, Table, few
+
+Config = Mapping[str, Any]
+Ours = dict[str, np.ndarray]  # "encoder/conv_in/kernel": parameters by the paths of our variables
+
+
+@dataclasses.dataclass(frozen=True)
+class Layout:
+  """A way in which others name and turn the arrays of a model.
+
+  table: both directions. model(shapes by our paths, what the release says of itself, a path -> its shape or an error)
+  -> the model. check: UserError for a model that it does not hold. config: what is written beside the weights; None =
+  nothing. file: what the weights are called.
+  """
+
+  table: Table
+  model: Callable[..., Autoencoder]
+  check: Callable[[Any], Any]
+  file: str
+  config: Callable[..., dict[str, Any]] | None = None
+
+
+LAYOUTS = {
+  "diffusers-kl": Layout(
+    conv.DIFFUSERS, conv.model_of, conv.check_model, "diffusion_pytorch_model.safetensors", conv.config_of
+  ),
+  "ldm-kl": Layout(conv.LDM, conv.model_of, conv.check_model, "ae.safetensors"),
+}
+
+
+@dataclasses.dataclass(frozen=True)
+class Release:
+  """What is known of a released autoencoder: channels of its latents, and z normalised = scale (z - shift)."""
+
+  channels: int
+  scale: float
+  shift: float = 0.0
+
+
+RELEASES = {
+  "sd": Release(4, 0.18215),  # Stable Diffusion 1 and 2, arXiv:2112.10752
+  "sdxl": Release(4, 0.13025),  # 2307.01952
+  "sd3": Release(16, 1.5305, 0.0609),  # 2403.03206
+  "flux": Release(16, 0.3611, 0.1159),  # FLUX.1
+}
+
+WRAPPERS = ("state_dict/", "first_stage_model.")  # what a checkpoint puts round its autoencoder
+
+
+def unwrapped(arrays: Arrays) -> dict[str, np.ndarray]:
+  """The arrays of the autoencoder alone, where a checkpoint holds them in one of WRAPPERS beside other things."""
+  for start in WRAPPERS:
+    inside = {name.removeprefix(start): array for name, array in arrays.items() if name.startswith(start)}
+    arrays = inside or arrays
+  return dict(arrays)
+
+
+def guess(arrays: Arrays, what: str) -> str:
+  """The one layout that has a place for every array. UserError where none has, or several have."""
+  names = unwrapped(arrays)
+  strange = {name: layout.table.find(names)[1] for name, layout in LAYOUTS.items()}
+  fits = [name for name, left in strange.items() if not left]
+  if len(fits) == 1 and names:
+    return fits[0]
+  close = min(strange, key=lambda name: len(strange[name]))
+  why = few("that it does not know", strange[close]) if strange[close] else "as of others"
+  raise UserError(f"{what} is of no layout for certain (nearest is {close}: {why}): say --layout, {', '.join(LAYOUTS)}")
+
+
+def check_name(name: str) -> None:
+  """UserError for a layout that there is not."""
+  if name not in LAYOUTS:
+    raise UserError(f"there is no layout '{name}'{nearest(name, LAYOUTS)}: one of {', '.join(LAYOUTS)}")
+
+
+def read(name: str, arrays: Arrays, config: Config, what: str) -> tuple[Autoencoder, Ours]:
+  """Arrays of a layout -> the model that they are of, its sizes read from them, and its parameters, all of them.
+
+  UserError, one line, for arrays that are missing, left over, of a wrong shape or not finite, in the file's names.
+  """
+  table, found = LAYOUTS[name].table, take(name, arrays, what)
+  shapes = {path: array.shape for path, array in found.items()}
+
+  def need(path: str) -> tuple[int, ...]:
+    if path not in shapes:
+      raise UserError(f"{what} is no {name}: it lacks {table.names(path, shapes)[0]}")
+    return shapes[path]
+
+  model = LAYOUTS[name].model(shapes, config, need)
+  wanted = parameters(model, need("encoder/conv_in/kernel")[-2])
+  _compare(table, shapes, wanted, what)
+  return model, found
+
+
+def take(name: str, arrays: Arrays, what: str) -> Ours:
+  """Arrays of a layout -> our parameters by path, float32; as far as the table knows them, of whatever model."""
+  check_name(name)
+  arrays = unwrapped(arrays)
+  table = LAYOUTS[name].table
+  found, strange = table.find(arrays)
+  if strange:
+    lacking = [key for key in _expected(table, found) if key not in arrays]
+    raise UserError(f"{what} is no {name}: {few('extra', strange, lacking)}")
+  return table.take(arrays, what)
+
+
+def give(name: str, ours: Arrays, dtype: Any = np.float32) -> dict[str, np.ndarray]:
+  """Our parameters by path -> the arrays of a layout. UserError for a number that is too large for `dtype`."""
+  out = {}
+  for key, array in LAYOUTS[name].table.give(ours).items():
+    with np.errstate(over="ignore"):
+      out[key] = array.astype(dtype)
+    if not np.isfinite(out[key].astype(np.float32)).all():
+      high = np.abs(array).max()
+      raise UserError(
+        f"{key} has numbers up to {high:.4g}, which {np.dtype(dtype).name} cannot hold: leave --dtype out"
+      )
+  return out
+
+
+def parameters(model: Autoencoder, channels: int) -> dict[str, tuple[int, ...]]:
+  """The shapes of a model's parameters by path, for signals of so many channels."""
+  side = 4 * model.encoder.stride
+  x = jax.ShapeDtypeStruct((1, side, side, channels), np.float32)
+  made: Any = jax.eval_shape(lambda x: model.init(jax.random.key(0), x, train=False), x)["params"]
+  leaves = jax.tree_util.tree_leaves_with_path(made)
+  return {"/".join(part.key for part in path): tuple(leaf.shape) for path, leaf in leaves}
+
+
+def _compare(table: Table, shapes: Mapping[str, tuple], wanted: Mapping[str, tuple], what: str) -> None:
+  """UserError that names what is missing and what is left over, or else what is misshapen."""
+  every = {**wanted, **shapes}
+  missing, extra = ([p for p in a if p not in b] for a, b in ((wanted, shapes), (shapes, wanted)))
+  absent, strange = ([table.names(path, every)[0] for path in paths] for paths in (missing, extra))
+  told = [few("missing", absent, strange)] if absent else []
+  told += [few("extra", strange)] if strange else []
+  if not told and (wrong := [path for path in wanted if shapes[path] != wanted[path]]):
+    names = [
+      f"{table.names(p, wanted)[0]} {table.shape(p, shapes[p])} instead of {table.shape(p, wanted[p])}" for p in wrong
+    ]
+    told.append(few("misshapen", names))
+  if told:
+    raise UserError(f"{what} does not fit: {', '.join(told)}")
+
+
+def _expected(table: Table, found: Mapping[str, Any]) -> list[str]:
+  """What they would call every variable of which a neighbour is there, for the nearest name of a strange one."""
+  known = {*found}
+  for path in found:
+    stem = path.rpartition("/")[0]
+    known |= {f"{stem}/{leaf}" for leaf in ("kernel", "bias", "scale")}
+  out = []
+  for path in known:
+    try:
+      out += table.names(path, found)
+    except UserError:
+      continue
+  return out

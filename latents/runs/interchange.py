@@ -1,0 +1,185 @@
+"""Weights of others to a run whose stage 1 is finished, and the stage 1 of a run to the files that others read."""
+
+import dataclasses
+import hashlib
+import json
+import math
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import ml_dtypes
+import numpy as np
+from safetensors.numpy import save_file
+
+from latents import interop
+from latents.data import Source, Unnamed, source
+from latents.declare import Experiment, Mesh, Released, Stage1, Start, check
+from latents.errors import UserError, first_line, nearest
+from latents.interop import hub
+from latents.losses import Weight
+from latents.machine.disk import check_folder, disk_errors, on_disk
+from latents.pretrained.readers import read_weights
+from latents.runs.training import bring, say
+from latents.store.choose import choose_folder
+from latents.store.folder import Folder, open_folder
+from latents.train import sharding
+from latents.train.build_step import abstract_autoencoder
+
+CONFIG = "config.json"
+MODEL = "diffusion_pytorch_model"
+NAMED = (f"{MODEL}.safetensors", f"{MODEL}.bin", f"vae/{MODEL}.safetensors", "ae.safetensors")  # in a folder
+SIDE = 256  # pixels of the pictures that a release was made for, where it does not say
+DTYPES = {"float32": np.float32, "float16": np.float16, "bfloat16": ml_dtypes.bfloat16}
+Pair = tuple[Any, Any]  # (scale, shift), each a number or a tuple of one a channel
+
+
+@dataclasses.dataclass(frozen=True)
+class File:
+  """Weights that were asked for. path: where they lie. told: what the declaration calls them (with a hub's revision).
+  config: what stands beside them; {} for nothing."""
+
+  path: Path
+  told: str
+  config: Mapping[str, Any]
+
+
+def bring_in(
+  asked: str, layout: str | None, runs: Path, name: str, statistics: tuple[float, float] | None = None,
+  data: str | None = None, size: int | None = None, data_dir: str | None = None,
+) -> Folder:  # fmt: skip
+  """Make the run `runs/NAME`, whose stage 1 are the weights of a file, a folder or hf:OWNER/NAME, and return it.
+
+  layout: of `interop.LAYOUTS`, or a release of `interop.RELEASES`, whose units are known; None: as the names of the
+  arrays say. statistics: (scale, shift) of the latents where the release is none of these. data: to measure them on.
+  size: pixels a side of the pictures. UserError, one line; nothing is left of what failed.
+  """
+  release = interop.RELEASES.get(layout or "")
+  if layout is not None and release is None and layout not in interop.LAYOUTS:
+    known = [*interop.RELEASES, *interop.LAYOUTS]
+    raise UserError(f"there is no layout '{layout}'{nearest(layout, known)}: one of {', '.join(known)}")
+  file = find(asked)
+  arrays = read_weights(str(file.path))
+  layout = layout if layout in interop.LAYOUTS else interop.guess(arrays, file.told)
+  model, _ = interop.read(layout, arrays, file.config, file.told)
+  dim = model.bottleneck.dim
+  if release is not None and dim != release.channels:
+    raise UserError(f"{file.told} has latents of {dim} channels, that release has {release.channels}")
+  known = (release.scale, release.shift) if release else _said(file)
+  units = "measured" if data else statistics or known
+  if units is None:
+    raise UserError(
+      f"{file.told} does not say the units of its latents: --layout {', '.join(interop.RELEASES)} if it is one of "
+      "these, --statistics SCALE,SHIFT, or --data to measure them"
+    )
+  del arrays
+  said = file.config.get("sample_size")
+  side = size or (said if isinstance(said, int) and said > 0 else SIDE)
+  with open(file.path, "rb") as opened:
+    digest = hashlib.file_digest(opened, "sha256").hexdigest()
+  released = Released(path=file.told, sha256=digest, layout=layout, statistics=units)  # pyright: ignore
+  one = Stage1(
+    data=_pictures(data, data_dir, side, model.decoder.channels), model=model, losses={"kl": Weight(0.0)}, steps=0,
+    batch=8 if data else 1, start=(Start(stage=released),), trained=(), ema=0.0,
+  )  # fmt: skip
+  return _made(Experiment(name=name, stage1=one, stage2=None), runs, name)
+
+
+def _made(experiment: Experiment, runs: Path, name: str) -> Folder:
+  check(experiment)
+  folder = choose_folder(on_disk(runs), experiment, name)
+  folder.check_version()
+  abstract_autoencoder(experiment)  # a size that the stride does not divide
+  if experiment.stage1.start[0].stage.statistics == "measured":  # pyright: ignore
+    experiment.stage1.data.records("train")  # what is missing is said before anything is written
+  with folder.claimed():
+    folder.write_declaration()
+    bring(folder, 1, sharding.make_mesh(Mesh()))
+  return folder
+
+
+def find(asked: str) -> File:
+  """A file, a folder with one of the usual names in it, or a file of the hub, with the config.json beside it."""
+  if hub.is_hub(asked):
+    path, told = hub.fetch(asked)
+    return File(path, told, _config(hub.beside(told, CONFIG)))
+  path = Path(os.path.abspath(os.path.expanduser(on_disk(asked))))
+  if path.is_dir():
+    there = [path / name for name in NAMED if (path / name).is_file()]
+    if not there:
+      raise UserError(f"{path} is a folder without {' or '.join(NAMED)}: name the file")
+    path = there[0]
+  if not path.exists():
+    raise UserError(f"{path} does not exist (files of the hub are hf:OWNER/NAME)")
+  return File(path, str(path), _config(path.with_name(CONFIG)))
+
+
+def _config(path: Path | None) -> dict[str, Any]:
+  """What a config.json of an AutoencoderKL says; {} for none, or another's."""
+  if path is None or not path.is_file():
+    return {}
+  try:
+    found = json.loads(path.read_text())
+  except (OSError, ValueError, RecursionError) as error:
+    raise UserError(f"{path} cannot be read: {first_line(error)}") from None
+  return found if isinstance(found, dict) and found.get("_class_name") == "AutoencoderKL" else {}
+
+
+def _said(file: File) -> Pair | None:
+  """(scale, shift) as the config.json beside a file says, each a number or one a channel; None where it does not."""
+  config = file.config
+  scale, shift = config.get("scaling_factor"), config.get("shift_factor") or 0.0
+  if scale is None:
+    return None
+  mean, std = config.get("latents_mean"), config.get("latents_std")
+  if mean is None or std is None:
+    found: Pair = (scale, shift)
+  else:
+    found = tuple(scale / s for s in std), tuple(mean)
+  numbers = [x for side in found for x in (side if isinstance(side, tuple) else (side,))]
+  if not all(isinstance(x, int | float) and math.isfinite(x) for x in numbers):
+    raise UserError(f"{CONFIG} beside {file.told}: scaling_factor and shift_factor are no numbers")
+  return tuple(tuple(map(float, x)) if isinstance(x, tuple) else float(x) for x in found)  # pyright: ignore
+
+
+def _pictures(data: str | None, data_dir: str | None, side: int, channels: int) -> Source:
+  if data is None:
+    return Unnamed(path="", size=side, channels=channels)
+  return source(data, size=side, data_dir=data_dir)
+
+
+def send_out(run: Path, layout: str, out: Path, dtype: str = "float32") -> list[Path]:
+  """Write the stage 1 of a run as a folder that others read: its weights in a layout, and what belongs beside them.
+
+  The files. UserError for a model that the layout does not hold, for numbers that `dtype` cannot hold, and where
+  something is there already; nothing is left of what failed.
+  """
+  interop.check_name(layout)
+  folder, to = open_folder(on_disk(run)), interop.LAYOUTS[layout]
+  made = folder.artefact(1)
+  if made is None:
+    raise UserError(f"{run} has no finished stage 1: the same `latents run` command goes on with it")
+  model = folder.experiment.stage1.model
+  to.check(model)
+  files: dict[str, Any] = {}
+  if to.config:
+    files[CONFIG] = to.config(model, made.facts["statistics"], folder.experiment.stage1.data.shape)
+  elif dtype == "float32":
+    say(f"{layout} has no place for the units of the latents: {interop.units(made.facts['statistics'])}")
+  ours = {name.removeprefix("params/"): array for name, array in made.weights.items()}
+  files[to.file] = interop.give(layout, ours, DTYPES[dtype])
+  if out.exists() and (not out.is_dir() or any(out.iterdir())):
+    raise UserError(f"--out {out} is there already: nothing was overwritten")
+  check_folder(out)
+  with disk_errors(out.absolute().parent):
+    out.mkdir(parents=True, exist_ok=True)
+    for name, held in files.items():
+      temporary = out / f"{name}.tmp"
+      if name == CONFIG:
+        temporary.write_text(json.dumps(held, indent=2) + "\n")
+      else:
+        save_file(held, temporary, metadata={"format": "pt"})
+        temporary.chmod(0o644)  # safetensors makes files that only their owner may read
+      os.replace(temporary, out / name)
+  return [out / name for name in files]
