@@ -27,7 +27,7 @@ def started(module, *args, **kwargs):
   rng = np.random.default_rng(0)
 
   def fill(path, leaf):
-    centre = 1.0 if path[-1].key in ("scale", "alpha") else 0.0
+    centre = 1.0 if path[-1].key in ("scale", "alpha", "var") else 0.0
     spread = 0.1 if leaf.ndim < 2 else 1.0 / math.sqrt(math.prod(leaf.shape[:-1]))
     return jnp.asarray(centre + spread * rng.normal(size=leaf.shape), leaf.dtype)
 

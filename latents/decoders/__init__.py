@@ -11,6 +11,7 @@ Decoders read latent.z and latent.mask, and of latent.side what they say. Random
 from latents.decoders.base import Decoder
 from latents.decoders.categorical import Categorical
 from latents.decoders.conv import ConvDecoder
+from latents.decoders.dc import DCDecoder
 from latents.decoders.equivariant import Equivariant
 from latents.decoders.flow import FlowDecoder
 from latents.decoders.gained import Gained
@@ -21,6 +22,7 @@ from latents.decoders.wave import WaveDecoder
 __all__ = [
   "Categorical",
   "ConvDecoder",
+  "DCDecoder",
   "Decoder",
   "Equivariant",
   "FlowDecoder",

@@ -7,6 +7,7 @@ and axis, where there is a grid.
 """
 
 from latents.encoders.conv import ConvEncoder
+from latents.encoders.dc import DCEncoder
 from latents.encoders.downsample import Downsample
 from latents.encoders.embedded import Embedded
 from latents.encoders.gain import Gain
@@ -14,4 +15,6 @@ from latents.encoders.identity import IdentityEncoder
 from latents.encoders.query import QueryEncoder
 from latents.encoders.wave import WaveEncoder
 
-__all__ = ["ConvEncoder", "Downsample", "Embedded", "Gain", "IdentityEncoder", "QueryEncoder", "WaveEncoder"]
+__all__ = [
+  "ConvEncoder", "DCEncoder", "Downsample", "Embedded", "Gain", "IdentityEncoder", "QueryEncoder", "WaveEncoder",
+]  # fmt: skip

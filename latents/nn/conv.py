@@ -23,7 +23,8 @@ uniform_fan_in = nn.initializers.variance_scaling(1 / 3, "fan_in", "uniform")
 class Conv(nn.Module):
   """[B,*S,C] -> [B,*S',features]: convolution with `size` taps an axis and PyTorch's initial weights.
 
-  padding: "SAME" or "VALID". zero: kernel starts at 0. Parameters: kernel [size..., C, features], bias.
+  padding: "SAME", "VALID", or "CENTRE": size // 2 at both ends, as PyTorch has it where a stride is even.
+  zero: kernel starts at 0. Parameters: kernel [size..., C, features], and, where `bias`, bias.
   """
 
   features: int
@@ -32,6 +33,7 @@ class Conv(nn.Module):
   padding: str = "SAME"
   zero: bool = False
   dtype: str = "float32"
+  bias: bool = True
 
   @nn.compact
   def __call__(self, x: Array) -> Array:
@@ -39,7 +41,6 @@ class Conv(nn.Module):
     axes = x.ndim - 2
     init = nn.initializers.zeros if self.zero else uniform_fan_in
     kernel = self.param("kernel", init, (self.size,) * axes + (x.shape[-1], self.features), jnp.float32)
-    bias = self.param("bias", nn.initializers.zeros, (self.features,), jnp.float32)
     letters = "DHW"[3 - axes :]
     numbers = jax.lax.conv_dimension_numbers(
       x.shape, kernel.shape, ("N" + letters + "C", letters + "IO", "N" + letters + "C")
@@ -48,22 +49,30 @@ class Conv(nn.Module):
       x.astype(self.dtype),
       kernel.astype(self.dtype),
       (self.stride,) * axes,
-      self.padding,
+      [(self.size // 2, self.size // 2)] * axes if self.padding == "CENTRE" else self.padding,
       dimension_numbers=numbers,
     )
-    return constrain(y + bias.astype(self.dtype))
+    return constrain(_biased(self, y, self.features))
+
+
+def _biased(layer: "Conv | DepthwiseConv", y: Array, channels: int) -> Array:
+  """y + the layer's bias, where it has one."""
+  if not layer.bias:
+    return y
+  return y + layer.param("bias", nn.initializers.zeros, (channels,), jnp.float32).astype(layer.dtype)
 
 
 class DepthwiseConv(nn.Module):
   """[B,H,W,C] -> [B,H/stride,W/stride,C]: every channel is convolved alone, "SAME" padding; any number of axes.
 
   On CPU as a sum of shifted products: XLA's grouped convolutions take 6 times as long there (EfficientNet's
-  first stages at 64 px, forward and back). Parameters: kernel [size..., 1, C] (LeCun), bias.
+  first stages at 64 px, forward and back). Parameters: kernel [size..., 1, C] (LeCun), and, where `bias`, bias.
   """
 
   size: int = 3
   stride: int = 1
   dtype: str = "float32"
+  bias: bool = True
 
   @nn.compact
   def __call__(self, x: Array) -> Array:
@@ -71,7 +80,6 @@ class DepthwiseConv(nn.Module):
     axes, channels = x.ndim - 2, x.shape[-1]
     init = nn.initializers.lecun_normal()
     kernel = self.param("kernel", init, (self.size,) * axes + (1, channels), jnp.float32)
-    bias = self.param("bias", nn.initializers.zeros, (channels,), jnp.float32)
     letters = "DHW"[3 - axes :]
     numbers = ("N" + letters + "C", letters + "IO", "N" + letters + "C")
 
@@ -83,7 +91,7 @@ class DepthwiseConv(nn.Module):
 
     x, kernel = x.astype(self.dtype), kernel.astype(self.dtype)
     y = jax.lax.platform_dependent(x, kernel, cpu=functools.partial(shifted, stride=self.stride), default=grouped)
-    return constrain(y + bias.astype(self.dtype))
+    return constrain(_biased(self, y, channels))
 
 
 def shifted(x: Array, kernel: Array, stride: int) -> Array:
