@@ -33,7 +33,10 @@ ROOMS: dict[str, tuple[list, set[str]]] = {
   "conditioners": (conditioners.CONDITIONERS, set()),
   "priors": (priors.PRIORS, set()),
   "discriminators": (discriminators.DISCRIMINATORS, set()),
-  "losses": (losses.LOSSES + losses.TOKEN_LOSSES, {"Adversarial", "PairAdversarial", "ConditionalAdversarial"}),
+  "losses": (
+    losses.LOSSES + losses.TOKEN_LOSSES,
+    {"Adversarial", "PairAdversarial", "ConditionalAdversarial", "Likelihood", "Capacity"},
+  ),
   "evaluate": (evaluate.METRICS + evaluate.LATENT_METRICS + evaluate.SAMPLE_METRICS, set()),
   "data": (data.SOURCES, {"CachedLatents"}),
 }

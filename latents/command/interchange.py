@@ -17,7 +17,8 @@ def add(sub: Any, command: Callable) -> None:
 
 def _add_import(to: argparse.ArgumentParser) -> None:
   to.add_argument("file", metavar="FILE", help="a file, a folder, or hf:OWNER/NAME[@REVISION][:FILE]")
-  to.add_argument("--layout", help="sd, sdxl, sd3, flux, or diffusers-kl, ldm-kl, diffusers-dc (default: as the arrays are called)")
+  known = "sd, sdxl, sd3, flux, or diffusers-kl, ldm-kl, diffusers-dc"
+  to.add_argument("--layout", help=f"{known} (default: as the arrays are called)")
   to.add_argument("--name", required=True, help="the run's folder within --runs")
   to.add_argument("--runs", type=Path, default=Path("runs"), help="the folder that holds runs")
   to.add_argument("--statistics", type=_pair, metavar="SCALE,SHIFT", help="of the latents: scale (z - shift) is a unit")

@@ -6,7 +6,8 @@ frozen networks' parameters (passed back as `aux`, an argument of the step), `ab
 schedule in [0, 1]. `init` gives the variables of a network that the loss owns; `reads` names parts of the model whose
 outputs it wants; `at` balances it against the reconstruction losses.
   Reconstruction  compares x_hat with its target: `loss(x, x_hat, aux=...)`
-  Weight          weighs a term that the model itself makes
+  Weight          weighs a term that the model itself makes; `Capacity` holds it at a value
+  Likelihood      compares as a reconstruction does, under a scale that it learns
   Rival           has a network with an objective of its own (`Adversarial`; `PairAdversarial` and
                   `ConditionalAdversarial` see more than the signal)
 `Balancer` scales what all of them push at x_hat.
@@ -15,14 +16,16 @@ outputs it wants; `at` balances it against the reconstruction losses.
 from latents.losses.adversarial import Adversarial
 from latents.losses.balancer import Balancer
 from latents.losses.base import Loss, Reconstruction, Rival, Term, Weight
+from latents.losses.capacity import Capacity
 from latents.losses.conditional import ConditionalAdversarial
 from latents.losses.cross_entropy import CrossEntropy
+from latents.losses.likelihood import Likelihood
 from latents.losses.pair import PairAdversarial
 from latents.losses.perceptual import LPIPSLoss, Perceptual
 from latents.losses.regression import L1, L2
 from latents.losses.spectral import MultiScaleSTFT
 
 __all__ = [
-  "L1", "L2", "Adversarial", "Balancer", "ConditionalAdversarial", "CrossEntropy", "LPIPSLoss", "Loss",
-  "MultiScaleSTFT", "PairAdversarial", "Perceptual", "Reconstruction", "Rival", "Term", "Weight",
+  "L1", "L2", "Adversarial", "Balancer", "Capacity", "ConditionalAdversarial", "CrossEntropy", "LPIPSLoss",
+  "Likelihood", "Loss", "MultiScaleSTFT", "PairAdversarial", "Perceptual", "Reconstruction", "Rival", "Term", "Weight",
 ]  # fmt: skip
