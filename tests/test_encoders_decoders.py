@@ -9,8 +9,8 @@ import pytest
 
 from latents.backbones import UNet
 from latents.bottlenecks import KL, NestedDropout, NoBottleneck
-from latents.decoders import ConvDecoder, FlowDecoder, IdentityDecoder, QueryDecoder, WaveDecoder
-from latents.encoders import ConvEncoder, IdentityEncoder, QueryEncoder, WaveEncoder
+from latents.decoders import ConvDecoder, FlowDecoder, IdentityDecoder, QueryDecoder, ViTDecoder, WaveDecoder
+from latents.encoders import ConvEncoder, IdentityEncoder, QueryEncoder, ViTEncoder, WaveEncoder
 from latents.errors import UserError
 from latents.types import Encoded, Latent
 from tests.members.decoders import DECODERS
@@ -295,3 +295,24 @@ def test_flow_decoder_names_wrong_shapes():
     decoder = FlowDecoder(backbone, stride=stride, channels=1)
     with pytest.raises(UserError, match=message):
       jax.eval_shape(lambda: decoder.init(RNGS, Latent(z=z), x, train=True))  # noqa: B023
+
+
+# -- vit
+
+
+def test_vit_parts_have_the_size_of_their_layers_and_take_any_grid():
+  """S-B/16 by hand, and the same weights on another grid; E = tokens * c."""
+  width, patch, c = 768, 16, 16
+  block = 4 * width * width + 4 * width + 8 * width * width + 5 * width + 4 * width  # attention, MLP, two norms
+  encoder, decoder = ViTEncoder(depth=6, out=2 * c), ViTDecoder(depth=12)
+  x = jax.ShapeDtypeStruct((1, 256, 256, 3), jnp.float32)
+  h, e = jax.eval_shape(lambda x: encoder.init_with_output(KEY, x, train=False), x)
+  z = jax.ShapeDtypeStruct((1, 16, 16, c), jnp.float32)
+  d = jax.eval_shape(lambda z: decoder.init(KEY, Latent(z=z), None, train=False), z)
+  pixels = 3 * patch * patch
+  assert h.shape == (1, 16, 16, 2 * c) and math.prod(z.shape) == 4096
+  assert count(e) == (pixels + 1) * width + 6 * block + 4 * width + (width + 1) * 2 * c
+  assert count(d) == (c + 1) * width + 12 * block + 4 * width + (width + 1) * pixels
+  small = ViTEncoder(width=16, depth=1, heads=2, patch=4, out=3)
+  variables = started(small, jnp.zeros((1, 8, 8, 1)), train=False)
+  assert small.apply(variables, jnp.ones((1, 12, 20, 1)), train=False).shape == (1, 3, 5, 3)

@@ -17,6 +17,7 @@ from latents.decoders.flow import FlowDecoder
 from latents.decoders.gained import Gained
 from latents.decoders.identity import IdentityDecoder
 from latents.decoders.query import QueryDecoder
+from latents.decoders.vit import ViTDecoder
 from latents.decoders.wave import WaveDecoder
 
 __all__ = [
@@ -29,5 +30,6 @@ __all__ = [
   "Gained",
   "IdentityDecoder",
   "QueryDecoder",
+  "ViTDecoder",
   "WaveDecoder",
 ]

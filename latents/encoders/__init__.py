@@ -13,8 +13,10 @@ from latents.encoders.embedded import Embedded
 from latents.encoders.gain import Gain
 from latents.encoders.identity import IdentityEncoder
 from latents.encoders.query import QueryEncoder
+from latents.encoders.vit import ViTEncoder
 from latents.encoders.wave import WaveEncoder
 
 __all__ = [
-  "ConvEncoder", "DCEncoder", "Downsample", "Embedded", "Gain", "IdentityEncoder", "QueryEncoder", "WaveEncoder",
+  "ConvEncoder", "DCEncoder", "Downsample", "Embedded", "Gain", "IdentityEncoder", "QueryEncoder", "ViTEncoder",
+  "WaveEncoder",
 ]  # fmt: skip
