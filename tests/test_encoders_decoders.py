@@ -9,10 +9,12 @@ import pytest
 
 from latents.backbones import UNet
 from latents.bottlenecks import KL, NestedDropout, NoBottleneck
+from latents.command import overrides
 from latents.decoders import ConvDecoder, FlowDecoder, IdentityDecoder, QueryDecoder, ViTDecoder, WaveDecoder
 from latents.encoders import ConvEncoder, IdentityEncoder, QueryEncoder, ViTEncoder, WaveEncoder
 from latents.errors import UserError
 from latents.types import Encoded, Latent
+from tests.declared import FOLDER
 from tests.members.decoders import DECODERS
 from tests.members.encoders import ENCODERS
 from tests.test_bottlenecks import fields_are_json, rng_normal
@@ -115,6 +117,19 @@ def test_ldm_autoencoders_have_the_published_size(mult, dim, parts, total):
   d = jax.eval_shape(lambda latent: decoder.init(KEY, latent, x, train=False), latent)
   assert count((e, b, d)) == total
   assert parts is None or (count(e), count(b), count(d)) == parts
+
+
+@pytest.mark.parametrize(("factor", "total"), [(4, 55_312_063), (8, 83_653_863), (16, None), (32, None)])
+def test_ldm_kl_takes_the_factor_of_the_releases(factor, total):
+  made = overrides.load_file(FOLDER / "images" / "ldm_kl.py").experiment("paper", factor=factor)
+  model, tsr = made.stage1.model, {4: 16, 8: 48, 16: 48, 32: 48}[factor]
+  x = jax.ShapeDtypeStruct((1, 256, 256, 3), jnp.float32)
+  (latent, decoded), variables = jax.eval_shape(
+    lambda x: model.init_with_output({**RNGS, "bottleneck": KEY}, x, train=True), x
+  )
+  assert decoded.x.shape == x.shape and math.prod(x.shape) == tsr * math.prod(latent.z.shape)
+  np.testing.assert_allclose(made.stage1.losses["kl"].weight, 1e-6 / tsr, rtol=1e-12)
+  assert total is None or count(variables["params"]) == total
 
 
 def test_conv_errors_are_one_line():

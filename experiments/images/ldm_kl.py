@@ -4,7 +4,8 @@ Stage 1: L1 + LPIPS + PatchGAN + KL. The paper sums over the N = 256 * 256 * 3 n
 batch, here all terms are means, N times smaller. So its KL weight 1e-6 is 1e-6 / TSR = 2.1e-8 (catalogued in `KL`), the
 clamp 1e4 of the adaptive weight, a ratio to the gradient of that sum, is 1e4 / N = 0.051, and Adam's epsilon 1e-8 is
 1e-8 / N. Its README states rFID 0.90 and PSNR 24.19 dB on ImageNet val for f8 (OpenImages training, 256 px crops);
-83,653,863 parameters.
+83,653,863 parameters. --factor takes f4c3 (55,312,063 parameters; rFID 0.27, PSNR 27.53), f16c16 (0.87, 24.08) or
+f32c64 (2.04, 22.27) in its place.
 Stage 2: DiT-XL/2 (Peebles & Xie 2022, arXiv:2212.09748) by flow matching (SiT, Ma et al. 2024,
 arXiv:2401.08740: FID 17.2 at 400k steps without guidance, 8.3 at 7M, 2.06 with guidance 1.5).
 
@@ -36,6 +37,13 @@ from latents.optim import Adam
 from latents.priors import FlowPrior
 
 NUMBERS = 256 * 256 * 3  # of a picture at paper scale: what LDM sums over
+# f -> (mult, levels with attention, channels of the latent), as LDM's released configurations
+SIZES = {
+  4: ((1, 2, 4), (), 3),
+  8: ((1, 2, 4, 4), (), 4),
+  16: ((1, 1, 2, 2, 4), (4,), 16),
+  32: ((1, 1, 2, 2, 4, 4), (4, 5), 64),
+}
 
 
 def experiment(
@@ -44,13 +52,16 @@ def experiment(
   data_dir: str | None = None,
   kl: float | None = None,
   size: int | None = None,
+  factor: Literal[4, 8, 16, 32] | None = None,
 ) -> Experiment:
-  """data: tfds:NAME or folder:PATH. data_dir: where TFDS sets lie. kl: weight of the mean KL. size: pixels a side."""
-  make = tiny if scale == "tiny" else paper
-  return make(data, data_dir, kl, size)
+  """data: tfds:NAME or folder:PATH. data_dir: where TFDS sets lie. kl: weight of the mean KL. size: pixels a side.
+  factor: f, 4 at the tiny scale and 8 at the paper's; channels grow with it as LDM's do."""
+  make, usual = (tiny, 4) if scale == "tiny" else (paper, 8)
+  return make(data, data_dir, kl, size, factor or usual)
 
 
-def paper(data: str | None, data_dir: str | None, kl: float | None, size: int | None) -> Experiment:
+def paper(data: str | None, data_dir: str | None, kl: float | None, size: int | None, factor: int) -> Experiment:
+  mult, attention, dim = SIZES[factor]
   side = size or 256
   images = source(data, size=side, data_dir=data_dir) if data else Tfds("imagenet2012", data_dir, side, labels=1000)
   batch = 96
@@ -63,14 +74,14 @@ def paper(data: str | None, data_dir: str | None, kl: float | None, size: int | 
     stage1=Stage1(
       data=images,
       model=Autoencoder(
-        encoder=ConvEncoder(ch=128, mult=(1, 2, 4, 4), blocks=2, out=8, dtype="bfloat16"),
-        bottleneck=KL(dim=4),
-        decoder=ConvDecoder(ch=128, mult=(1, 2, 4, 4), blocks=2, dtype="bfloat16"),
+        encoder=ConvEncoder(ch=128, mult=mult, blocks=2, out=2 * dim, attention=attention, dtype="bfloat16"),
+        bottleneck=KL(dim=dim),
+        decoder=ConvDecoder(ch=128, mult=mult, blocks=2, attention=attention, dtype="bfloat16"),
       ),
       losses={
         "l1": L1(),
         "lpips": LPIPSLoss(weight=1.0, net="vgg"),
-        "kl": Weight(1e-6 * (32 * 32 * 4) / NUMBERS if kl is None else kl),
+        "kl": Weight(1e-6 * ((256 // factor) ** 2 * dim) / NUMBERS if kl is None else kl),
         "gan": discriminator,
       },
       optimizer=Adam(lr=rate, betas=(0.5, 0.9), eps=1e-8 / NUMBERS),
@@ -81,7 +92,8 @@ def paper(data: str | None, data_dir: str | None, kl: float | None, size: int | 
     stage2=Stage2(
       data=images,
       prior=FlowPrior(
-        backbone=dit_xl(2, classes=images.classes, dtype="bfloat16"), guidance=1.5 if images.classes else 1.0
+        backbone=dit_xl(max(16 // factor, 1), classes=images.classes, dtype="bfloat16"),
+        guidance=1.5 if images.classes else 1.0,
       ),
       optimizer=Adam(lr=1e-4),
       steps=400_000,
@@ -93,7 +105,8 @@ def paper(data: str | None, data_dir: str | None, kl: float | None, size: int | 
   return imagenet(made)
 
 
-def tiny(data: str | None, data_dir: str | None, kl: float | None, size: int | None) -> Experiment:
+def tiny(data: str | None, data_dir: str | None, kl: float | None, size: int | None, factor: int) -> Experiment:
+  mult, dim = (1, 2, 2, 2, 2, 2)[: factor.bit_length()], 8 * (factor // 4) ** 2  # as many numbers whatever the factor
   images = source(data or "tfds:tiny_imagenet20", size=size or 64, data_dir=data_dir)
   discriminator = Adversarial(
     discriminator=PatchGAN(ch=16, layers=2),
@@ -109,9 +122,9 @@ def tiny(data: str | None, data_dir: str | None, kl: float | None, size: int | N
     stage1=Stage1(
       data=images,
       model=Autoencoder(
-        encoder=ConvEncoder(ch=16, mult=(1, 2, 2), blocks=1, out=16, mid_attention=False, zero=True),
-        bottleneck=KL(dim=8, spread=0.1),
-        decoder=ConvDecoder(ch=16, mult=(1, 2, 2), blocks=1, mid_attention=False, zero=True),
+        encoder=ConvEncoder(ch=16, mult=mult, blocks=1, out=2 * dim, mid_attention=False, zero=True),
+        bottleneck=KL(dim=dim, spread=0.1),
+        decoder=ConvDecoder(ch=16, mult=mult, blocks=1, mid_attention=False, zero=True),
       ),
       losses={
         "l1": L1(),
@@ -127,7 +140,7 @@ def tiny(data: str | None, data_dir: str | None, kl: float | None, size: int | N
     stage2=Stage2(
       data=images,
       prior=FlowPrior(
-        backbone=DiT(depth=6, width=128, heads=4, patch=2, classes=images.classes),
+        backbone=DiT(depth=6, width=128, heads=4, patch=2 if factor == 4 else 1, classes=images.classes),
         guidance=3.0 if images.classes else 1.0,
       ),
       optimizer=Adam(lr=1e-3, betas=(0.9, 0.95), warmup=50, schedule="cosine", clip=1.0),
