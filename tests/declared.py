@@ -14,7 +14,7 @@ import soundfile
 from PIL import Image
 
 from latents.command import overrides
-from latents.declare import Experiment, addresses, dumps, former_addresses
+from latents.declare import Experiment, Stage1, addresses, dumps, former_addresses
 from latents.media.video import animation
 from tests import micro
 
@@ -64,6 +64,11 @@ def elsewhere(experiment: Experiment, data: Path) -> Experiment:
   """The same with its data at `PLACE`, where there are none."""
 
   def moved(stage):
+    begun = tuple(
+      dataclasses.replace(start, stage=moved(start.stage)) if isinstance(start.stage, Stage1) else start
+      for start in stage.start
+    )
+    stage = dataclasses.replace(stage, start=begun)
     path = getattr(stage.data, "path", None)
     if path is None:
       return stage

@@ -10,11 +10,13 @@ import pytest
 
 from latents.backbones import UNet
 from latents.bottlenecks import KL, NestedDropout, NoBottleneck
-from latents.decoders import ConvDecoder, FlowDecoder, IdentityDecoder, QueryDecoder, WaveDecoder
-from latents.encoders import ConvEncoder, IdentityEncoder, QueryEncoder, WaveEncoder
+from latents.command import overrides
+from latents.decoders import ConvDecoder, FlowDecoder, IdentityDecoder, QueryDecoder, ViTDecoder, WaveDecoder
+from latents.encoders import ConvEncoder, IdentityEncoder, QueryEncoder, ViTEncoder, WaveEncoder
 from latents.errors import UserError
 from latents.nn.norm import GroupNorm
 from latents.types import Encoded, Latent
+from tests.declared import FOLDER
 from tests.members.decoders import DECODERS
 from tests.members.encoders import ENCODERS
 from tests.test_bottlenecks import fields_are_json, rng_normal
@@ -29,7 +31,7 @@ def started(module, *args, **kwargs):
   rng = np.random.default_rng(0)
 
   def fill(path, leaf):
-    centre = 1.0 if path[-1].key in ("scale", "alpha") else 0.0
+    centre = 1.0 if path[-1].key in ("scale", "alpha", "var") else 0.0
     spread = 0.1 if leaf.ndim < 2 else 1.0 / math.sqrt(math.prod(leaf.shape[:-1]))
     return jnp.asarray(centre + spread * rng.normal(size=leaf.shape), leaf.dtype)
 
@@ -117,6 +119,19 @@ def test_ldm_autoencoders_have_the_published_size(mult, dim, parts, total):
   d = jax.eval_shape(lambda latent: decoder.init(KEY, latent, x, train=False), latent)
   assert count((e, b, d)) == total
   assert parts is None or (count(e), count(b), count(d)) == parts
+
+
+@pytest.mark.parametrize(("factor", "total"), [(4, 55_312_063), (8, 83_653_863), (16, None), (32, None)])
+def test_ldm_kl_takes_the_factor_of_the_releases(factor, total):
+  made = overrides.load_file(FOLDER / "images" / "ldm_kl.py").experiment("paper", factor=factor)
+  model, tsr = made.stage1.model, {4: 16, 8: 48, 16: 48, 32: 48}[factor]
+  x = jax.ShapeDtypeStruct((1, 256, 256, 3), jnp.float32)
+  (latent, decoded), variables = jax.eval_shape(
+    lambda x: model.init_with_output({**RNGS, "bottleneck": KEY}, x, train=True), x
+  )
+  assert decoded.x.shape == x.shape and math.prod(x.shape) == tsr * math.prod(latent.z.shape)
+  np.testing.assert_allclose(made.stage1.losses["kl"].weight, 1e-6 / tsr, rtol=1e-12)
+  assert total is None or count(variables["params"]) == total
 
 
 def test_conv_errors_are_one_line():
@@ -345,3 +360,24 @@ def test_flow_decoder_names_wrong_shapes():
     decoder = FlowDecoder(backbone, stride=stride, channels=1)
     with pytest.raises(UserError, match=message):
       jax.eval_shape(lambda: decoder.init(RNGS, Latent(z=z), x, train=True))  # noqa: B023
+
+
+# -- vit
+
+
+def test_vit_parts_have_the_size_of_their_layers_and_take_any_grid():
+  """S-B/16 by hand, and the same weights on another grid; E = tokens * c."""
+  width, patch, c = 768, 16, 16
+  block = 4 * width * width + 4 * width + 8 * width * width + 5 * width + 4 * width  # attention, MLP, two norms
+  encoder, decoder = ViTEncoder(depth=6, out=2 * c), ViTDecoder(depth=12)
+  x = jax.ShapeDtypeStruct((1, 256, 256, 3), jnp.float32)
+  h, e = jax.eval_shape(lambda x: encoder.init_with_output(KEY, x, train=False), x)
+  z = jax.ShapeDtypeStruct((1, 16, 16, c), jnp.float32)
+  d = jax.eval_shape(lambda z: decoder.init(KEY, Latent(z=z), None, train=False), z)
+  pixels = 3 * patch * patch
+  assert h.shape == (1, 16, 16, 2 * c) and math.prod(z.shape) == 4096
+  assert count(e) == (pixels + 1) * width + 6 * block + 4 * width + (width + 1) * 2 * c
+  assert count(d) == (c + 1) * width + 12 * block + 4 * width + (width + 1) * pixels
+  small = ViTEncoder(width=16, depth=1, heads=2, patch=4, out=3)
+  variables = started(small, jnp.zeros((1, 8, 8, 1)), train=False)
+  assert small.apply(variables, jnp.ones((1, 12, 20, 1)), train=False).shape == (1, 3, 5, 3)

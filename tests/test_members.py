@@ -35,7 +35,7 @@ ROOMS: dict[str, tuple[list, set[str]]] = {
   "discriminators": (discriminators.DISCRIMINATORS, set()),
   "losses": (
     losses.LOSSES + losses.TOKEN_LOSSES + losses.DISTRIBUTION_LOSSES,
-    {"Adversarial", "PairAdversarial", "ConditionalAdversarial"},
+    {"Adversarial", "PairAdversarial", "ConditionalAdversarial", "Likelihood", "Capacity"},
   ),
   "evaluate": (evaluate.METRICS + evaluate.LATENT_METRICS + evaluate.SAMPLE_METRICS, set()),
   "data": (data.SOURCES, {"CachedLatents"}),

@@ -4,7 +4,8 @@ Stage 1: L1 + LPIPS + PatchGAN + KL. The paper sums over the N = 256 * 256 * 3 n
 batch, here all terms are means, N times smaller. So its KL weight 1e-6 is 1e-6 / TSR = 2.1e-8 (catalogued in `KL`), the
 clamp 1e4 of the adaptive weight, a ratio to the gradient of that sum, is 1e4 / N = 0.051, and Adam's epsilon 1e-8 is
 1e-8 / N. Its README states rFID 0.90 and PSNR 24.19 dB on ImageNet val for f8 (OpenImages training, 256 px crops);
-83,653,863 parameters.
+83,653,863 parameters. --factor takes f4c3 (55,312,063 parameters; rFID 0.27, PSNR 27.53), f16c16 (0.87, 24.08) or
+f32c64 (2.04, 22.27) in its place.
 Stage 2: DiT-XL/2 (Peebles & Xie 2022, arXiv:2212.09748) by flow matching (SiT, Ma et al. 2024,
 arXiv:2401.08740: FID 17.2 at 400k steps without guidance, 8.3 at 7M, 2.06 with guidance 1.5).
 
@@ -38,6 +39,13 @@ from latents.optim import Adam
 from latents.priors import FlowPrior
 
 NUMBERS = 256 * 256 * 3  # of a picture at paper scale: what LDM sums over
+# f -> (mult, levels with attention, channels of the latent), as LDM's released configurations
+SIZES = {
+  4: ((1, 2, 4), (), 3),
+  8: ((1, 2, 4, 4), (), 4),
+  16: ((1, 1, 2, 2, 4), (4,), 16),
+  32: ((1, 1, 2, 2, 4, 4), (4, 5), 64),
+}
 
 
 def experiment(
@@ -47,17 +55,21 @@ def experiment(
   kl: float | None = None,
   size: int | tuple[int, int] | None = None,
   channels: Literal[1, 3] = 3,
+  factor: Literal[4, 8, 16, 32] | None = None,
 ) -> Experiment:
   """data: tfds:NAME or folder:PATH. data_dir: where TFDS sets lie. kl: weight of the mean KL. size: pixels a side, or
-  height and width. channels: 1 = grey."""
+  height and width. channels: 1 = grey. factor: f, 4 at the tiny scale and 8 at the paper's; channels of the latent grow
+  with it as LDM's do."""
   if scale == "tiny":
-    return tiny(source(data or "tfds:tiny_imagenet20", size=size or 64, channels=channels, data_dir=data_dir), kl)
+    images = source(data or "tfds:tiny_imagenet20", size=size or 64, channels=channels, data_dir=data_dir)
+    return tiny(images, kl, factor or 4)
   if data:
-    return paper(source(data, size=size or 256, channels=channels, data_dir=data_dir), kl)
-  return paper(Tfds("imagenet2012", data_dir, size or 256, channels, labels=1000), kl)
+    return paper(source(data, size=size or 256, channels=channels, data_dir=data_dir), kl, factor or 8)
+  return paper(Tfds("imagenet2012", data_dir, size or 256, channels, labels=1000), kl, factor or 8)
 
 
-def paper(images: Source, kl: float | None) -> Experiment:
+def paper(images: Source, kl: float | None, factor: int = 8) -> Experiment:
+  mult, attention, dim = SIZES[factor]
   batch = 96
   rate = 4.5e-6 * batch
   discriminator = Adversarial(
@@ -68,14 +80,16 @@ def paper(images: Source, kl: float | None) -> Experiment:
     stage1=Stage1(
       data=images,
       model=Autoencoder(
-        encoder=ConvEncoder(ch=128, mult=(1, 2, 4, 4), blocks=2, out=8, dtype="bfloat16"),
-        bottleneck=KL(dim=4),
-        decoder=ConvDecoder(ch=128, mult=(1, 2, 4, 4), blocks=2, channels=images.shape[-1], dtype="bfloat16"),
+        encoder=ConvEncoder(ch=128, mult=mult, blocks=2, out=2 * dim, attention=attention, dtype="bfloat16"),
+        bottleneck=KL(dim=dim),
+        decoder=ConvDecoder(
+          ch=128, mult=mult, blocks=2, channels=images.shape[-1], attention=attention, dtype="bfloat16"
+        ),
       ),
       losses={
         "l1": L1(),
         "lpips": LPIPSLoss(weight=1.0, net="vgg"),
-        "kl": Weight(1e-6 * (32 * 32 * 4) / NUMBERS if kl is None else kl),
+        "kl": Weight(1e-6 * ((256 // factor) ** 2 * dim) / NUMBERS if kl is None else kl),
         "gan": discriminator,
       },
       optimizer=Adam(lr=rate, betas=(0.5, 0.9), eps=1e-8 / NUMBERS),
@@ -86,7 +100,8 @@ def paper(images: Source, kl: float | None) -> Experiment:
     stage2=Stage2(
       data=images,
       prior=FlowPrior(
-        backbone=dit_xl(2, classes=images.classes, dtype="bfloat16"), guidance=1.5 if images.classes else 1.0
+        backbone=dit_xl(max(16 // factor, 1), classes=images.classes, dtype="bfloat16"),
+        guidance=1.5 if images.classes else 1.0,
       ),
       optimizer=Adam(lr=1e-4),
       steps=400_000,
@@ -98,7 +113,8 @@ def paper(images: Source, kl: float | None) -> Experiment:
   return imagenet(made)
 
 
-def tiny(images: Source, kl: float | None) -> Experiment:
+def tiny(images: Source, kl: float | None, factor: int = 4) -> Experiment:
+  mult, dim = (1, 2, 2, 2, 2, 2)[: factor.bit_length()], 8 * (factor // 4) ** 2  # as many numbers whatever the factor
   discriminator = Adversarial(
     discriminator=PatchGAN(ch=16, layers=2),
     weight=0.1,
@@ -113,9 +129,9 @@ def tiny(images: Source, kl: float | None) -> Experiment:
     stage1=Stage1(
       data=images,
       model=Autoencoder(
-        encoder=ConvEncoder(ch=16, mult=(1, 2, 2), blocks=1, out=16, mid_attention=False, zero=True),
-        bottleneck=KL(dim=8, spread=0.1),
-        decoder=ConvDecoder(ch=16, mult=(1, 2, 2), blocks=1, channels=images.shape[-1], mid_attention=False, zero=True),
+        encoder=ConvEncoder(ch=16, mult=mult, blocks=1, out=2 * dim, mid_attention=False, zero=True),
+        bottleneck=KL(dim=dim, spread=0.1),
+        decoder=ConvDecoder(ch=16, mult=mult, blocks=1, channels=images.shape[-1], mid_attention=False, zero=True),
       ),
       losses={
         "l1": L1(),
@@ -131,7 +147,7 @@ def tiny(images: Source, kl: float | None) -> Experiment:
     stage2=Stage2(
       data=images,
       prior=FlowPrior(
-        backbone=DiT(depth=6, width=128, heads=4, patch=2, classes=images.classes),
+        backbone=DiT(depth=6, width=128, heads=4, patch=2 if factor == 4 else 1, classes=images.classes),
         guidance=3.0 if images.classes else 1.0,
       ),
       optimizer=Adam(lr=1e-3, betas=(0.9, 0.95), warmup=50, schedule="cosine", clip=1.0),

@@ -1,7 +1,7 @@
 """The diagonal Gaussian of a VAE (Kingma & Welling 2013, arXiv:1312.6114; LDM's "KL-reg", arXiv:2112.10752)."""
 
 import math
-from typing import Any
+from typing import Any, Literal
 
 import jax
 import jax.numpy as jnp
@@ -24,22 +24,34 @@ class KL(Bottleneck):
 
   spread: the standard deviation at the start (of a zero h). LDM's is 1, several times that of the first means: for
   hundreds of steps little but noise comes through, and short runs want 0.1. projected: False where the encoder gives
-  mean and log-variance itself (E = 2D: Stable Diffusion 3, FLUX), without `quant_conv`; spread is then a factor of
-  the standard deviation.
+  mean and log-variance itself (Stable Diffusion 3, FLUX), without `quant_conv`: E features as many as `moments`;
+  spread is then a factor of the standard deviation.
+  variance: of each number of the latent ("element"); one for all channels of a position ("uniform", LTX-Video,
+  arXiv:2501.00103: with variances of their own, channels are given up one by one); or `spread`^2 always ("constant":
+  the mean alone is learned; LTX's logarithm -30 is a spread of 3e-7).
   """
 
   dim: int = 4
   spread: float = 1.0
   projected: bool = later(True)
+  variance: Literal["element", "uniform", "constant"] = later("element")
+
+  @property
+  def moments(self) -> int:
+    """Features that say mean and variance: 2D, D + 1 or D."""
+    return self.dim + {"element": self.dim, "uniform": 1, "constant": 0}[self.variance]
 
   def setup(self) -> None:
-    """Makes the projection."""
+    """Makes the projection. UserError for a spread that is none."""
+    if self.spread <= 0:
+      raise UserError(f"the spread of a KL latent is {self.spread}: it must be above 0")
+    centre = 2 * math.log(self.spread)
 
     def bias(key: Array, shape: tuple[int, ...], dtype: Any) -> Array:
-      return jnp.concatenate([jnp.zeros(self.dim, dtype), jnp.full(self.dim, 2 * math.log(self.spread), dtype)])
+      return jnp.concatenate([jnp.zeros(self.dim, dtype), jnp.full(self.moments - self.dim, centre, dtype)])
 
     if self.projected:
-      self.project = pointwise(2 * self.dim, bias)
+      self.project = pointwise(self.moments, bias)
 
   def __call__(self, h: Array, *, train: bool) -> Latent:
     """[B,*s,E] -> Latent with terms and logs."""
@@ -69,12 +81,14 @@ class KL(Bottleneck):
 
   def _moments(self, h: Array) -> tuple[Array, Array]:
     h = h.astype(jnp.float32)
-    if not self.projected and h.shape[-1] != 2 * self.dim:
-      raise UserError(f"without a projection, {self.dim} channels want {2 * self.dim} features, not {h.shape[-1]}")
-    mean, logvar = jnp.split(self.project(h) if self.projected else h, 2, -1)
+    if not self.projected and h.shape[-1] != self.moments:
+      raise UserError(f"without a projection, {self.dim} channels want {self.moments} features, not {h.shape[-1]}")
+    mean, logvar = jnp.split(self.project(h) if self.projected else h, (self.dim,), -1)
     if not self.projected:
       logvar = logvar + 2 * math.log(self.spread)
-    return mean, jnp.clip(logvar, -30.0, 20.0)
+    if self.variance == "constant":
+      logvar = jnp.full(mean.shape, 2 * math.log(self.spread))
+    return mean, jnp.broadcast_to(jnp.clip(logvar, -30.0, 20.0), mean.shape)
 
   def _draw(self, mean: Array, std: Array, train: bool) -> Array:
     if not train:

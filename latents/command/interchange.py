@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from latents.machine import cluster, environment
+from latents.machine.disk import on_disk
 
 
 def add(sub: Any, command: Callable) -> None:
@@ -18,9 +19,10 @@ def add(sub: Any, command: Callable) -> None:
 
 def _add_import(to: argparse.ArgumentParser) -> None:
   to.add_argument("file", metavar="FILE", help="a file, a folder, or hf:OWNER/NAME[@REVISION][:FILE]")
-  to.add_argument("--layout", help="sd, sdxl, sd3, flux, or diffusers-kl, ldm-kl (default: as the arrays are called)")
+  known = "sd, sdxl, sd3, flux, or diffusers-kl, ldm-kl, diffusers-dc"
+  to.add_argument("--layout", help=f"{known} (default: as the arrays are called)")
   to.add_argument("--name", required=True, help="the run's folder within --runs")
-  to.add_argument("--runs", type=Path, default=Path("runs"), help="the folder that holds runs")
+  to.add_argument("--runs", type=on_disk, default=Path("runs"), help="the folder that holds runs")
   to.add_argument("--statistics", type=_pair, metavar="SCALE,SHIFT", help="of the latents: scale (z - shift) is a unit")
   to.add_argument("--data", metavar="SOURCE", help="measure them on folder:PATH, tfds:NAME, ...")
   to.add_argument("--data-dir", help="where TFDS data sets lie")
@@ -41,9 +43,9 @@ def bring_in(arguments: argparse.Namespace) -> None:
 
 
 def _add_export(to: argparse.ArgumentParser) -> None:
-  to.add_argument("run", type=Path)
-  to.add_argument("--layout", required=True, help="diffusers-kl, or ldm-kl")
-  to.add_argument("--out", type=Path, required=True, help="a folder that is not there yet")
+  to.add_argument("run", type=on_disk)
+  to.add_argument("--layout", required=True, help="diffusers-kl, ldm-kl or diffusers-dc")
+  to.add_argument("--out", type=on_disk, required=True, help="a folder that is not there yet")
   to.add_argument("--dtype", choices=("float32", "float16", "bfloat16"), default="float32")
 
 

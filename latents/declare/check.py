@@ -18,7 +18,9 @@ LEAST = {
   "steps": 0, "batch": 1, "microbatches": 1, "log_every": 1, "save_every": 1, "workers": 0, "patience": 1,
   "held_out_every": 0,
 }  # fmt: skip
-LEAST_OF_A_LOSS = {"every": 1, "r1_every": 1, "ramp": 0, "lead": 0, "clamp": 0, "lecam": 0, "r1": 0}
+LEAST_OF_A_LOSS = {
+  "every": 1, "r1_every": 1, "ramp": 0, "lead": 0, "clamp": 0, "lecam": 0, "r1": 0, "capacity": 0, "rise": 0,
+}  # fmt: skip
 # field -> (the numbers that it may be, in words; whether a number is one)
 RATES: Mapping[str, tuple[str, Any]] = {
   "lr": ("above 0", lambda x: x > 0),

@@ -11,17 +11,20 @@ Decoders read latent.z and latent.mask, and of latent.side what they say. Random
 from latents.decoders.base import Decoder
 from latents.decoders.categorical import Categorical
 from latents.decoders.conv import ConvDecoder
+from latents.decoders.dc import DCDecoder
 from latents.decoders.equivariant import Equivariant
 from latents.decoders.flow import FlowDecoder
 from latents.decoders.gained import Gained
 from latents.decoders.identity import IdentityDecoder
 from latents.decoders.logit_laplace import LogitLaplaceDecoder
 from latents.decoders.query import QueryDecoder
+from latents.decoders.vit import ViTDecoder
 from latents.decoders.wave import WaveDecoder
 
 __all__ = [
   "Categorical",
   "ConvDecoder",
+  "DCDecoder",
   "Decoder",
   "Equivariant",
   "FlowDecoder",
@@ -29,5 +32,6 @@ __all__ = [
   "IdentityDecoder",
   "LogitLaplaceDecoder",
   "QueryDecoder",
+  "ViTDecoder",
   "WaveDecoder",
 ]

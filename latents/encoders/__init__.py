@@ -7,11 +7,16 @@ and axis, where there is a grid.
 """
 
 from latents.encoders.conv import ConvEncoder
+from latents.encoders.dc import DCEncoder
 from latents.encoders.downsample import Downsample
 from latents.encoders.embedded import Embedded
 from latents.encoders.gain import Gain
 from latents.encoders.identity import IdentityEncoder
 from latents.encoders.query import QueryEncoder
+from latents.encoders.vit import ViTEncoder
 from latents.encoders.wave import WaveEncoder
 
-__all__ = ["ConvEncoder", "Downsample", "Embedded", "Gain", "IdentityEncoder", "QueryEncoder", "WaveEncoder"]
+__all__ = [
+  "ConvEncoder", "DCEncoder", "Downsample", "Embedded", "Gain", "IdentityEncoder", "QueryEncoder", "ViTEncoder",
+  "WaveEncoder",
+]  # fmt: skip

@@ -12,11 +12,12 @@ import numpy as np
 
 from latents.autoencoders import Autoencoder
 from latents.errors import UserError, nearest
-from latents.interop import conv
+from latents.interop import conv, dc
 from latents.interop.mapping import Arrays, Table, few
 
 Config = Mapping[str, Any]
-Ours = dict[str, np.ndarray]  # "encoder/conv_in/kernel": parameters by the paths of our variables
+# "encoder/conv_in/kernel": parameters by path; "batch_stats/decoder/..": other variables, with their collection before
+Ours = dict[str, np.ndarray]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -40,6 +41,9 @@ LAYOUTS = {
     conv.DIFFUSERS, conv.model_of, conv.check_model, "diffusion_pytorch_model.safetensors", conv.config_of
   ),
   "ldm-kl": Layout(conv.LDM, conv.model_of, conv.check_model, "ae.safetensors"),
+  "diffusers-dc": Layout(
+    dc.DIFFUSERS, dc.model_of, dc.check_model, "diffusion_pytorch_model.safetensors", dc.config_of
+  ),
 }
 
 
@@ -102,7 +106,8 @@ def read(name: str, arrays: Arrays, config: Config, what: str) -> tuple[Autoenco
     return shapes[path]
 
   model = LAYOUTS[name].model(shapes, config, need)
-  wanted = parameters(model, need("encoder/conv_in/kernel")[-2])
+  inner = "encoder/conv_in/conv/kernel"
+  wanted = parameters(model, need(inner if inner in shapes else "encoder/conv_in/kernel")[-2])
   _compare(table, shapes, wanted, what)
   return model, found
 
@@ -134,12 +139,18 @@ def give(name: str, ours: Arrays, dtype: Any = np.float32) -> dict[str, np.ndarr
 
 
 def parameters(model: Autoencoder, channels: int) -> dict[str, tuple[int, ...]]:
-  """The shapes of a model's parameters by path, for signals of so many channels."""
+  """The shapes of a model's variables by path (see `Ours`), for signals of so many channels."""
   side = 4 * model.encoder.stride
   x = jax.ShapeDtypeStruct((1, side, side, channels), np.float32)
-  made: Any = jax.eval_shape(lambda x: model.init(jax.random.key(0), x, train=False), x)["params"]
+  made: Any = jax.eval_shape(lambda x: model.init(jax.random.key(0), x, train=False), x)
   leaves = jax.tree_util.tree_leaves_with_path(made)
-  return {"/".join(part.key for part in path): tuple(leaf.shape) for path, leaf in leaves}
+  found = {"/".join(part.key for part in path): tuple(leaf.shape) for path, leaf in leaves}
+  return {path.removeprefix("params/"): shape for path, shape in found.items()}
+
+
+def whole(ours: Arrays) -> dict[str, np.ndarray]:
+  """`Ours` -> the same by the whole paths of variables, "params/encoder/..."."""
+  return {path if path.startswith("batch_stats/") else f"params/{path}": array for path, array in ours.items()}
 
 
 def _compare(table: Table, shapes: Mapping[str, tuple], wanted: Mapping[str, tuple], what: str) -> None:

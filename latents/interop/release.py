@@ -16,5 +16,4 @@ def read_release(released: Released) -> dict[str, np.ndarray]:
   check_sha256(path, released.sha256)
   if released.layout == "latents":
     return read_latents(path)
-  found = layouts.take(released.layout, read_weights(path), path)
-  return {f"params/{name}": array for name, array in found.items()}
+  return layouts.whole(layouts.take(released.layout, read_weights(path), path))

@@ -6,7 +6,8 @@ frozen networks' parameters (passed back as `aux`, an argument of the step), `ab
 schedule in [0, 1]. `init` gives the variables of a network that the loss owns; `reads` names parts of the model whose
 outputs it wants; `at` balances it against the reconstruction losses.
   Reconstruction  compares x_hat with its target: `loss(x, x_hat, aux=...)`
-  Weight          weighs a term that the model itself makes
+  Weight          weighs a term that the model itself makes; `Capacity` holds it at a value
+  Likelihood      compares as a reconstruction does, under a scale that it learns
   Rival           has a network with an objective of its own (`Adversarial`; `PairAdversarial` and
                   `ConditionalAdversarial` see more than the signal)
 `Balancer` and `GradientNorm` scale what they push at x_hat. `conversions` has the weights of other reductions.
@@ -15,8 +16,10 @@ outputs it wants; `at` balances it against the reconstruction losses.
 from latents.losses.adversarial import Adversarial
 from latents.losses.balancer import Balancer, GradientNorm
 from latents.losses.base import Loss, Reconstruction, Rival, Term, Weight
+from latents.losses.capacity import Capacity
 from latents.losses.conditional import ConditionalAdversarial
 from latents.losses.cross_entropy import CrossEntropy
+from latents.losses.likelihood import Likelihood
 from latents.losses.logit_laplace import LogitLaplace
 from latents.losses.pair import PairAdversarial
 from latents.losses.perceptual import LPIPSLoss, Perceptual
@@ -25,7 +28,7 @@ from latents.losses.spectral import MultiScaleSTFT
 from latents.losses.wavelet import Wavelet
 
 __all__ = [
-  "L1", "L2", "Adversarial", "Balancer", "Charbonnier", "ConditionalAdversarial", "CrossEntropy", "GradientNorm",
-  "Huber", "LPIPSLoss", "LogitLaplace", "Loss", "LowPass", "MultiScaleSTFT", "PairAdversarial", "Perceptual",
-  "Reconstruction", "Rival", "Term", "Wavelet", "Weight",
+  "L1", "L2", "Adversarial", "Balancer", "Capacity", "Charbonnier", "ConditionalAdversarial", "CrossEntropy",
+  "GradientNorm", "Huber", "LPIPSLoss", "Likelihood", "LogitLaplace", "Loss", "LowPass", "MultiScaleSTFT",
+  "PairAdversarial", "Perceptual", "Reconstruction", "Rival", "Term", "Wavelet", "Weight",
 ]  # fmt: skip

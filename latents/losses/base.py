@@ -137,3 +137,7 @@ class Rival(Loss):
 @dataclasses.dataclass(frozen=True)
 class Weight(Loss):
   """The weight of a term that a bottleneck or a decoder makes itself (kl, commit, flow)."""
+
+  def counted(self, term: Array, step: Array) -> Array:
+    """What of a term [] enters the objective at a step [] int, before its weight: the term itself."""
+    return term

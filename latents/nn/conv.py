@@ -25,8 +25,9 @@ uniform_fan_in = nn.initializers.variance_scaling(1 / 3, "fan_in", "uniform")
 class Conv(nn.Module):
   """[B,*S,C] -> [B,*S',features]: convolution with `size` taps an axis and PyTorch's initial weights.
 
-  padding: "SAME" or "VALID". zero: kernel starts at 0. double: of x with every element repeated along all axes (the
-  nearest neighbour of twice the size), so S' = 2 S. Parameters: kernel [size..., C, features], bias.
+  padding: "SAME", "VALID", or "CENTRE": size // 2 at both ends, as PyTorch has it where a stride is even.
+  zero: kernel starts at 0. double: of x with every element repeated along all axes (the nearest neighbour of twice the
+  size), so S' = 2 S. Parameters: kernel [size..., C, features], and, where `bias`, bias.
   """
 
   features: int
@@ -36,6 +37,7 @@ class Conv(nn.Module):
   zero: bool = False
   double: bool = False
   dtype: str = "float32"
+  bias: bool = True
 
   @nn.compact
   def __call__(self, x: Array) -> Array:
@@ -43,15 +45,22 @@ class Conv(nn.Module):
     axes = x.ndim - 2
     init = nn.initializers.zeros if self.zero else uniform_fan_in
     kernel = self.param("kernel", init, (self.size,) * axes + (x.shape[-1], self.features), jnp.float32)
-    bias = self.param("bias", nn.initializers.zeros, (self.features,), jnp.float32)
     x = x.astype(self.dtype)
     if self.double:
       y = doubled(x, kernel)
     elif self.size == self.stride == 1 and on_cpu():
       y = product(x, kernel.reshape(kernel.shape[-2:]).astype(self.dtype))
     else:
-      y = convolve(x, kernel.astype(self.dtype), self.stride, self.padding)
-    return constrain(y + bias.astype(self.dtype))
+      padding = [(self.size // 2, self.size // 2)] * axes if self.padding == "CENTRE" else self.padding
+      y = convolve(x, kernel.astype(self.dtype), self.stride, padding)
+    return constrain(_biased(self, y, self.features))
+
+
+def _biased(layer: "Conv | DepthwiseConv", y: Array, channels: int) -> Array:
+  """y + the layer's bias, where it has one."""
+  if not layer.bias:
+    return y
+  return y + layer.param("bias", nn.initializers.zeros, (channels,), jnp.float32).astype(layer.dtype)
 
 
 def convolve(x: Array, kernel: Array, stride: int = 1, padding: Any = "SAME", groups: int = 1) -> Array:
@@ -89,12 +98,13 @@ class DepthwiseConv(nn.Module):
   """[B,H,W,C] -> [B,H/stride,W/stride,C]: every channel is convolved alone, "SAME" padding; any number of axes.
 
   On CPU as a sum of shifted products: XLA's grouped convolutions take 6 times as long there (EfficientNet's
-  first stages at 64 px, forward and back). Parameters: kernel [size..., 1, C] (LeCun), bias.
+  first stages at 64 px, forward and back). Parameters: kernel [size..., 1, C] (LeCun), and, where `bias`, bias.
   """
 
   size: int = 3
   stride: int = 1
   dtype: str = "float32"
+  bias: bool = True
 
   @nn.compact
   def __call__(self, x: Array) -> Array:
@@ -102,12 +112,11 @@ class DepthwiseConv(nn.Module):
     axes, channels = x.ndim - 2, x.shape[-1]
     init = nn.initializers.lecun_normal()
     kernel = self.param("kernel", init, (self.size,) * axes + (1, channels), jnp.float32)
-    bias = self.param("bias", nn.initializers.zeros, (channels,), jnp.float32)
     x, kernel = x.astype(self.dtype), kernel.astype(self.dtype)
     few = functools.partial(shifted, stride=self.stride)
     grouped = functools.partial(convolve, stride=self.stride, groups=channels)
     y = jax.lax.platform_dependent(x, kernel, cpu=few, default=grouped)
-    return constrain(y + bias.astype(self.dtype))
+    return constrain(_biased(self, y, channels))
 
 
 def shifted(x: Array, kernel: Array, stride: int) -> Array:

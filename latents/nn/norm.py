@@ -66,17 +66,54 @@ class LayerNorm(nn.Module):
 
 
 class RMSNorm(nn.Module):
-  """[...,C] -> same shape: x / rms(x) * scale (Zhang & Sennrich 2019, eq. 4)."""
+  """[...,C] -> same shape: x / rms(x) * scale (Zhang & Sennrich 2019, eq. 4), plus a learned bias where `bias`."""
 
   eps: float = 1e-5
   dtype: str = "float32"
+  bias: bool = False
 
   @nn.compact
   def __call__(self, x: Array) -> Array:
     """See the class."""
     scale = self.param("scale", nn.initializers.ones, (x.shape[-1],), jnp.float32)
     x = x.astype(jnp.float32)
-    return (x * jax.lax.rsqrt(jnp.square(x).mean(-1, keepdims=True) + self.eps) * scale).astype(self.dtype)
+    y = x * jax.lax.rsqrt(jnp.square(x).mean(-1, keepdims=True) + self.eps) * scale
+    if self.bias:
+      y = y + self.param("bias", nn.initializers.zeros, (x.shape[-1],), jnp.float32)
+    return y.astype(self.dtype)
+
+
+class RunningBatchNorm(nn.Module):
+  """[B,*S,C] -> same shape: batch normalisation (Ioffe & Szegedy 2015) with a learned scale and bias per channel.
+
+  In training, where the collection "batch_stats" is mutable, by the statistics of the global batch, which move the
+  running ones: mean, var [C] and count [1], the batches seen. The first 1/rate batches count alike, so that short runs
+  have statistics of their own. Otherwise by the running ones: a part that is not trained is in inference mode.
+  """
+
+  rate: float = 0.1
+  eps: float = 1e-5
+  dtype: str = "float32"
+
+  @nn.compact
+  def __call__(self, x: Array, *, train: bool) -> Array:
+    """See the class."""
+    shape = x.shape[-1:]
+    scale = self.param("scale", nn.initializers.ones, shape, jnp.float32)
+    bias = self.param("bias", nn.initializers.zeros, shape, jnp.float32)
+    mean = self.variable("batch_stats", "mean", jnp.zeros, shape)
+    var = self.variable("batch_stats", "var", jnp.ones, shape)
+    count = self.variable("batch_stats", "count", jnp.zeros, (1,))
+    x = x.astype(jnp.float32)
+    now = mean.value, var.value
+    if train and self.is_mutable_collection("batch_stats"):
+      axes = tuple(range(x.ndim - 1))
+      now = x.mean(axes), x.var(axes)
+      if not self.is_initializing():
+        r = jnp.maximum(self.rate, 1.0 / (count.value + 1.0))
+        mean.value, var.value = (old.value + r * (new - old.value) for old, new in zip((mean, var), now, strict=True))
+        count.value = count.value + 1.0
+    return ((x - now[0]) * jax.lax.rsqrt(now[1] + self.eps) * scale + bias).astype(self.dtype)
 
 
 def modulate(x: Array, shift: Array, scale: Array) -> Array:

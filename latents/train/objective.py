@@ -20,10 +20,12 @@ def check_names(terms: Terms, losses: Mapping[str, Loss]) -> None:
 
 
 def total(terms: Terms, losses: Mapping[str, Loss], step: Array) -> Array:
-  """Sum of weight * term over all names [] float32; each with its loss's weight and gate (0 before `start`)."""
-  parts = [
-    losses[name].weight * losses[name].gate(step) * jnp.asarray(term, jnp.float32) for name, term in terms.items()
-  ]
+  """Sum of weight * term over all names [] float32; each with its loss's weight and gate (0 before `start`), as far as
+  the loss counts it (`Weight.counted`)."""
+  parts = []
+  for name, term in terms.items():
+    loss, term = losses[name], jnp.asarray(term, jnp.float32)
+    parts.append(loss.weight * loss.gate(step) * (loss.counted(term, step) if isinstance(loss, Weight) else term))
   return sum(parts, jnp.float32(0))
 
 

@@ -4,12 +4,14 @@ from latents.backbones import UNet
 from latents.decoders import (
   Categorical,
   ConvDecoder,
+  DCDecoder,
   Equivariant,
   FlowDecoder,
   Gained,
   IdentityDecoder,
   LogitLaplaceDecoder,
   QueryDecoder,
+  ViTDecoder,
   WaveDecoder,
 )
 
@@ -23,8 +25,23 @@ DECODERS = [
     (8, 8, 3),
   ),
   ("conv 1d", lambda: ConvDecoder(ch=8, mult=(1, 2), blocks=1, channels=2), (8, 2), (16, 2)),
+  (
+    "dc",
+    lambda: DCDecoder(
+      (4, 8, 16), (0, 1, 2), 1, (2,), (3,), 4, norms=("batch", "batch", "rms"), acts=("relu", "relu", "silu")
+    ),
+    (4, 2, 8),
+    (16, 8, 1),
+  ),
+  (
+    "dc interpolated",
+    lambda: DCDecoder((8, 8), (1, 1), 3, (1,), (), 4, True, shortcut=False, norms=("rms", "batch"), acts=("silu",) * 2),
+    (4, 4, 4),
+    (8, 8, 3),
+  ),
   ("identity", lambda: IdentityDecoder(), (8, 8, 3), (8, 8, 3)),
   ("query", lambda: QueryDecoder(grid=(4, 2), width=16, depth=2, heads=2, patch=4), (6, 5), (16, 8, 3)),
+  ("vit", lambda: ViTDecoder(width=16, depth=2, heads=2, patch=4), (4, 2, 5), (16, 8, 3)),
   ("wave", lambda: WaveDecoder(ch=4, strides=(2, 3, 4), channels=2), (2, 6), (48, 2)),
   ("wave elu", lambda: WaveDecoder(ch=4, strides=(2, 4), activation="elu"), (8, 6), (64, 1)),
   (

@@ -1,6 +1,16 @@
 """Members of `latents/encoders`."""
 
-from latents.encoders import ConvEncoder, Downsample, Embedded, Gain, IdentityEncoder, QueryEncoder, WaveEncoder
+from latents.encoders import (
+  ConvEncoder,
+  DCEncoder,
+  Downsample,
+  Embedded,
+  Gain,
+  IdentityEncoder,
+  QueryEncoder,
+  ViTEncoder,
+  WaveEncoder,
+)
 
 # -- encoders: (name, make, signal shape [*S,C])
 ENCODERS = [
@@ -9,10 +19,14 @@ ENCODERS = [
   ("conv of others", lambda: ConvEncoder(ch=8, mult=(2, 3), blocks=1, out=4, groups=16, least=1, stem=16), (8, 8, 3)),
   ("conv 1d", lambda: ConvEncoder(ch=8, mult=(1, 2), blocks=1, out=4), (16, 2)),
   ("conv 3d", lambda: ConvEncoder(ch=8, mult=(1, 2), blocks=1, out=4), (4, 8, 8, 1)),
+  ("dc", lambda: DCEncoder((4, 8, 16), (0, 1, 2), out=8, attention=(2,), scales=(3,), head=4), (16, 8, 3)),
+  ("dc strided", lambda: DCEncoder((8, 8), (1, 1), 4, (), strided=True, shortcut=False, remat=True), (8, 8, 1)),
+  ("dc 1d", lambda: DCEncoder((4, 8), (1, 1), 4, (1,), head=4, shortcut_out=False), (16, 2)),
   ("downsample", lambda: Downsample(factor=2), (8, 8, 3)),
   ("identity", lambda: IdentityEncoder(), (8, 8, 3)),
   ("query", lambda: QueryEncoder(width=16, depth=2, heads=2, patch=4, tokens=6, out=5), (16, 8, 3)),
   ("query remat", lambda: QueryEncoder(width=16, depth=2, heads=2, patch=4, tokens=6, out=5, remat=True), (16, 1)),
+  ("vit", lambda: ViTEncoder(width=16, depth=2, heads=2, patch=4, out=5), (16, 8, 3)),
   ("wave", lambda: WaveEncoder(ch=4, strides=(2, 3, 4), out=6), (48, 2)),
   ("wave elu", lambda: WaveEncoder(ch=4, strides=(2, 4), out=6, activation="elu"), (64, 1)),
   ("gain", lambda: Gain(WaveEncoder(ch=4, strides=(2, 4), out=6)), (64, 2)),
