@@ -100,12 +100,8 @@ def _add_using(sub: Any) -> None:
   sample.add_argument("--steps", type=int, help="of the prior's sampler (default: the experiment's)")
   sample.add_argument("--batch", type=int, default=64, help="samples at a time, at most (default: 64)")
   sample.add_argument("--seed", type=int, default=0)
-  sample.add_argument(
-    "--out",
-    type=on_disk,
-    default=Path("samples.png"),
-    help="x.png, x.npz, x.flac for sound, x.gif or x.webp for clips, x.txt for text",
-  )
+  kinds = "x.png, x.npz, x.flac for sound, x.gif or x.webp for clips, x.txt for text"
+  sample.add_argument("--out", type=on_disk, default=Path("samples.png"), help=kinds)
   sample.add_argument("--overwrite", action="store_true", help="replace the file where it is there")
   reading.reads(sample)
 

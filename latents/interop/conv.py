@@ -184,8 +184,11 @@ def check_model(model: Any) -> tuple[ConvEncoder, KL, ConvDecoder]:
     if type(part) is not kind:
       found = type(model).__name__ if part is None else type(part).__name__
       raise UserError(f"this layout holds a ConvEncoder, KL and a ConvDecoder, and the run has {found}")
-  if not parts[1].projected and parts[1].spread != 1:
-    raise UserError(f"this layout has no place for a spread of {parts[1].spread} without a projection")
+  two: Any = parts[1]
+  if not two.projected and two.spread != 1:
+    raise UserError(f"this layout has no place for a spread of {two.spread} without a projection")
+  if two.variance != "element":
+    raise UserError(f"this layout has a variance for each number of a latent, this run's is '{two.variance}'")
   return parts  # pyright: ignore[reportReturnType]
 
 
