@@ -88,7 +88,7 @@ def test_a_declaration_may_name_every_layout():
   assert set(known) == {"latents", *interop.LAYOUTS}
 
 
-@pytest.mark.parametrize("layout", interop.LAYOUTS)
+@pytest.mark.parametrize("layout", ["diffusers-kl", "ldm-kl"])
 @pytest.mark.parametrize("name", MODELS)
 def test_a_round_trip_is_equal_to_the_bit(name, layout):
   model = releases.model(**MODELS[name])
