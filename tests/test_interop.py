@@ -14,10 +14,12 @@ import pytest
 
 import latents
 from latents import interop, main
-from latents.autoencoders import Stacked
-from latents.bottlenecks import FSQ, KL
+from latents.autoencoders import Autoencoder, Stacked
+from latents.bottlenecks import FSQ, KL, NoBottleneck
 from latents.data import Shapes
 from latents.declare import Evaluation, Experiment, Released, Stage1, Start
+from latents.decoders import DCDecoder
+from latents.encoders import DCEncoder
 from latents.errors import UserError
 from latents.interop.mapping import CONV, CONV1, DENSE, KERNEL, LINEAR, POINTWISE, SAME, Table, Turn
 from latents.losses import L1, Weight
@@ -240,6 +242,25 @@ def test_in_and_out(release, capsys):
   again = open_folder(folder / "runs" / "again").artefact(1)
   assert again is not None and again.facts["statistics"] == made.facts["statistics"]
   assert again.latents == made.latents
+
+
+def test_a_deep_compression_autoencoder_comes_in_and_goes_out(tmp_path):
+  """Without a posterior: its latent is what the encoder gives."""
+  sizes: dict = {"widths": (16, 32), "depths": (1, 1), "attention": (1,), "head": 16}
+  model = Autoencoder(
+    DCEncoder(out=8, **sizes), NoBottleneck(), DCDecoder(norms=("rms",) * 2, acts=("silu",) * 2, **sizes)
+  )
+  theirs = interop.give("diffusers-dc", releases.weights(model))
+  config = {"_class_name": "AutoencoderDC", "scaling_factor": 0.41407, "sample_size": 16, "attention_head_dim": 16}
+  file = releases.write(tmp_path / "dc" / "diffusion_pytorch_model.safetensors", theirs, config)
+  assert call("import", file, "--name", "dc", "--runs", tmp_path / "runs") == 0
+  made = latents.load(tmp_path / "runs" / "dc")
+  x = np.random.default_rng(0).uniform(-1, 1, (1, 16, 16, 3)).astype(np.float32)
+  assert made.encode(x).z.shape == (1, 8, 8, 8) and made.reconstruct(x).shape == x.shape
+  assert call("export", tmp_path / "runs" / "dc", "--layout", "diffusers-dc", "--out", tmp_path / "out") == 0
+  back = read_weights(str(tmp_path / "out" / file.name))
+  assert back.keys() == theirs.keys() and all(np.array_equal(back[n], theirs[n]) for n in theirs)
+  assert json.loads((tmp_path / "out" / "config.json").read_text())["scaling_factor"] == 0.41407
 
 
 def test_units_of_each_channel_come_back(release, tmp_path):

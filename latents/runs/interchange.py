@@ -14,6 +14,7 @@ import numpy as np
 from safetensors.numpy import save_file
 
 from latents import interop
+from latents.bottlenecks import KL
 from latents.data import Source, Unnamed, source
 from latents.declare import Experiment, Mesh, Released, Stage1, Start, check
 from latents.errors import UserError, first_line, nearest
@@ -28,6 +29,7 @@ from latents.train import sharding
 from latents.train.build_step import abstract_autoencoder
 
 CONFIG = "config.json"
+CLASSES = ("AutoencoderKL", "AutoencoderDC")
 MODEL = "diffusion_pytorch_model"
 NAMED = (f"{MODEL}.safetensors", f"{MODEL}.bin", f"vae/{MODEL}.safetensors", "ae.safetensors")  # in a folder
 SIDE = 256  # pixels of the pictures that a release was made for, where it does not say
@@ -63,7 +65,8 @@ def bring_in(
   arrays = read_weights(str(file.path))
   layout = layout if layout in interop.LAYOUTS else interop.guess(arrays, file.told)
   model, _ = interop.read(layout, arrays, file.config, file.told)
-  dim = model.bottleneck.dim
+  posterior = isinstance(model.bottleneck, KL)
+  dim = model.bottleneck.dim if posterior else model.encoder.out
   if release is not None and dim != release.channels:
     raise UserError(f"{file.told} has latents of {dim} channels, that release has {release.channels}")
   known = (release.scale, release.shift) if release else _said(file)
@@ -80,8 +83,9 @@ def bring_in(
     digest = hashlib.file_digest(opened, "sha256").hexdigest()
   released = Released(path=file.told, sha256=digest, layout=layout, statistics=units)  # pyright: ignore
   one = Stage1(
-    data=_pictures(data, data_dir, side, model.decoder.channels), model=model, losses={"kl": Weight(0.0)}, steps=0,
-    batch=8 if data else 1, start=(Start(stage=released),), trained=(), ema=0.0,
+    data=_pictures(data, data_dir, side, model.decoder.channels), model=model, steps=0,
+    losses={"kl": Weight(0.0)} if posterior else {}, batch=8 if data else 1, start=(Start(stage=released),), trained=(),
+    ema=0.0,
   )  # fmt: skip
   return _made(Experiment(name=name, stage1=one, stage2=None), runs, name)
 
@@ -116,14 +120,14 @@ def find(asked: str) -> File:
 
 
 def _config(path: Path | None) -> dict[str, Any]:
-  """What a config.json of an AutoencoderKL says; {} for none, or another's."""
+  """What a config.json of an AutoencoderKL or AutoencoderDC says; {} for none, or another's."""
   if path is None or not path.is_file():
     return {}
   try:
     found = json.loads(path.read_text())
   except (OSError, ValueError, RecursionError) as error:
     raise UserError(f"{path} cannot be read: {first_line(error)}") from None
-  return found if isinstance(found, dict) and found.get("_class_name") == "AutoencoderKL" else {}
+  return found if isinstance(found, dict) and found.get("_class_name") in CLASSES else {}
 
 
 def _said(file: File) -> Pair | None:
