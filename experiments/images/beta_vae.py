@@ -14,6 +14,7 @@ the paper's network sizes, 10 numbers, gamma 1000 and 25 nats over 100,000 steps
 a flow on the vectors, where the paper samples N(0, 1).
 
 Paper: factors of variation apart, no number that is measured here
+Shown: 13 bits a picture keep zeros, fours and sixes; ones, fives and sevens melt into others, blurred
 """
 
 from typing import Literal
