@@ -16,6 +16,7 @@ tiny: photographs, f8c32 (TSR 6), 32 and 64 px, the first stages of EfficientNet
 The paper's prior is UViT-H on f64 (FID 3.01 at 512 px); here DiT-XL/1.
 
 Paper: rFID 0.22 (f64c128, ImageNet 512 px; SD-VAE brought to f64: 16.84).
+Shown: objects known, fine grain lost (9 % of the high frequencies); samples are colour textures, not objects
 """
 
 import dataclasses
