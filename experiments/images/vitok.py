@@ -2,7 +2,7 @@
 
 Encoder and decoder are ViTs on patches, with a KL latent of c channels a patch between them. E, the numbers of a
 latent, (side / patch)^2 c, says how well a picture is rebuilt, whatever the patch and the network's size; generation is
-best at a middle E. The paper has L2, LPIPS, KL and 0.1 SmoothL1, which is left out here; its second stage trains the
+best at a middle E. Losses are L2, LPIPS (not at the tiny scale), KL and 0.1 SmoothL1; the second stage trains the
 decoder alone against a GAN.
 
     latents run experiments/images/vitok.py
@@ -27,7 +27,7 @@ from latents.declare import Evaluation, Experiment, Stage1, Stage2, Start
 from latents.decoders import ViTDecoder
 from latents.discriminators import PatchGAN
 from latents.encoders import ViTEncoder
-from latents.losses import L2, Adversarial, LPIPSLoss, Weight
+from latents.losses import L2, Adversarial, LPIPSLoss, Weight, conversions
 from latents.optim import Adam
 from latents.priors import FlowPrior
 
@@ -45,7 +45,8 @@ def experiment(
   patch, c = patch or (4 if tiny else 16), channels or (4 if tiny else 16)
   width, heads, dtype = (96, 4, "float32") if tiny else (768, 12, "bfloat16")
   size = {"width": width, "heads": heads, "patch": patch, "dtype": dtype}
-  losses = {"l2": L2(), "kl": Weight(1e-4 if tiny else 1e-3)}
+  smooth = conversions.smooth_l1(0.1, beta=0.05)
+  losses = {"l2": L2(), "smooth_l1": smooth, "kl": Weight(1e-4 if tiny else 1e-3)}
   rate = 1e-3 if tiny else 1e-4 * 1024 / 256
   first = Stage1(
     data=data,

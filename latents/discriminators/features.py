@@ -6,7 +6,7 @@ import jax.numpy as jnp
 
 from latents.discriminators.base import Taught, Tree, Verdict
 from latents.errors import UserError
-from latents.nn.conv import Conv
+from latents.nn.conv import Conv, convolve
 from latents.nn.sharding import constrain
 from latents.pretrained import EfficientNetLite0
 from latents.pretrained.efficientnet import STAGE_CHANNELS
@@ -50,11 +50,14 @@ class FeatureHeads(Taught):
     stages = self._network().features(frozen["network"], x).stages
     found: list[Array] = []
     for layer in reversed(self.layers):
-      h = _convolve(stages[layer].astype(self.dtype), frozen["mix"][f"channels{layer}"])
+      h = self._mixed(stages[layer], frozen["mix"][f"channels{layer}"])
       if found:
         h = h + jax.image.resize(found[-1], h.shape, "bilinear")
-      found.append(_convolve(h, frozen["mix"][f"scales{layer}"]))
+      found.append(self._mixed(h, frozen["mix"][f"scales{layer}"]))
     return found[::-1]
+
+  def _mixed(self, h: Array, kernel: Array) -> Array:
+    return constrain(convolve(h.astype(self.dtype), kernel.astype(self.dtype)))
 
   def load(self) -> Tree:
     """The ImageNet weights from the installed package, and the projections: the same ones always."""
@@ -77,12 +80,6 @@ class FeatureHeads(Taught):
 
   def _network(self) -> EfficientNetLite0:
     return EfficientNetLite0(self.side, self.dtype, parent=None)  # no part of this module: its weights are not trained
-
-
-def _convolve(h: Array, kernel: Array) -> Array:
-  return constrain(
-    jax.lax.conv_general_dilated(h, kernel.astype(h.dtype), (1, 1), "SAME", dimension_numbers=("NHWC", "HWIO", "NHWC"))
-  )
 
 
 def _of_examples(h: Array, x: Array) -> Array:

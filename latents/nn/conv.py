@@ -26,8 +26,9 @@ class Conv(nn.Module):
   """[B,*S,C] -> [B,*S',features]: convolution with `size` taps an axis and PyTorch's initial weights.
 
   padding: "SAME", "VALID", or "CENTRE": size // 2 at both ends, as PyTorch has it where a stride is even.
-  zero: kernel starts at 0. double: of x with every element repeated along all axes (the nearest neighbour of twice the
-  size), so S' = 2 S. Parameters: kernel [size..., C, features], and, where `bias`, bias.
+  zero: kernel starts at 0. double: with three taps and a stride of 1, of x with every element repeated along all axes
+  (the nearest neighbour of twice the size), so S' = 2 S. Parameters: kernel [size..., C, features], and, where
+  `bias`, bias.
   """
 
   features: int

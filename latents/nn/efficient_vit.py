@@ -8,11 +8,11 @@ import jax
 import jax.numpy as jnp
 
 from latents.errors import UserError
-from latents.nn.conv import Conv, DepthwiseConv, nearest, uniform_fan_in
+from latents.nn.conv import Conv, DepthwiseConv, uniform_fan_in
 from latents.nn.linear import Dense
 from latents.nn.norm import RMSNorm, RunningBatchNorm
 from latents.nn.sharding import constrain
-from latents.nn.shuffle import average, cell, channel_to_space, duplicate, space_to_channel
+from latents.nn.shuffle import average, channel_to_space, duplicate, space_to_channel
 from latents.types import Array
 
 Norm = Literal["rms", "batch"]
@@ -45,7 +45,7 @@ class Down(nn.Module):
     if self.strided:
       y = Conv(self.features, stride=2, padding="CENTRE", dtype=self.dtype, name="conv")(x)
     else:
-      wide = cell(x.ndim - 2)
+      wide = 2 ** (x.ndim - 2)
       if self.features % wide:
         raise UserError(f"space to channel gives multiples of {wide} channels, not {self.features}")
       y = space_to_channel(Conv(self.features // wide, dtype=self.dtype, name="conv")(x))
@@ -64,9 +64,11 @@ class Up(nn.Module):
   @nn.compact
   def __call__(self, x: Array) -> Array:
     """See the class."""
-    wide = self.features * cell(x.ndim - 2)
-    conv = Conv(self.features if self.interpolate else wide, dtype=self.dtype, name="conv")
-    y = conv(nearest(x)) if self.interpolate else channel_to_space(conv(x))
+    wide = self.features * 2 ** (x.ndim - 2)
+    if self.interpolate:
+      y = Conv(self.features, double=True, dtype=self.dtype, name="conv")(x)
+    else:
+      y = channel_to_space(Conv(wide, dtype=self.dtype, name="conv")(x))
     return y + channel_to_space(duplicate(x, wide)) if self.shortcut else y
 
 
@@ -111,8 +113,8 @@ class LinearAttention(nn.Module):
     for i, size in enumerate(self.scales):
       wide = DepthwiseConv(size, dtype=self.dtype, bias=False, name=f"scale{i}_depthwise")(qkv)
       several.append(HeadMix(self.head, self.dtype, name=f"scale{i}_mix")(wide))
-    split = jnp.concatenate(several, -1).astype(jnp.float32).reshape(x.shape[0], -1, 3 * self.head)
-    split = split.reshape(x.shape[0], -1, (1 + len(self.scales)) * channels // self.head, 3 * self.head)
+    heads = (1 + len(self.scales)) * channels // self.head
+    split = jnp.concatenate(several, -1).astype(jnp.float32).reshape(x.shape[0], -1, heads, 3 * self.head)
     q, k, v = jnp.split(split, 3, -1)
     q, k = jax.nn.relu(q), jax.nn.relu(k)
     memory = jnp.einsum("bnhi,bnho->bhio", k, v)

@@ -1,7 +1,5 @@
 """Space into channels and back, and the two ways to change a number of channels without parameters (DC-AE)."""
 
-import math
-
 import jax.numpy as jnp
 
 from latents.errors import UserError
@@ -49,8 +47,3 @@ def duplicate(x: Array, channels: int) -> Array:
   if channels % x.shape[-1]:
     raise UserError(f"{x.shape[-1]} channels cannot be repeated to {channels}")
   return jnp.repeat(x, channels // x.shape[-1], -1)
-
-
-def cell(axes: int, factor: int = 2) -> int:
-  """Pixels of a cell: factor^axes."""
-  return math.prod([factor] * axes)

@@ -9,7 +9,6 @@ cache, against the same in PyTorch with a cache of its own. Float32; the two sid
 `latents sample` draws with, the prior's `sample`, compiled; PyTorch's is a loop without gradients.
 """
 
-import argparse
 import os
 import sys
 from collections.abc import Callable
@@ -101,20 +100,8 @@ def torch_draw(task: str, device: str) -> tuple[Callable[[], float], int]:
 
 def main() -> None:
   """The command line."""
-  parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
-  parser.add_argument("--json", action="store_true")
-  parser.add_argument("--steps", type=int, default=8, help="draws of each side that are timed")
-  parser.add_argument("--runs", type=int, default=3, help="times that both sides are started")
-  parser.add_argument("--only", choices=TASKS)
-  parser.add_argument("--device", choices=("cpu", "gpu"), default="cpu")
-  parser.add_argument("--inside", choices=sides.SIDES, help=argparse.SUPPRESS)
-  options = parser.parse_args()
-  tasks = TASKS if options.only is None else (options.only,)
-  if options.inside:
-    step, parameters = (latents_draw if options.inside == "latents" else torch_draw)(tasks[0], options.device)
-    sides.inside(step, parameters, options.device, options.inside)
-    return
-  sides.table(__file__, tasks, options)
+  options = sides.parser(__doc__, TASKS).parse_args()
+  sides.begin(options, __file__, TASKS, {"latents": latents_draw, "torch": torch_draw})
 
 
 if __name__ == "__main__":

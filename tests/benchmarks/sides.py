@@ -5,6 +5,7 @@ On CPU every process has one core and one thread and CPU seconds (`time.process_
 they are the figure to trust. On a GPU the wall time of what is waited for.
 """
 
+import argparse
 import json
 import os
 import resource
@@ -17,6 +18,7 @@ from typing import Any
 
 ROOT = os.path.abspath(os.path.join(os.path.dirname(os.path.abspath(__file__)), "..", ".."))
 SIDES = ("latents", "torch")
+Step = Callable[[str, str], tuple[Callable[[], float], int]]
 HEAD = (
   "| what | run | parameters, ours / torch | CPU ms, ours | torch | ratio (least, most) | wall ms, ours | torch "
   "| ratio | peak (resident) MiB, ours | torch | first s, ours |\n|---|" + "---:|" * 11
@@ -104,6 +106,27 @@ def hear(process: subprocess.Popen) -> dict[str, Any]:
   if not line:
     raise SystemExit("a side of the comparison failed: see above")
   return json.loads(line)
+
+
+def parser(doc: str | None, tasks: tuple[str, ...], more: tuple[str, ...] = ()) -> argparse.ArgumentParser:
+  """The flags of a script that compares `tasks`. more: words that --inside takes too."""
+  made = argparse.ArgumentParser(description=(doc or "").splitlines()[0])
+  made.add_argument("--json", action="store_true")
+  made.add_argument("--steps", type=int, default=8, help="steps, or draws, of each side that are timed")
+  made.add_argument("--runs", type=int, default=3, help="times that both sides are started")
+  made.add_argument("--only", choices=tasks)
+  made.add_argument("--device", choices=("cpu", "gpu"), default="cpu")
+  made.add_argument("--inside", choices=(*SIDES, *more), help=argparse.SUPPRESS)
+  return made
+
+
+def begin(options: argparse.Namespace, script: str, tasks: tuple[str, ...], sides: dict[str, Step]) -> None:
+  """What a script does: be one side of a task, or compare them. sides: name -> (task, device) -> (step, parameters)."""
+  tasks = tasks if options.only is None else (options.only,)
+  if options.inside:
+    inside(*sides[options.inside](tasks[0], options.device), options.device, options.inside)
+  else:
+    table(script, tasks, options)
 
 
 def table(script: str, tasks: tuple[str, ...], options: Any) -> None:

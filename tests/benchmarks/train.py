@@ -13,7 +13,6 @@ On CPU glibc's allocator is told to keep memory (ours: as the command line does;
 --device gpu needs jax[cuda13] and torch with CUDA.
 """
 
-import argparse
 import itertools
 import os
 import resource
@@ -141,33 +140,21 @@ def allocator(task: str, name: str, steps: int) -> None:
 
 def main() -> None:
   """The command line."""
-  parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
-  parser.add_argument("--json", action="store_true")
-  parser.add_argument("--steps", type=int, default=8, help="steps of each side that are timed")
-  parser.add_argument("--runs", type=int, default=3, help="times that both sides are started")
-  parser.add_argument("--only", choices=TASKS)
-  parser.add_argument("--device", choices=("cpu", "gpu"), default="cpu")
+  parser = sides.parser(__doc__, TASKS, tuple(ALLOCATORS))
   parser.add_argument("--allocator", action="store_true", help="24 steps of ours with each setting of glibc")
-  parser.add_argument("--inside", choices=(*sides.SIDES, *ALLOCATORS), help=argparse.SUPPRESS)
   options = parser.parse_args()
   tasks = TASKS if options.only is None else (options.only,)
   if options.inside in ALLOCATORS:
     allocator(tasks[0], options.inside, 24)
-    return
-  if options.inside:
-    side, task = options.inside, tasks[0]
-    step, parameters = (latents_step if side == "latents" else torch_step)(task, options.device)
-    sides.inside(step, parameters, options.device, side)
-    return
-  if options.allocator:
+  elif options.allocator:
     print("| step | freed memory | CPU ms | MiB after 2 steps | at most after a step | after 24 | peak |")
     print("|---|---|" + "---:|" * 5, flush=True)
     for task in tasks:
       for name in ALLOCATORS:
         if sides.spawn(__file__, ["--inside", name, "--only", task], "cpu").wait():
           raise SystemExit("a process failed: see above")
-    return
-  sides.table(__file__, tasks, options)
+  else:
+    sides.begin(options, __file__, TASKS, {"latents": latents_step, "torch": torch_step})
 
 
 if __name__ == "__main__":
