@@ -255,6 +255,7 @@ def test_a_deep_compression_autoencoder_comes_in_and_goes_out(tmp_path):
   file = releases.write(tmp_path / "dc" / "diffusion_pytorch_model.safetensors", theirs, config)
   assert call("import", file, "--name", "dc", "--runs", tmp_path / "runs") == 0
   made = latents.load(tmp_path / "runs" / "dc")
+  assert made.experiment.stage1.losses == {}
   x = np.random.default_rng(0).uniform(-1, 1, (1, 16, 16, 3)).astype(np.float32)
   assert made.encode(x).z.shape == (1, 8, 8, 8) and made.reconstruct(x).shape == x.shape
   assert call("export", tmp_path / "runs" / "dc", "--layout", "diffusers-dc", "--out", tmp_path / "out") == 0
@@ -377,6 +378,7 @@ def test_models_that_a_layout_does_not_hold():
     (plain.clone(encoder=plain.encoder.clone(out=12)), units, r"gives 2 x 4 features for 4 channels, this one 12"),
     (releases.model(least=4), units, "one number of groups in all norms, this model 8, 16, 32"),
     (plain.clone(bottleneck=KL(4, 0.1, projected=False)), units, "no place for a spread of 0.1"),
+    (plain.clone(bottleneck=KL(4, variance="uniform")), units, "a variance for each number of a latent"),
     (plain, grid, "one an element of the grid"),
   ):
     with pytest.raises(UserError, match=words):
