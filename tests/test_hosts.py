@@ -55,6 +55,8 @@ class Group:
       except subprocess.TimeoutExpired:
         process.kill()
         raise
+      if process.returncode == -signal.SIGABRT:
+        print(err)  # what jaxlib said, for whoever reads of it
       found.append((process.returncode, out, "\n".join(li for li in err.splitlines() if li.startswith("latents:"))))
     return found
 

@@ -25,6 +25,7 @@ LOST = 76  # exit code of a process that ends because another one did
 SILENCE_S = 30.0  # a process that has not been heard of for so long is taken for dead
 POLL_S = 1.0
 START_S = 300  # to find each other
+SHUTDOWN_S = 60  # all have just met: only a machine that stands still needs so long
 MEET_S = 1800.0  # to arrive where all meet; the first one may be scoring or writing a large file
 
 
@@ -36,7 +37,7 @@ def start(given: Mapping[str, str]) -> None:
   check_told(cluster)
   if cluster.processes is not None and cluster.process is not None and cluster.process >= cluster.processes:
     raise UserError(f"this is process {cluster.process} of {cluster.processes}: numbers go from 0")
-  options: dict[str, Any] = {"initialization_timeout": START_S, "shutdown_timeout_seconds": int(SILENCE_S)}
+  options: dict[str, Any] = {"initialization_timeout": START_S, "shutdown_timeout_seconds": SHUTDOWN_S}
   options |= {"heartbeat_timeout_seconds": int(3 * SILENCE_S)}  # ours speaks first: it knows names
   if cluster.coordinator is not None:
     options |= {"coordinator_address": cluster.coordinator, "num_processes": cluster.processes}
@@ -105,7 +106,7 @@ def finish() -> None:
   watch, _Watch.instance = _Watch.instance, None
   if watch is not None:
     watch.meet("end", MEET_S)
-    watch.over = True
+    watch.stop()
     jax.distributed.shutdown()
 
 
@@ -148,8 +149,14 @@ class _Watch:
     self.number, self.count = jax.process_index(), jax.process_count()
     self.client.key_value_set(f"latents/who/{self.number}", f"{socket.gethostname()}, pid {os.getpid()}")
     self.rounds: dict[str, int] = {}
-    self.over = False
-    threading.Thread(target=self._run, name="latents watch", daemon=True).start()
+    self.over = threading.Event()
+    self.thread = threading.Thread(target=self._run, name="latents watch", daemon=True)
+    self.thread.start()
+
+  def stop(self) -> None:
+    """End the thread: one that is within jaxlib as the interpreter ends aborts the process."""
+    self.over.set()
+    self.thread.join(SILENCE_S)
 
   def who(self, number: int) -> str:
     """'process 3 (host, pid 17)'."""
@@ -194,7 +201,7 @@ class _Watch:
   def _run(self) -> None:
     heard = {n: ("", time.monotonic()) for n in range(self.count)}
     beat = 0
-    while not self.over:
+    while not self.over.is_set():
       beat += 1
       try:
         self.client.key_value_set(f"latents/beat/{self.number}", str(beat), allow_overwrite=True)
@@ -202,7 +209,7 @@ class _Watch:
         if not news and self.number == 0:
           self._look(heard)
       except Exception as error:  # noqa: BLE001  (the store lies in process 0)
-        if self.number and not self.over:
+        if self.number and not self.over.is_set():
           self._end(f"{self.who(0)} is gone: {first_line(error)}", LOST)
         return
       if news:
@@ -210,7 +217,7 @@ class _Watch:
         if int(number) != self.number:
           self._end(f"{self.who(int(number))} ended: {reason}", int(code))
         return
-      time.sleep(POLL_S)
+      self.over.wait(POLL_S)
 
   def _look(self, heard: dict[int, tuple[str, float]]) -> None:
     now = time.monotonic()  # a clock that is set does not touch it
