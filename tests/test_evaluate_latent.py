@@ -17,6 +17,8 @@ from latents.evaluate import (
   Kurtosis,
   Layout,
   Numbers,
+  Outliers,
+  Scale,
   Smoothness,
   Spectrum,
   pca_picture,
@@ -208,6 +210,16 @@ def test_kurtosis_of_coins_and_of_a_lottery():
   assert measure(Kurtosis(), Latent(z=lottery), plain(10, 1))["excess_kurtosis"] == pytest.approx(
     1 / 0.09 - 6, rel=1e-5
   )
+
+
+def test_outliers_are_counted_and_the_scale_is_that_before_normalisation():
+  z = np.array([[4.5, 0.0], [-3.9, -9.0], [1.0, 4.0], [0.0, 0.0]])[None].astype(np.float32)
+  assert measure(Outliers(), Latent(z=z), plain(4, 2)) == {"outliers": 0.25}
+  assert measure(Outliers(3.0), Latent(z=z), plain(4, 2)) == {"outliers": 0.5}
+  assert measure(Scale(), Latent(z=np.zeros((1, 4, 4, 3))), PLAIN)["scale"] == pytest.approx(
+    np.sqrt(np.square(np.asarray(PLAIN.std)).mean())
+  )
+  assert not Scale().fits(CODES)
 
 
 def test_channels_tell_what_normalisation_left():

@@ -7,7 +7,7 @@ latent space" (2025): what a judge gives are details, and it can be told late, w
 
     TFDS_DATA_DIR=../shared/data latents ablate experiments/ablations/gan_start.py --scale tiny --seeds 3
 
-tiny: the runs of `reconstruction_losses` (L2, perceptual, judge), 1,400 steps, at most four minutes of one core a run.
+tiny: the runs of `reconstruction_losses` (L2, perceptual, judge), 1,000 steps, at most four minutes of one core a run.
 paper: `ldm_kl`'s stage 1 of 250,000 steps with LDM's 50,001 as "early".
 The smallest differences that count: 0.2 dB; "safe" means less than 1.5 dB and features that come closer.
 """
@@ -29,12 +29,13 @@ def sweep(scale: Literal["tiny", "paper"] = "tiny") -> Ablation:
     variants={
       "never": _variant(scale, None),
       "at-once": _variant(scale, {"start": 0}),
-      "early": _variant(scale, {"start": 300 if scale == "tiny" else 50_001}),
+      "early": _variant(scale, {"start": base.STEPS // 4 if scale == "tiny" else 50_001}),
       "half": _variant(scale, {"start": half}),
       "half-led": _variant(scale, {"start": half, "lead": lead, "ramp": 2 * lead}),
     },
     varies=("stage1.losses.gan",),
-    columns=base.COLUMNS,
+    columns=(*base.COLUMNS[:-1], base.ACCURACY),
+    curves=base.CURVES,
     claims=(
       Against(sentence="A judge from half way on brings the features of reconstructions closer.", variant="half",
               control="never", column=base.KERNEL, direction="lower"),

@@ -61,11 +61,14 @@ def experiment(
   height and width. channels: 1 = grey. factor: f, 4 at the tiny scale and 8 at the paper's; channels of the latent grow
   with it as LDM's do."""
   if scale == "tiny":
-    images = source(data or "tfds:tiny_imagenet20", size=size or 64, channels=channels, data_dir=data_dir)
-    return tiny(images, kl, factor or 4)
+    name, side, labels, make, f = "tiny_imagenet20", 64, 20, tiny, 4
+  else:
+    name, side, labels, make, f = "imagenet2012", 256, 1000, paper, 8
   if data:
-    return paper(source(data, size=size or 256, channels=channels, data_dir=data_dir), kl, factor or 8)
-  return paper(Tfds("imagenet2012", data_dir, size or 256, channels, labels=1000), kl, factor or 8)
+    images = source(data, size=size or side, channels=channels, data_dir=data_dir)
+  else:
+    images = Tfds(name, data_dir, size or side, channels, labels=labels)
+  return make(images, kl, factor or f)
 
 
 def paper(images: Source, kl: float | None, factor: int = 8) -> Experiment:

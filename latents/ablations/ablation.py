@@ -33,13 +33,15 @@ class Ablation:
 
   variants: in the order in which tables show them. varies: dotted paths of the declaration that may differ between
   them, "stage1.losses.kl.weight"; a path stands for all below it. seeds_of: whose seed differs between the members of a
-  variant; under "stage2" all of them share one stage 1. columns: dotted paths of numbers in scores.json.
+  variant; under "stage2" all of them share one stage 1. columns: dotted paths of numbers in scores.json. curves: names
+  of what the log has of stage 1, "train/real_accuracy"; the page draws them over the steps.
   """
 
   variants: Mapping[str, Experiment]
   varies: tuple[str, ...]
   columns: tuple[str, ...]
   claims: tuple[Claim, ...] = ()
+  curves: tuple[str, ...] = ()
   seeds_of: Literal["stage1", "stage2", "both"] = "both"
 
   def check(self) -> None:
@@ -96,10 +98,14 @@ class Ablation:
 
 
 def at(tree: Any, path: str) -> Any:
-  """What lies at a dotted path of JSON; None where nothing does."""
-  for word in path.split("."):
-    tree = tree.get(word) if isinstance(tree, dict) else None
-  return tree
+  """What lies at a dotted path of JSON, whose own names may hold dots ("band_0.25"); None where nothing does."""
+  if not isinstance(tree, dict):
+    return None
+  if path in tree:
+    return tree[path]
+  starts = [name for name in tree if path.startswith(f"{name}.")]
+  found = (at(tree[name], path[len(name) + 1 :]) for name in sorted(starts, key=len, reverse=True))
+  return next((f for f in found if f is not None), None)
 
 
 def numbers(tree: Any, path: str = "") -> Iterator[tuple[str, float]]:

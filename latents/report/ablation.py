@@ -5,7 +5,6 @@ NAME.webp   reconstructions and samples, a row a variant (where the signals are 
 NAME.md NAME.svg  made of NAME.json, never by hand
 """
 
-import html
 import io
 import json
 import shutil
@@ -17,20 +16,14 @@ import numpy as np
 from PIL import Image
 
 from latents.errors import UserError
-from latents.evaluate.interval import mean_interval
 from latents.machine.disk import disk_errors
 from latents.media.drawing import grid
+from latents.report.panels import label, summary, svg
 
+SAMPLES = "samples.npz"
 SHOWN = 8  # reconstructions, and as many samples, in a row of the picture
 LIMIT = 60_000  # bytes of the picture
 Stored = Mapping[str, Any]
-Values = list[float | None]
-
-
-def summary(values: Values) -> tuple[float | None, tuple[float, float] | None]:
-  """(mean, interval over seeds) of what is there."""
-  x = np.array([v for v in values if v is not None], np.float64)
-  return (float(x.mean()), mean_interval(x)) if len(x) else (None, None)
 
 
 def text(stored: Stored) -> str:
@@ -77,10 +70,13 @@ def markdown(stored: Stored, name: str, pictures: bool) -> str:
     f"stages, one run. On {environment.get('devices', '?')}, jax {environment.get('jax', '?')}.", "",
     f"![every column by variant]({name}.svg)", "",
   ]  # fmt: skip
+  if "curves" in table:
+    lines += ["Below them the log of stage 1, means over the seeds and over stretches of its lines.", ""]
   if pictures:
     names = ", ".join(table["variants"])
+    row = f"{SHOWN} reconstructions, {SHOWN} samples" if table.get("samples", True) else f"{2 * SHOWN} reconstructions"
     lines += [
-      f"Originals above; then a row a variant: {SHOWN} reconstructions, {SHOWN} samples. From above: {names}.", "",
+      f"Originals above; then a row a variant: {row}. From above: {names}.", "",
       f"![the variants side by side]({name}.webp)", "",
     ]  # fmt: skip
   return "\n".join(lines)
@@ -97,7 +93,7 @@ def _row(cells: list[str]) -> str:
 def _rows(table: Stored) -> list[list[str]]:
   """Heads, and a row a variant: what varies, the columns, the cost."""
   paths = list(next(iter(table["variants"].values())))
-  heads = ["variant", *(p for p in paths if _scalar(table, p)), *map(_label, table["values"]), "seconds", "parameters"]
+  heads = ["variant", *(p for p in paths if _scalar(table, p)), *map(label, table["values"]), "seconds", "parameters"]
   rows = [heads]
   for variant, varied in table["variants"].items():
     cells = [json.dumps(varied[p]) for p in paths if _scalar(table, p)]
@@ -112,11 +108,7 @@ def _scalar(table: Stored, path: str) -> bool:
   return not any(isinstance(v[path], dict | list) for v in table["variants"].values())
 
 
-def _label(path: str) -> str:
-  return ".".join(word for word in path.split(".") if word)
-
-
-def _cell(values: Values) -> str:
+def _cell(values: list[float | None]) -> str:
   mean, ends = summary(values)
   return "-" if mean is None else f"{mean:.4g}" + (f" [{ends[0]:.4g}, {ends[1]:.4g}]" if ends else "")
 
@@ -130,69 +122,24 @@ def _evidence(verdict: Stored) -> str:
   return "; ".join(told + [verdict["why"]] * bool(verdict["why"]))
 
 
-# -- the figure
-
-
-WIDTH, HEIGHT, PAD = 230, 150, 34  # of one column's panel, in pixels
-
-
-def svg(table: Stored) -> str:
-  """One panel a column: a dot a seed, a line for the mean, a bar for its interval; variants from left to right."""
-  panels = [
-    f'<g transform="translate({i * WIDTH},0)">{_panel(_label(path), list(found.values()), list(found))}</g>'
-    for i, (path, found) in enumerate(table["values"].items())
-  ]
-  return (
-    f'<svg xmlns="http://www.w3.org/2000/svg" width="{WIDTH * len(panels)}" height="{HEIGHT + PAD}" '
-    f'font-family="sans-serif" font-size="9"><rect width="100%" height="100%" fill="white"/>{"".join(panels)}</svg>\n'
-  )
-
-
-def _panel(title: str, rows: list[Values], names: list[str]) -> str:
-  known = [v for row in rows for v in row if v is not None]
-  low, high = (min(known), max(known)) if known else (0.0, 1.0)
-  span = (high - low) or 1.0
-
-  def y(v: float) -> str:
-    return f"{PAD + (HEIGHT - PAD - 12) * (high - v) / span:.1f}"
-
-  out = [f'<text x="{PAD}" y="14" font-size="11">{html.escape(title)}</text>']
-  for v in (low, high):
-    out.append(f'<text x="{PAD - 3}" y="{y(v)}" text-anchor="end" fill="#666">{v:.3g}</text>')
-  step = (WIDTH - PAD - 6) / len(rows)
-  for i, (name, row) in enumerate(zip(names, rows, strict=True)):
-    x = PAD + step * (i + 0.5)
-    mean, ends = summary(row)
-    if ends:
-      out.append(
-        f'<line x1="{x:.1f}" x2="{x:.1f}" y1="{y(ends[0])}" y2="{y(ends[1])}" stroke="#9ab" stroke-width="5"/>'
-      )
-    if mean is not None:
-      out.append(f'<line x1="{x - 8:.1f}" x2="{x + 8:.1f}" y1="{y(mean)}" y2="{y(mean)}" stroke="#234"/>')
-    out += [f'<circle cx="{x:.1f}" cy="{y(v)}" r="2" fill="#c33"/>' for v in row if v is not None]
-    out.append(f'<text x="{x:.1f}" y="{HEIGHT + 8}" text-anchor="middle">{html.escape(name)}</text>')
-  return "".join(out)
-
-
-# -- the picture
-
-
 def strip(runs: Mapping[str, Path]) -> bytes:
   """variant -> its run's folder -> WebP: originals above, then a row a variant; b"" where signals are no pictures."""
   rows: list[np.ndarray] = []
+  drawn = any((folder / SAMPLES).is_file() for folder in runs.values())
+  count = SHOWN if drawn else 2 * SHOWN
   for folder in runs.values():
     try:
       with np.load(folder / "reconstructions.npz") as kept:
-        x, made = kept["x"][:SHOWN], kept["reconstruction"][:SHOWN]
-      drawn = np.full_like(x, 255)
-      if (folder / "samples.npz").is_file():
-        with np.load(folder / "samples.npz") as kept:
-          drawn = kept["x"][:SHOWN]
+        x, made = kept["x"][:count], kept["reconstruction"][:count]
+      row, above = made, x
+      if drawn:
+        blank = np.full_like(x, 255)
+        row, above = np.concatenate([made, _drawn(folder, blank)]), np.concatenate([x, blank])
     except (OSError, KeyError, ValueError):
       continue
-    alike = x.dtype == np.uint8 and x.ndim == 4 and x.shape == made.shape == drawn.shape
+    alike = x.dtype == np.uint8 and x.ndim == 4 and row.shape == above.shape
     if alike and (not rows or rows[0].shape[1:] == x.shape[1:]):
-      rows += [*([] if rows else [np.concatenate([x, np.full_like(x, 255)])]), np.concatenate([made, drawn])]
+      rows += [row] if rows else [above, row]
   if not rows:
     return b""
   image = Image.fromarray(grid(np.concatenate(rows), columns=rows[0].shape[0]))
@@ -202,3 +149,11 @@ def strip(runs: Mapping[str, Path]) -> bytes:
     if out.tell() <= LIMIT:
       break
   return out.getvalue()
+
+
+def _drawn(folder: Path, blank: np.ndarray) -> np.ndarray:
+  """The first samples of a run; `blank` where it has none."""
+  if not (folder / SAMPLES).is_file():
+    return blank
+  with np.load(folder / SAMPLES) as kept:
+    return kept["x"][: len(blank)]

@@ -31,10 +31,11 @@ from latents.errors import UserError, nearest
 from latents.machine import disk, endings
 from latents.machine.disk import disk_errors, on_disk
 from latents.report.ablation import strip
-from latents.runs import run
+from latents.runs import history, run
 from latents.store import artefact
 from latents.store.choose import choose_folder
 from latents.store.folder import LOCK, SCORES
+from latents.train import log
 
 TABLE, VERDICT, PICTURES = "table.json", "verdict.json", "pictures.webp"
 TINY = 240.0  # seconds of one core that a run of a tiny sweep may take
@@ -145,6 +146,8 @@ class Sweep:
       "seeds": list(range(seeds)),
       "variants": self.ablation.described(),
       "values": columns,
+      **({"curves": self._curves(seeds)} if self.ablation.curves else {}),
+      "samples": any(made.stage2 is not None for made in self.ablation.variants.values()),
       "claims": [to_json(c) for c in self.ablation.claims],
       "cost": {
         "seconds": {v: _sums([row1, row2]) for v, row1, row2 in _both(rows("time.stage1_s"), rows("time.stage2_s"))},
@@ -152,6 +155,15 @@ class Sweep:
       },
       "environment": next(iter(scores.values()))["environment"],
     }
+
+  def _curves(self, seeds: int) -> dict[str, dict[str, list[history.Curve]]]:
+    """name -> variant -> one curve a seed. UserError for a name that no run has logged."""
+    made = self.ablation.variants.items()
+    found = {v: [history.read(self.folder / Member(v, s, e).name / log.FILE) for s in range(seeds)] for v, e in made}
+    known = {name for each in found.values() for curves in each for name in curves}
+    if lost := [name for name in self.ablation.curves if name not in known]:
+      raise UserError(f"no run has logged {lost[0]}{nearest(lost[0], known)}")
+    return {name: {v: [c.get(name, []) for c in each] for v, each in found.items()} for name in self.ablation.curves}
 
 
 class _Pool:
@@ -191,10 +203,10 @@ class _Pool:
   def _start(self, member: Member) -> None:
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, [str(ROOT), os.environ.get("PYTHONPATH")]))}
     _say(f"{member.name} begins")
-    with disk_errors(self.sweep.folder), self._log(member).open("w") as log:
+    with disk_errors(self.sweep.folder), self._log(member).open("w") as told:
       process = subprocess.Popen(
         self.sweep.process(member),
-        stdin=subprocess.PIPE, stdout=log, stderr=subprocess.STDOUT, env=environment, close_fds=False,
+        stdin=subprocess.PIPE, stdout=told, stderr=subprocess.STDOUT, env=environment, close_fds=False,
       )  # fmt: skip
     self.running[member.name] = member, process, time.monotonic()
 

@@ -36,7 +36,7 @@ from latents.store.folder import SCORES, Folder
 from latents.train import log, sharding
 from latents.train.build_step import InMesh, abstract_autoencoder
 from latents.types import to_signal
-from latents.use import held_out, measures, neighbours, prior_loss
+from latents.use import held_out, judged, measures, neighbours, prior_loss
 from latents.use.kept import save_signals
 from latents.use.model import Model, load_folder
 
@@ -67,6 +67,8 @@ def judge(folder: Folder, mesh: jax.sharding.Mesh, command: str, paper: str = ""
   }
   scores["latent"] = _latent(model, layout, metrics["latents"])
   scores["reconstruction"], count = _reconstruction(model, folder.path, metrics["reconstructions"])
+  if found := judged.read(experiment, folder.path / log.FILE):
+    scores["judges"] = found
   source = type(measures.held_out(experiment)).__name__
   scores["data"] = {"held_out": count, "source": source}
   if experiment.stage2 is not None:

@@ -12,7 +12,9 @@ from latents.evaluate.latent.dimension import EffectiveDimension
 from latents.evaluate.latent.kurtosis import Kurtosis
 from latents.evaluate.latent.moments import TokenMetric
 from latents.evaluate.latent.numbers import Numbers
+from latents.evaluate.latent.outliers import Outliers
 from latents.evaluate.latent.pca import pca_picture
+from latents.evaluate.latent.scale import Scale
 from latents.evaluate.latent.smoothness import Smoothness
 from latents.evaluate.latent.spectrum import Spectrum
 
@@ -26,6 +28,8 @@ __all__ = [
   "LatentMetric",
   "Layout",
   "Numbers",
+  "Outliers",
+  "Scale",
   "Smoothness",
   "Spectrum",
   "TokenMetric",
