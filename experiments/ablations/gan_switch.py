@@ -7,7 +7,7 @@ adaptive weight never reaches its bound.
 
     TFDS_DATA_DIR=../shared/data latents ablate experiments/ablations/gan_switch.py --scale tiny --seeds 3
 
-tiny: photographs of 32 px, 1,000 steps, the judge from step 500, felt from there on over a ramp of 50; every step is in
+tiny: photographs of 32 px, 1,000 steps, the judge learns from step 350 and is felt from 500, over a ramp of 50; every step is in
 the log. kl: `ldm_kl` (hinge). pair: `ltx_image` (reconstruction GAN, non-saturating, and a wavelet loss). fsq: codes of
 FSQ in place of the KL latent, as VQGAN. At most four minutes of one core a run. accuracy: the mean over the later half
 of the steps with the judge; its lowest and highest are of tenths of that half. paper: `ldm_kl` and `ltx_image` as they
@@ -60,7 +60,7 @@ def _made(scale: Literal["tiny", "paper"], name: str) -> Experiment:
     return made
   one = usual.stage1
   gan: Any = made.stage1.losses["gan"]
-  gan = dataclasses.replace(gan, weight=0.2, start=one.steps // 2, lead=50, ramp=50)
+  gan = dataclasses.replace(gan, weight=0.2, start=one.steps // 2, lead=150, ramp=50)
   same = {field: getattr(one, field) for field in ("data", "optimizer", "steps", "batch", "ema")}
   first = dataclasses.replace(made.stage1, **same, losses={**made.stage1.losses, "gan": gan}, log_every=1)
   return dataclasses.replace(made, stage1=first)
