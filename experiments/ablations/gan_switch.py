@@ -7,11 +7,11 @@ adaptive weight never reaches its bound.
 
     TFDS_DATA_DIR=../shared/data latents ablate experiments/ablations/gan_switch.py --scale tiny --seeds 3
 
-tiny: photographs of 32 px, 1,000 steps, the judge learns from step 350 and is felt from 500, over a ramp of 50; every step is in
-the log. kl: `ldm_kl` (hinge). pair: `ltx_image` (reconstruction GAN, non-saturating, and a wavelet loss). fsq: codes of
-FSQ in place of the KL latent, as VQGAN. At most four minutes of one core a run. accuracy: the mean over the later half
-of the steps with the judge; its lowest and highest are of tenths of that half. paper: `ldm_kl` and `ltx_image` as they
-are, and `ldm_kl` on FSQ's codes.
+tiny: photographs of 32 px, 1,000 steps; the judge learns from step 350 and is felt from 500, over a ramp of 50; every
+step is in the log. kl: `ldm_kl` (hinge). pair: `ltx_image` (reconstruction GAN, non-saturating, and a wavelet loss).
+fsq: codes of FSQ in place of the KL latent, as VQGAN. At most four minutes of one core a run. accuracy: the mean over
+the later half of the steps with the judge; its lowest and highest are of tenths of that half. paper: `ldm_kl` and
+`ltx_image` as they are, and `ldm_kl` on FSQ's codes.
 """
 
 import dataclasses
