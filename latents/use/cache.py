@@ -23,6 +23,7 @@ from latents.train import sharding
 from latents.train.build_step import InMesh
 from latents.types import Stored, to_signal
 from latents.use import measures
+from latents.use.given import finite
 from latents.use.model import load_folder
 from latents.use.tiled import Tiled
 
@@ -112,7 +113,10 @@ def write(
       stop.check()
       x = batch["x"]
       stored = hosts.gather(store(arrays, sharding.spread(x, mesh))) if tiled is None else in_tiles(tiled, x)
-      found = {name: array[: len(x)] for name, array in stored.items()} | {"mask": batch["mask"]}
+      found = {name: array[: len(x)] for name, array in stored.items()}
+      for array in found.values():
+        finite(array, "the latents", frozen.overflow("encoder"))
+      found |= {"mask": batch["mask"]}
       yield found | ({"label": batch["label"]} if "label" in batch else {})
 
   if not hosts.first():

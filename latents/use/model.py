@@ -4,7 +4,7 @@ import dataclasses
 import functools
 from collections.abc import Iterable
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import jax
 import numpy as np
@@ -79,7 +79,12 @@ class Model:
     x = given.signals(x, self.kind, self.shape)
     self._fits(lambda a, x: self.frozen.encode(a, x, key=jax.random.key(0), train=False), x, "encoder", "signals")
     latent = self._encode(self.arrays, sharding.spread(x, self.mesh), jax.random.key(0))
-    return self._host(latent.replace(terms={}, logs={}), len(x))
+    latent = self._host(latent.replace(terms={}, logs={}), len(x))
+    return latent if latent.z is None else latent.replace(z=self._sound(latent.z, "encoder"))
+
+  def _sound(self, x: np.ndarray, part: Literal["encoder", "decoder"]) -> np.ndarray:
+    """What a part has made. UserError where it is no numbers."""
+    return finite(x, "the latents" if part == "encoder" else "what is decoded", self.frozen.overflow(part))
 
   def decode(self, latent: Any, *, steps: int | None = None, seed: int = 0) -> np.ndarray:
     """Normalised Latent, or an array of z [B,*s,D] or of codes (whole numbers) -> x [B,*S,C] in [-1,1] (clipped).
@@ -92,7 +97,7 @@ class Model:
     key = jax.random.key(check_seed(seed))
     self._fits(lambda a, z: self.frozen.decode(a, z, key=key, steps=steps), latent, "decoder", "latents")
     x = self._decode(self.arrays, self._spread(latent), key, steps)
-    return self.kind.clip(finite(self._host(x, _rows(latent)), "what is decoded"))
+    return self.kind.clip(self._sound(self._host(x, _rows(latent)), "decoder"))
 
   def reconstruct(self, x: Any, *, labels: Any = None, steps: int | None = None, seed: int = 0) -> np.ndarray:
     """decode(encode(x)). labels: [B] int32, for a decoder that is told them; None = it is told nothing."""
@@ -121,9 +126,11 @@ class Model:
   def decodings(self, x: Any, seed: int = 0, given: Cond | None = None) -> dict[str, np.ndarray]:
     """Every way to decode that the model offers (numbers of steps, prefixes): name -> x [B,*S,C]."""
     latent = self._encode(self.arrays, sharding.spread(self._typed(x), self.mesh), jax.random.key(0))
+    if latent.z is not None:
+      self._sound(self._host(latent.z, len(x)), "encoder")
     latent = latent.replace(given=jax.tree.map(lambda a: sharding.spread(np.asarray(a), self.mesh), given))
     out = self._decodings(self.arrays, latent.replace(terms={}, logs={}), jax.random.key(seed))
-    return {name: self.kind.clip(y) for name, y in self._host(out, len(x)).items()}
+    return {name: self.kind.clip(self._sound(y, "decoder")) for name, y in self._host(out, len(x)).items()}
 
   def sample(
     self,

@@ -90,6 +90,7 @@ class Tiled:
       size = f"{x.shape[2]}x{x.shape[1]}"
       raise UserError(f"a picture of {size} does not divide by the model's factor {max(self.factor)}")
     h = self._over("encoder", lambda x, _: self._host(self._encode, x), x, self.factor, (1, 1))
+    finite(h, "the features", self.model.frozen.overflow("encoder"))
     made = self._store.shapes(self.model.arrays, jax.ShapeDtypeStruct((1, *h.shape[1:]), np.float32))
     if not np.issubdtype(made.dtype, np.integer) or made.shape[1:3] != h.shape[1:3]:
       return self._host(self._store, h)
@@ -119,7 +120,7 @@ class Tiled:
       return self._host(self._sample, Latent(z=z, given=told))
 
     x = self._over("decoder", call, z, (1, 1), self.factor, latent.given)
-    return model.kind.clip(finite(x, "what is decoded"))
+    return model.kind.clip(finite(x, "what is decoded", model.frozen.overflow("decoder")))
 
   def reconstruct(self, x: Any, *, labels: Any = None, steps: int | None = None, seed: int = 0) -> np.ndarray:
     """As `Model.reconstruct`."""
