@@ -3,6 +3,7 @@
 import dataclasses
 from typing import Any
 
+import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
@@ -51,11 +52,29 @@ class Frozen:
     latent = self.restore_scale(frozen, latent)
     return self.autoencoder.apply(frozen["variables"], latent, steps=steps, method="decode", rngs=streams(key))
 
+  def overflow(self, part: str) -> str:
+    """What may be the cause where the numbers of the "encoder" or "decoder" are not finite, to end a message."""
+    model: Any = self.autoencoder
+    if "float16" not in _dtypes(getattr(model, part, None)):
+      return ""
+    return (
+      f": the {part} computes in float16, which ends at 65504; in bfloat16 or float32 it does not overflow "
+      f"(--stage1.model.{part}.dtype)"
+    )
+
   def shape(self, frozen: dict, signal: tuple[int, ...]) -> Latent:
     """Abstract Latent of one example: fields are ShapeDtypeStructs without the batch axis."""
     x = jax.ShapeDtypeStruct((1, *signal), jnp.float32)
     latent = jax.eval_shape(lambda f, x: self.encode(f, x, key=jax.random.key(0), train=False), frozen, x)
     return jax.tree.map(lambda a: jax.ShapeDtypeStruct(a.shape[1:], a.dtype), latent)
+
+
+def _dtypes(part: Any) -> set[str]:
+  """The words of all fields `dtype` of a module and those within it."""
+  if not isinstance(part, nn.Module):
+    return set()
+  fields = {field.name: getattr(part, field.name) for field in dataclasses.fields(part) if field.name != "parent"}
+  return {fields.get("dtype", "float32")}.union(*map(_dtypes, fields.values()))
 
 
 def check_units(units: tuple[int, ...], z: tuple[int, ...]) -> None:

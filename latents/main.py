@@ -103,21 +103,21 @@ def _add_using(sub: Any) -> None:
   kinds = "x.png, x.npz, x.flac for sound, x.gif or x.webp for clips, x.txt for text"
   sample.add_argument("--out", type=on_disk, default=Path("samples.png"), help=kinds)
   sample.add_argument("--overwrite", action="store_true", help="replace the file where it is there")
-  reading.reads(sample)
+  reading.reads(sample, tile=True)
 
   reconstruct = _command(sub, "reconstruct", _reconstruct, "encode and decode pictures, clips or text files")
   reconstruct.add_argument("run", type=on_disk)
   reconstruct.add_argument("files", nargs="+", type=on_disk, metavar="FILE")
   reconstruct.add_argument("--out", type=on_disk, required=True, help="a folder")
   reconstruct.add_argument("--steps", type=int, help="of a generative decoder")
-  reading.reads(reconstruct)
+  reading.reads(reconstruct, tile=True)
 
   encode = _command(sub, "encode", _encode, "write the latent cache of a run's data")
   encode.epilog = "SPLIT/stored.npy [N,2,...]: each example, plain and mirrored, before normalisation; label.npy [N]"
   encode.add_argument("run", type=on_disk)
   encode.add_argument("--out", type=on_disk, required=True, help="a folder that is not there yet")
   encode.add_argument("--split", choices=("train", "test"), default="train")
-  reading.measures(encode)
+  reading.measures(encode, tile=True)
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -220,9 +220,9 @@ def _sample(arguments: argparse.Namespace) -> None:
   files.check_out(arguments.out, source.kind, arguments.overwrite)  # before anything is drawn
   sampler = made.drawing(arguments.batch, arguments.steps)
   labels = sampler.labels(arguments.labels if arguments.text is None else arguments.text, arguments.number)
-  x = sampler.signals(labels, seed=arguments.seed, guidance=arguments.guidance, shown=True)
+  x, note = files.draw(made, sampler, labels, arguments.seed, arguments.guidance, arguments.tile)
   files.write_signals(arguments.out, x, labels if sampler.classes else None, source)
-  print(f"{arguments.out}: {len(x)} samples")
+  print(f"{arguments.out}: {len(x)} samples{note}")
 
 
 def _reconstruct(arguments: argparse.Namespace) -> None:
@@ -231,7 +231,7 @@ def _reconstruct(arguments: argparse.Namespace) -> None:
   from latents.use import files, model
 
   made = model.load(arguments.run)
-  for line in files.reconstruct(made, arguments.files, arguments.out, arguments.steps):
+  for line in files.reconstruct(made, arguments.files, arguments.out, arguments.steps, arguments.tile):
     print(line)
 
 
@@ -240,7 +240,7 @@ def _encode(arguments: argparse.Namespace) -> None:
   reading.admit(arguments)
   from latents.use import cache as latent_cache
 
-  print(latent_cache.encode(arguments.run, arguments.out, arguments.split, arguments.data))
+  print(latent_cache.encode(arguments.run, arguments.out, arguments.split, arguments.data, arguments.tile))
 
 
 def _evaluate(arguments: argparse.Namespace) -> None:

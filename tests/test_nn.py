@@ -123,6 +123,8 @@ def test_attend_is_softmax_attention_and_causal():
   lower = jnp.tril(jnp.ones((5, 5), bool))
   assert np.abs(attend(q, k, v, causal=True) - attend(q, k, v, mask=lower[None, None])).max() < 1e-6
   assert np.abs(attend(q, k, v, causal=True)[:, 0] - v[:, 0]).max() < 1e-6
+  half = attend(*(a.astype(jnp.float16) for a in (q, k, v)), mask=lower[None, None])  # which XLA's CPU cannot multiply
+  assert half.dtype == jnp.float16 and np.abs(half - attend(q, k, v, causal=True)).max() < 2e-3
 
 
 def test_attention_ignores_masked_keys():

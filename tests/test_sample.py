@@ -7,6 +7,7 @@ import pytest
 
 from latents import media
 from latents.errors import UserError
+from latents.frozen import Frozen
 from latents.types import Latent
 from latents.use.sample import Sampler
 from tests import micro
@@ -17,6 +18,8 @@ def noisy():
   """A sampler whose prior and decoder give nothing but their noise: [label, a number, a number]."""
   made = Sampler.__new__(Sampler)
   made.mesh, made.arrays, made.variables, made.chunk, made.classes = micro.one_device(), None, None, 4, 3
+
+  made.frozen = Frozen(micro.experiment().stage1.model)
 
   def draw(_, labels, key, guidance):
     return Latent(z=jnp.stack([labels.astype(jnp.float32) / 10, jax.random.uniform(key, labels.shape)], -1))

@@ -62,9 +62,13 @@ def experiment(
     ema=0.99 if tiny else 0.9999,
   )
   judge = PatchGAN(ch=16, layers=2, norm="group") if tiny else PatchGAN()
+  # The judge is trained alone first, then its push grows over 50k * 256 / batch steps, as in the paper's code; for how
+  # long alone is our choice.
+  alone = 20 if tiny else 2000
   term = Adversarial(
-    discriminator=judge, weight=0.1, start=20, lead=20, clamp=10.0, optimizer=Adam(lr=rate / 5, betas=(0.9, 0.95))
-  )
+    discriminator=judge, weight=0.1, start=alone, ramp=0 if tiny else 50_000 * 256 // 1024, lead=alone, clamp=10.0,
+    optimizer=Adam(lr=rate / 5, betas=(0.9, 0.95)),
+  )  # fmt: skip
   last = dataclasses.replace(
     first,
     losses={**first.losses, "gan": term},

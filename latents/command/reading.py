@@ -10,14 +10,17 @@ def place(text: str) -> str:
   return str(on_disk(text))
 
 
-def reads(command: argparse.ArgumentParser) -> None:
-  """Add what a command takes that reads a run."""
+def reads(command: argparse.ArgumentParser, tile: bool = False) -> None:
+  """Add what a command takes that reads a run. tile: and encodes or decodes pictures."""
+  if tile:
+    text = "see pictures in tiles of N x N pixels, in the memory of one; equal to the whole where the network is local"
+    command.add_argument("--tile", type=int, metavar="N", help=text)
   command.add_argument("--experiment", type=place, metavar="FILE", help="the file in which parts of your own stand")
 
 
-def measures(command: argparse.ArgumentParser) -> None:
+def measures(command: argparse.ArgumentParser, tile: bool = False) -> None:
   """Add what a command takes that reads a run and its data."""
-  reads(command)
+  reads(command, tile)
   command.add_argument(
     "--data", type=place, metavar="FOLDER", help="where the data of the run lie now, if they were moved"
   )

@@ -22,6 +22,8 @@ def attend(q: Array, k: Array, v: Array, *, mask: Array | None = None, causal: b
   """
   given = (q, k, v) if mask is None else (q, k, v, mask)
   plain = functools.partial(_attend, None, causal)
+  if q.dtype == jnp.float16:  # XLA's CPU has no such product with sums in float32
+    return jax.lax.platform_dependent(*given, cpu=functools.partial(_attend_wide, causal), default=plain)
   if not _cudnn_takes(causal, *((a.shape, a.dtype) for a in given)):
     return plain(*given)
   return jax.lax.platform_dependent(*given, cuda=functools.partial(_attend, "cudnn", causal), default=plain)
@@ -33,6 +35,11 @@ def _attend(
   if by and mask is not None:
     mask = jnp.broadcast_to(mask, (*mask.shape[:2], q.shape[1], k.shape[1]))
   return jax.nn.dot_product_attention(q, k, v, mask=mask, is_causal=causal, implementation=by)
+
+
+def _attend_wide(causal: bool, q: Array, k: Array, v: Array, mask: Array | None = None) -> Array:
+  wide = [a.astype(jnp.float32) for a in (q, k, v)]
+  return _attend(None, causal, wide[0], wide[1], wide[2], mask).astype(q.dtype)
 
 
 @functools.lru_cache

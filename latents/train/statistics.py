@@ -8,6 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax.sharding import NamedSharding, PartitionSpec
 
+from latents.errors import UserError
 from latents.frozen import Frozen
 from latents.machine import hosts
 from latents.train.build_step import InMesh, once, units
@@ -56,6 +57,8 @@ def measure(
     count, first, second = count + int(n), first + np.float64(one), second + np.float64(two)
   if centre is None or not count:
     raise ValueError("no batches to measure the latents on")
+  if not np.isfinite(first + second).all():
+    raise UserError(f"the latents of the training data are not finite (nan or infinite){frozen.overflow('encoder')}")
   offset = first / count
   std = np.sqrt(np.maximum(second / count - offset**2, 1e-12))
   return {

@@ -23,14 +23,18 @@ from latents.train import sharding
 from latents.train.build_step import InMesh
 from latents.types import Stored, to_signal
 from latents.use import measures
+from latents.use.given import finite
 from latents.use.model import load_folder
+from latents.use.tiled import Tiled
 
 BATCH = 64
 
 
-def encode(run: Path, out: Path, split: Literal["train", "test"] = "train", data: str | None = None) -> str:
+def encode(
+  run: Path, out: Path, split: Literal["train", "test"] = "train", data: str | None = None, tile: int | None = None
+) -> str:
   """Write the cache of one split of a run's stage-2 data, below a folder; a line that says what was written. data: the
-  folder where they lie now."""
+  folder where they lie now. tile: the encoder sees pictures in tiles of that side (`Model.tiled`)."""
   folder = open_folder(run, data)
   folder.check_data(2 if folder.experiment.stage2 else 1)
   if (out / split).exists():
@@ -39,14 +43,16 @@ def encode(run: Path, out: Path, split: Literal["train", "test"] = "train", data
   model, one = load_folder(folder, sharding.make_mesh(Mesh())), folder.artefact(1)
   assert one is not None
   source = (folder.experiment.stage2 or folder.experiment.stage1).data
+  tiled = None if tile is None else model.tiled(tile)
   with disk_errors(out.absolute().parent):
-    write(folder.experiment, model.mesh, model.arrays, one, source, out, split)
+    write(folder.experiment, model.mesh, model.arrays, one, source, out, split, tiled)
   made = CachedLatents(str(out), one.latents)
   count = len(made.records(split))
   dtype, layout = made.manifest["dtype"], measures.layout(folder.experiment, model.arrays)
   return (
     f"{out}: {count} latents of {made.shape}, plain and mirrored, of stage 1 {one.latents[:12]}; {split}/stored.npy is "
     f"{dtype} {[count, 2, *made.shape]}: {kept_as(made.shape, dtype, layout.gaussian)}"
+    f"{'; ' + note if tiled is not None and (note := tiled.note()) else ''}"
   )
 
 
@@ -80,9 +86,10 @@ def shapes(source: CachedLatents) -> Stored:
 
 def write(
   experiment: Experiment, mesh: jax.sharding.Mesh, arrays: Any, one: Artefact, data: Source, folder: Path,
-  split: Literal["train", "test"],
+  split: Literal["train", "test"], tiled: Tiled | None = None,
 ) -> None:  # fmt: skip
-  """Encode a split in order, without augmentation but for the mirror image, and write it whole or not at all."""
+  """Encode a split in order, without augmentation but for the mirror image, and write it whole or not at all. tiled:
+  what encodes in place of the whole model."""
   frozen = Frozen(experiment.stage1.model)
   mirrored = media.kind(data.kind).mirrored  # sound played backwards is no sound of the set
 
@@ -92,14 +99,24 @@ def write(
     other = frozen.store(arrays, x[..., ::-1, :]) if mirrored else plain
     return to_batch(jax.tree.map(lambda *copies: jnp.stack(copies, 1), plain, other))
 
+  def in_tiles(tiled: Tiled, x: np.ndarray) -> dict[str, np.ndarray]:
+    x = np.asarray(to_signal(x))
+    plain = tiled.store(x)
+    return {"stored": np.stack([plain, tiled.store(x[..., ::-1, :]) if mirrored else plain], 1)}
+
   store = InMesh(mesh, jax.jit(both))
-  source, stop = evaluation_batches(data, split=split, batch=BATCH), endings.Request("nothing is kept of this cache")
+  batch = BATCH if tiled is None else sharding.parts(mesh)
+  source, stop = evaluation_batches(data, split=split, batch=batch), endings.Request("nothing is kept of this cache")
 
   def batches() -> Iterator[dict[str, np.ndarray]]:
     for batch in source:
       stop.check()
-      stored = hosts.gather(store(arrays, sharding.spread(batch["x"], mesh)))
-      found = {name: array[: len(batch["x"])] for name, array in stored.items()} | {"mask": batch["mask"]}
+      x = batch["x"]
+      stored = hosts.gather(store(arrays, sharding.spread(x, mesh))) if tiled is None else in_tiles(tiled, x)
+      found = {name: array[: len(x)] for name, array in stored.items()}
+      for array in found.values():
+        finite(array, "the latents", frozen.overflow("encoder"))
+      found |= {"mask": batch["mask"]}
       yield found | ({"label": batch["label"]} if "label" in batch else {})
 
   if not hosts.first():

@@ -1,5 +1,6 @@
 """Signals in and out of files: samples as a picture, arrays, sound, animation or text, and a user's own files."""
 
+import contextlib
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -16,6 +17,8 @@ from latents.media.mark import MARK
 from latents.media.video import animation
 from latents.types import to_signal, to_uint8
 from latents.use.model import Model
+from latents.use.sample import Sampler
+from latents.use.tiled import Tiled
 
 
 def check_out(path: Path, kind: str | None = None, overwrite: bool = False) -> None:
@@ -32,13 +35,26 @@ def write_signals(path: Path, x: np.ndarray, labels: np.ndarray | None, source: 
     media.kind(source.kind).write(path, x, labels, source.rate)
 
 
-def reconstruct(model: Model, paths: list[Path], out: Path, steps: int | None) -> Iterator[str]:
+def draw(
+  model: Model, sampler: Sampler, labels: np.ndarray, seed: int, guidance: float | None, tile: int | None
+) -> tuple[np.ndarray, str]:
+  """int32 labels [N] -> samples [N,*S,C] in [-1,1], and what is to be said of them. tile: they are decoded in tiles."""
+  if tile is None:
+    return sampler.signals(labels, seed=seed, guidance=guidance, shown=True), ""
+  tiled = model.tiled(tile)
+  x = tiled.signals(sampler, labels, seed, guidance)
+  return x, (note := tiled.note()) and f"; {note}"
+
+
+def reconstruct(
+  model: Model, paths: list[Path], out: Path, steps: int | None, tile: int | None = None
+) -> Iterator[str]:
   """Write OUT/NAME.png, .webp or .txt for every picture, clip or text file; a line for each.
 
   Pictures: the original beside its reconstruction; they keep their size where the model takes any grid (cut to a
   multiple of its stride by the centre), else they are brought to the model's. Clips: likewise, in the model's number of
   frames from the start. Texts: the reconstruction alone, as long as the original, window after window. Nothing is
-  written unless all can be read.
+  written unless all can be read. tile: pictures are seen in tiles of that side (`Model.tiled`).
   """
   source = model.experiment.stage1.data
   if source.kind not in WAYS:
@@ -52,10 +68,9 @@ def reconstruct(model: Model, paths: list[Path], out: Path, steps: int | None) -
     if (out / name).exists():
       raise UserError(f"{out / name} exists already: nothing was overwritten")
   originals = [read(p, source) for p in paths]
-  with disk_errors(out.absolute().parent):
-    out.mkdir(parents=True, exist_ok=True)
+  shown = model if tile is None else model.tiled(tile)
   for path, name, x in zip(paths, names, originals, strict=True):
-    yield f"{out / name}: {path.name} {write(model, x, out / name, steps)}"
+    yield f"{out / name}: {path.name} {write(shown, x, out / name, steps)}"
 
 
 def _read_picture(path: Path, source: Source) -> np.ndarray:
@@ -87,19 +102,28 @@ def _read_text(path: Path, source: Source) -> np.ndarray:
   return text
 
 
-def _picture(model: Model, x: np.ndarray, out: Path, steps: int | None) -> str:
-  x = fit(model, x)
+@contextlib.contextmanager
+def _room(out: Path) -> Iterator[None]:
+  """The folder of a file is there as soon as there is something to write."""
+  with disk_errors(out.absolute().parent):
+    out.parent.mkdir(parents=True, exist_ok=True)
+    yield
+
+
+def _picture(model: Model | Tiled, x: np.ndarray, out: Path, steps: int | None) -> str:
+  x = fit(model if isinstance(model, Model) else model.model, x)
   x_hat = model.reconstruct(x[None], steps=steps)[0]
   pair = np.asarray(to_uint8(np.stack([x, x_hat])))
-  with disk_errors(out.parent):
+  with _room(out):
     save_png(grid(pair, columns=2, scale=1), out)
-  return f"{x.shape[1]}x{x.shape[0]}, PSNR {_psnr(x, x_hat):.2f} dB"
+  note = "" if isinstance(model, Model) else model.note()
+  return f"{x.shape[1]}x{x.shape[0]}, PSNR {_psnr(x, x_hat):.2f} dB{note and f'; {note}'}"
 
 
 def _clip(model: Model, x: np.ndarray, out: Path, steps: int | None) -> str:
   x_hat = model.reconstruct(x[None], steps=steps)[0]
   pair = np.asarray(to_uint8(np.concatenate([x, x_hat], 2)))
-  with disk_errors(out.parent):
+  with _room(out):
     out.write_bytes(animation(pair, comment=MARK))
   return f"{x.shape[0]} frames of {x.shape[2]}x{x.shape[1]}, PSNR {_psnr(x, x_hat):.2f} dB"
 
@@ -113,7 +137,7 @@ def _text(model: Model, x: np.ndarray, out: Path, steps: int | None, batch: int 
     full = np.pad(part, ((0, batch - len(part)), (0, 0)), constant_values=PAD)
     made.append(model.reconstruct(full, steps=steps)[: len(part)])
   x_hat = np.concatenate(made).reshape(-1)[: len(x)]
-  with disk_errors(out.parent):
+  with _room(out):
     out.write_bytes(x_hat.astype(np.uint8).tobytes())
   return f"{len(x)} bytes, {100 * np.mean(x == x_hat):.2f} % right"
 

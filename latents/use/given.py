@@ -83,11 +83,11 @@ def floats(x: np.ndarray) -> bool:
   return x.dtype.kind == "f" or x.dtype.name == "bfloat16"
 
 
-def finite(x: np.ndarray, what: str) -> np.ndarray:
-  """The array. UserError where it has numbers that are none."""
+def finite(x: np.ndarray, what: str, why: str = "") -> np.ndarray:
+  """The array. UserError where it has numbers that are none; why: what may be the cause."""
   x = np.asarray(x)
   if np.issubdtype(x.dtype, np.floating) and not (sound := np.isfinite(x).reshape(len(x), -1).all(1)).all():
-    raise UserError(f"{np.sum(~sound)} of {len(x)} of {what} are not finite (nan or infinite)")
+    raise UserError(f"{np.sum(~sound)} of {len(x)} of {what} are not finite (nan or infinite){why}")
   return x
 
 

@@ -4,7 +4,7 @@ import dataclasses
 import functools
 from collections.abc import Iterable
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import jax
 import numpy as np
@@ -24,6 +24,7 @@ from latents.types import Batch, Cond, Latent
 from latents.use import given, measures
 from latents.use.given import finite, whole
 from latents.use.sample import Labels, Sampler
+from latents.use.tiled import Tiled
 
 
 class Model:
@@ -46,7 +47,7 @@ class Model:
 
   def __repr__(self) -> str:
     signal, latent = (tuple(a) for a in (self.shape, self.latent_shape))
-    kind = "codes" if self._latent.z is None or self._latent.codes is not None else "continuous"
+    kind = "codes" if self.like.z is None or self.like.codes is not None else "continuous"
     told = f", labels {', '.join(self.names[:12])}{', ...' * (len(self.names) > 12)}" if self.names else ""
     prior = "no prior" if self.prior is None else type(self.experiment.stage2.prior).__name__  # pyright: ignore
     return f"<Model {self.experiment.name}: {self.kind.name} {signal}, latents {latent} ({kind}), {prior}{told}>"
@@ -59,7 +60,7 @@ class Model:
   @property
   def latent_shape(self) -> tuple[int, ...]:
     """Of one latent of such a signal: z [*s,D], or codes where the bottleneck gives nothing else."""
-    latent = self._latent
+    latent = self.like
     return (latent.codes if latent.z is None else latent.z).shape
 
   @property
@@ -68,7 +69,8 @@ class Model:
     return (self.experiment.stage2 or self.experiment.stage1).data.names
 
   @functools.cached_property
-  def _latent(self) -> Latent:
+  def like(self) -> Latent:
+    """Shapes of one latent of such a signal."""
     return self.frozen.shape(self.arrays, self.shape)
 
   def encode(self, x: Any) -> Latent:
@@ -77,31 +79,44 @@ class Model:
     x = given.signals(x, self.kind, self.shape)
     self._fits(lambda a, x: self.frozen.encode(a, x, key=jax.random.key(0), train=False), x, "encoder", "signals")
     latent = self._encode(self.arrays, sharding.spread(x, self.mesh), jax.random.key(0))
-    return self._host(latent.replace(terms={}, logs={}), len(x))
+    latent = self._host(latent.replace(terms={}, logs={}), len(x))
+    return latent if latent.z is None else latent.replace(z=self._sound(latent.z, "encoder"))
+
+  def _sound(self, x: np.ndarray, part: Literal["encoder", "decoder"]) -> np.ndarray:
+    """What a part has made. UserError where it is no numbers."""
+    return finite(x, "the latents" if part == "encoder" else "what is decoded", self.frozen.overflow(part))
 
   def decode(self, latent: Any, *, steps: int | None = None, seed: int = 0) -> np.ndarray:
     """Normalised Latent, or an array of z [B,*s,D] or of codes (whole numbers) -> x [B,*S,C] in [-1,1] (clipped).
 
     steps, seed: for generative decoders. UserError, one line, for what does not fit.
     """
-    latent = given.latents(latent, self._latent, measures.layout(self.experiment, self.arrays).vocab)
+    latent = given.latents(latent, self.like, measures.layout(self.experiment, self.arrays).vocab)
     if steps is not None and whole(steps, "steps") < 1:
       raise UserError(f"steps is {steps}: it must be at least 1")
     key = jax.random.key(check_seed(seed))
     self._fits(lambda a, z: self.frozen.decode(a, z, key=key, steps=steps), latent, "decoder", "latents")
     x = self._decode(self.arrays, self._spread(latent), key, steps)
-    return self.kind.clip(finite(self._host(x, _rows(latent)), "what is decoded"))
+    return self.kind.clip(self._sound(self._host(x, _rows(latent)), "decoder"))
 
   def reconstruct(self, x: Any, *, labels: Any = None, steps: int | None = None, seed: int = 0) -> np.ndarray:
     """decode(encode(x)). labels: [B] int32, for a decoder that is told them; None = it is told nothing."""
+    return self.decode(self.encode(x).replace(given=self.told(labels, len(x))), steps=steps, seed=seed)
+
+  def tiled(self, side: int) -> Tiled:
+    """This model for large pictures, which it sees in tiles of at most side x side pixels."""
+    return Tiled(self, side)
+
+  def told(self, labels: Any, count: int) -> Cond | None:
+    """What the decoder is told of `count` examples of these labels. UserError for labels that are none."""
     batch = {}
     if labels is not None:
       batch["label"], classes = np.asarray(labels), self.experiment.stage1.data.classes
-      right = batch["label"].dtype.kind in "iu" and batch["label"].shape == (len(x),)
+      right = batch["label"].dtype.kind in "iu" and batch["label"].shape == (count,)
       if not right or not all(0 <= label < classes for label in batch["label"]):
-        raise UserError(f"labels are one of 0 to {classes - 1} for each of the {len(x)} examples")
+        raise UserError(f"labels are one of 0 to {classes - 1} for each of the {count} examples")
       batch["label"] = batch["label"].astype(np.int32)
-    return self.decode(self.encode(x).replace(given=self.given(batch)), steps=steps, seed=seed)
+    return self.given(batch)
 
   def given(self, batch: Batch) -> Cond | None:
     """What the decoder is told of a batch; None for one that reads nothing, or where the batch says nothing."""
@@ -111,9 +126,11 @@ class Model:
   def decodings(self, x: Any, seed: int = 0, given: Cond | None = None) -> dict[str, np.ndarray]:
     """Every way to decode that the model offers (numbers of steps, prefixes): name -> x [B,*S,C]."""
     latent = self._encode(self.arrays, sharding.spread(self._typed(x), self.mesh), jax.random.key(0))
+    if latent.z is not None:
+      self._sound(self._host(latent.z, len(x)), "encoder")
     latent = latent.replace(given=jax.tree.map(lambda a: sharding.spread(np.asarray(a), self.mesh), given))
     out = self._decodings(self.arrays, latent.replace(terms={}, logs={}), jax.random.key(seed))
-    return {name: self.kind.clip(y) for name, y in self._host(out, len(x)).items()}
+    return {name: self.kind.clip(self._sound(y, "decoder")) for name, y in self._host(out, len(x)).items()}
 
   def sample(
     self,

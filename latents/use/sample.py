@@ -133,8 +133,9 @@ class Sampler:
       for number, (latent, rows) in enumerate(drawn):
         key = jax.random.fold_in(jax.random.key(seed), 2**30 + number)
         made = hosts.gather((latent.z, self._decode(self.arrays, latent, key)))
-        for array in jax.tree.leaves(made):  # a decoder may make letters of latents that are no numbers
+        for array in jax.tree.leaves(made[0]):  # a decoder may make letters of latents that are no numbers
           finite(array[:rows], "the samples")
+        finite(made[1][:rows], "the samples", self.frozen.overflow("decoder"))
         if bar is not None:
           bar.update(rows)
         yield self.kind.clip(made[1][:rows])
