@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from latents.ablations import Against, Equal, Ranks, Stepwise, Table, judge
+from latents.ablations import Against, Equal, Ranks, Stepwise, Table, Within, judge
 from latents.ablations.base import read_table
 from latents.declare import from_json, to_json
 from latents.evaluate import interval
@@ -75,6 +75,21 @@ def test_equal_is_shown_not_assumed(b, verdict):
   assert claim.judge(table(a=(1, 2, 3)[: len(b)], b=b)).verdict == verdict
 
 
+@pytest.mark.parametrize(
+  ("a", "verdict"),
+  [
+    ((1, 2, 3), "shown"),
+    ((0.9, 2, 3), "not shown"),
+    ((4, 5, 6), "contradicted"),
+    ((2,), "not shown"),
+    ((), "not shown"),
+  ],
+)
+def test_within_means_every_seed(a, verdict):
+  found = Within(sentence="In it.", variant="a", column="m", low=1.0, high=3.0).judge(table(a=a, b=(0, 0, 0)))
+  assert found.verdict == verdict and (found.differences[0].mean is None) == (not a)
+
+
 @pytest.mark.parametrize(("direction", "verdict"), [("higher", "shown"), ("lower", "contradicted")])
 def test_ranks(direction, verdict):
   claim = Ranks(sentence="Up.", order=("a", "b", "c"), column="m", direction=direction, least=0.9)
@@ -125,6 +140,7 @@ def test_spearman_by_hand():
 CLAIMS = (
   against(),
   Stepwise(sentence="s", order=("a", "b"), column="m", direction="lower", least=0.5),
+  Within(sentence="s", variant="a", column="m", low=0.0, high=1.0),
   Equal(sentence="e", variant="b", control="a", column="m", margin=0.5),
   Ranks(sentence="r", order=("a", "b"), column="m", direction="lower"),
 )

@@ -19,11 +19,11 @@ from typing import Any, Literal
 
 from experiments.ablations import reconstruction_losses as base
 from experiments.images import ldm_kl, ltx_image
-from latents.ablations import Ablation, Against, Claim, Equal
+from latents.ablations import Ablation, Against, Claim, Equal, Within
 from latents.bottlenecks import FSQ
 from latents.declare import Experiment
 
-SYSTEMS = ("kl", "pair", "fsq")
+SYSTEMS = {"kl": 0.3, "pair": 0.25, "fsq": 0.6}  # the weight of the GAN term at the tiny scale
 LOWEST, HIGHEST = (f"judges.gan.accuracy_{end}" for end in ("lowest", "highest"))
 
 
@@ -43,7 +43,11 @@ def _claims(name: str) -> tuple[Claim, ...]:
   return (
     Against(sentence=f"{name}: features of reconstructions come closer.", **one, column=base.KERNEL, direction="lower"),
     Equal(sentence=f"{name}: it costs less than 1.5 dB.", **one, column=base.PSNR, margin=1.5),
-  )
+    Within(sentence=f"{name}: the judge is neither fooled nor never deceived.", variant=f"{name}-gan",
+           column=base.ACCURACY, low=0.55, high=0.95),
+    Within(sentence=f"{name}: the adaptive weight stays below its bound.", variant=f"{name}-gan", column=base.CLAMP,
+           low=0.0, high=0.999),
+  )  # fmt: skip
 
 
 def _made(scale: Literal["tiny", "paper"], name: str) -> Experiment:
@@ -60,7 +64,7 @@ def _made(scale: Literal["tiny", "paper"], name: str) -> Experiment:
     return made
   one = usual.stage1
   gan: Any = made.stage1.losses["gan"]
-  gan = dataclasses.replace(gan, weight=0.2, start=one.steps // 2, lead=150, ramp=50)
+  gan = dataclasses.replace(gan, weight=SYSTEMS[name], start=one.steps // 2, lead=150, ramp=50)
   same = {field: getattr(one, field) for field in ("data", "optimizer", "steps", "batch", "ema")}
   first = dataclasses.replace(made.stage1, **same, losses={**made.stage1.losses, "gan": gan}, log_every=1)
   return dataclasses.replace(made, stage1=first)
