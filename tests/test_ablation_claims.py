@@ -151,4 +151,4 @@ def test_claims_are_stored_and_judged_again():
   found, claims = read_table(stored)
   assert claims == CLAIMS and tuple(from_json(to_json(c)) for c in CLAIMS) == CLAIMS
   assert judge(claims, found) == judge(CLAIMS, table(a=(1, 2), b=(3, None)))
-  assert [j["verdict"] for j in judge(claims, found)] == ["not shown"] * 4
+  assert [j["verdict"] for j in judge(claims, found)] == ["not shown"] * len(CLAIMS)

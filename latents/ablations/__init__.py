@@ -22,5 +22,6 @@ from latents.ablations.stepwise import Stepwise
 from latents.ablations.within import Within
 
 __all__ = [
-  "Ablation", "Against", "Claim", "Equal", "Judgement", "Member", "Ranks", "Stepwise", "Table", "Verdict", "Within", "judge",
+  "Ablation", "Against", "Claim", "Equal", "Judgement", "Member", "Ranks", "Stepwise", "Table", "Verdict", "Within",
+  "judge",
 ]  # fmt: skip
