@@ -55,6 +55,15 @@ def test_down_undoes_up_exactly(low, high):
   np.testing.assert_array_equal(down.apply(bare(down, wide), wide), x)
 
 
+@pytest.mark.parametrize(("axes", "low", "high"), [(1, 16, 8), (1, 8, 8), (3, 16, 8), (3, 8, 2)])
+def test_down_undoes_up_on_any_number_of_axes(axes, low, high):
+  x = rng_normal(2, *(3, 2, 4)[:axes], low)
+  up, down = Up(high), Down(low)
+  wide = up.apply(bare(up, x), x)
+  assert wide.shape == (2, *(2 * n for n in x.shape[1:-1]), high)
+  np.testing.assert_array_equal(down.apply(bare(down, wide), wide), x)
+
+
 def test_without_convolutions_it_is_averaging_and_duplicating():
   fields = {"widths": (4, 8, 16), "attention": (2,), "head": 4}
   encoder = DCEncoder(depths=(0, 2, 1), out=4, **fields)

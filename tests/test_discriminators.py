@@ -95,6 +95,17 @@ def test_patchgan_sees_70_pixels():
   assert rows[-1] - rows[0] + 1 == 70
 
 
+@pytest.mark.parametrize(("layers", "wide"), [(1, 16), (2, 34), (3, 70), (4, 142)])
+def test_patchgan_sees_as_much_for_every_number_of_layers(layers, wide):
+  """On one axis: 16, 34, 70 and 142 numbers."""
+  net, x = PatchGAN(ch=2, layers=layers, norm="none"), np.ones((1, 4 * wide, 1), np.float32)
+  params = jax.tree.map(lambda p: np.abs(p) + 0.1, drawn(net, x))
+  judge = lambda x: net.apply(params, x, train=True).logits[0]
+  middle = jax.eval_shape(judge, x).shape[1] // 2
+  rows = np.flatnonzero(np.abs(np.asarray(jax.jit(jax.grad(lambda x: judge(x)[0, middle, 0]))(x)))[0, :, 0])
+  assert rows[-1] - rows[0] + 1 == wide
+
+
 def test_patchgan_moves_with_its_signal_and_a_crop_has_the_logits_of_its_patches():
   """Stride 8: a shift by 8 pixels is one logit, away from the borders; without norms."""
   net, x = PatchGAN(ch=4, norm="none"), normal(1, 192, 40, 3)

@@ -17,6 +17,7 @@ from latents.errors import UserError
 from latents.runs import run
 from latents.store import artefact
 from latents.store.folder import Folder
+from latents.store.stages import link
 from tests import micro
 
 
@@ -130,3 +131,11 @@ def test_a_damaged_score_card_is_written_anew(pictures, tmp_path):
   for text in ('{"command": "lat', "[]", "\x00"):
     (folder.path / "scores.json").write_text(text)
     assert folder.scores() == {} and not folder.complete()
+
+
+def test_a_file_linked_twice_leaves_nothing_beside_it(tmp_path):
+  """A rename of one name of a file to another does nothing."""
+  (tmp_path / "a").write_text("x")
+  for _ in range(2):
+    link(tmp_path / "a", tmp_path / "b")
+  assert sorted(path.name for path in tmp_path.iterdir()) == ["a", "b"]

@@ -181,6 +181,22 @@ def test_what_does_not_fit_is_named(name):
     interop.read("diffusers-kl", broken(change), {}, "x")
 
 
+def test_what_a_config_says_and_no_array_shows():
+  fields = {"widths": (4, 8), "depths": (1, 1), "attention": (), "head": 4}
+  deep = Autoencoder(
+    DCEncoder(out=4, **fields), NoBottleneck(), DCDecoder(norms=("rms",) * 2, acts=("silu",) * 2, **fields)
+  )
+  for layout, theirs, config, words in (
+    ("diffusers-kl", releases.arrays(), {"act_fn": "mish"}, "the activation is silu, not 'mish'"),
+    ("diffusers-kl", releases.arrays(), {"norm_num_groups": 5}, "5 groups do not divide 32 channels"),
+    ("diffusers-dc", releases.arrays("diffusers-dc", deep), {"decoder_norm_types": "layer_norm"}, "not layer_norm"),
+    ("diffusers-dc", releases.arrays("diffusers-dc", deep), {"decoder_act_fns": "gelu"}, "silu or relu"),
+  ):
+    interop.read(layout, theirs, {}, "x")
+    with pytest.raises(UserError, match=words):
+      interop.read(layout, theirs, config, "x")
+
+
 def test_a_guess_is_certain_or_none():
   for theirs, words in (
     (broken(WRONG["misspelt"][0]), r"nearest is diffusers-kl: 1 that it does not know \(decoder.conv_inn.weight"),
@@ -326,6 +342,8 @@ def test_what_cannot_come_in(release, tmp_path, capsys):
   (tmp_path / "text").write_text("no weights")
   other = releases.write(tmp_path / "b" / "x.safetensors")
   other.with_name("config.json").write_text("{")
+  last = {name: a[:1] for name, a in releases.arrays().items() if name.startswith("decoder.conv_out")}
+  grey = releases.write(tmp_path / "grey.safetensors", releases.arrays() | last)
   for words, told in (
     ([evil, "--layout", "sd"], "refused: the pickle asks for posix.system"),
     ([tmp_path / "none"], "none does not exist"),
@@ -338,6 +356,7 @@ def test_what_cannot_come_in(release, tmp_path, capsys):
     ([small, "--statistics", "0,1"], "the scale is above 0"),
     ([small, "--statistics", "1"], "is not SCALE,SHIFT"),
     ([other, "--layout", "sd"], "config.json cannot be read"),
+    ([grey, "--layout", "sd"], "encodes 3 channels and decodes 1: a stage 1 gives back what it is given"),
     (["s3://bucket/x", "--layout", "sd"], "only paths of this machine"),
     ([small, "--layout", "sd", "--size", "x"], "is not a whole number"),
     ([small, "--layout", "sd", "--size", "33"], "the signal's size 33x33 does not divide by the encoder's stride 2"),
@@ -383,6 +402,15 @@ def test_models_that_a_layout_does_not_hold():
   ):
     with pytest.raises(UserError, match=words):
       held.config(model, told, (16, 16, 3))
+  apart = plain.clone(decoder=plain.decoder.clone(attention=(1,)))
+  said = held.config(apart, units, (16, 16, 3))
+  assert said["up_block_types"] == ["AttnUpDecoderBlock2D", "UpDecoderBlock2D"]
+  assert said["down_block_types"] == ["DownEncoderBlock2D"] * 2
+  theirs = interop.LAYOUTS["ldm-kl"].check
+  theirs(plain)
+  few = {"groups": 8}
+  with pytest.raises(UserError, match=r"32 groups in all norms, this model 8$"):
+    theirs(plain.clone(encoder=plain.encoder.clone(**few), decoder=plain.decoder.clone(**few)))
   with pytest.raises(UserError, match="Stacked"):
     held.check(Stacked(inner=plain, outer=plain.clone()))
 

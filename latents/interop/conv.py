@@ -98,6 +98,8 @@ def model_of(shapes: Shapes, config: Mapping[str, Any], need: Callable[[str], tu
   config: what the release says beside them, read for what no shape shows: the groups of the norms ("norm_num_groups",
   32 where nothing is said, as in every release). need: a path -> its shape, or a UserError that names the array.
   """
+  if config.get("act_fn", "silu") not in ("silu", "swish"):
+    raise UserError(f"config.json: the activation is silu, not {config['act_fn']!r}")
   groups = config.get("norm_num_groups", 32)
   if not isinstance(groups, int) or groups < 1:
     raise UserError(f"norm_num_groups is {groups!r}: it must be a whole number above 0")
@@ -146,24 +148,24 @@ def config_of(model: Autoencoder, statistics: Mapping[str, Any], signal: tuple[i
   z normalised = scale (z - shift), else as the mean and standard deviation of each.
   """
   one, two, three = check_model(model)
-  widths = [one.ch * m for m in one.mult]
-  here, there = ((side.ch, side.mult, side.attention, side.mid_attention) for side in (one, three))
+  widths, others = ([side.ch * m for m in side.mult] for side in (one, three))
+  here, there = (widths, one.mid_attention), (others, three.mid_attention)
   if here != there or one.blocks != three.blocks or (one.stem or one.ch) != widths[0]:
     raise UserError("AutoencoderKL has encoder and decoder of the same sizes, and a first layer as wide as level 0")
   if one.out != 2 * two.dim:
     raise UserError(f"AutoencoderKL's encoder gives 2 x {two.dim} features for {two.dim} channels, this one {one.out}")
-  groups = {groups_of(w, side.groups, side.least) for side in (one, three) for w in widths}
+  groups = _groups(one, three)
   if len(groups) > 1:
     raise UserError(
       f"AutoencoderKL has one number of groups in all norms, this model {', '.join(map(str, sorted(groups)))}"
     )
-  kinds = ["Attn" if i in one.attention else "" for i in range(len(widths))]
+  down, up = (["Attn" if i in side.attention else "" for i in range(len(widths))] for side in (one, three))
   return {
     "_class_name": "AutoencoderKL",
     "act_fn": "silu",
     "block_out_channels": widths,
-    "down_block_types": [f"{kind}DownEncoderBlock2D" for kind in kinds],
-    "up_block_types": [f"{'Attn' if kind else ''}UpDecoderBlock2D" for kind in kinds[::-1]],
+    "down_block_types": [f"{kind}DownEncoderBlock2D" for kind in down],
+    "up_block_types": [f"{kind}UpDecoderBlock2D" for kind in up[::-1]],
     "in_channels": signal[-1],
     "out_channels": three.channels,
     "latent_channels": two.dim,
@@ -190,6 +192,18 @@ def check_model(model: Any) -> tuple[ConvEncoder, KL, ConvDecoder]:
   if two.variance != "element":
     raise UserError(f"this layout has a variance for each number of a latent, this run's is '{two.variance}'")
   return parts  # pyright: ignore[reportReturnType]
+
+
+def check_ldm(model: Any) -> None:
+  """As `check_model`. No file of latent-diffusion says how many groups its norms have: its code has 32."""
+  one, _, three = check_model(model)
+  if (groups := _groups(one, three)) != {32}:
+    said = ", ".join(map(str, sorted(groups)))
+    raise UserError(f"latent-diffusion's code has 32 groups in all norms, this model {said}")
+
+
+def _groups(*sides: ConvEncoder | ConvDecoder) -> set[int]:
+  return {groups_of(side.ch * m, side.groups, side.least) for side in sides for m in side.mult}
 
 
 def units(statistics: Mapping[str, Any]) -> dict[str, Any]:

@@ -51,6 +51,8 @@ def model_of(shapes: Shapes, config: Mapping[str, Any], need: Callable[[str], tu
   one, three = _side("encoder", shapes, config, need), _side("decoder", shapes, config, need)
   levels = len(three["widths"])
   norms: Any = tuple("batch" if _batch_norm(i, shapes) else "rms" for i in range(levels))
+  if "layer_norm" in (config.get("decoder_norm_types") or ()):  # its arrays look like RMS norm's
+    raise UserError("config.json: norms are rms_norm or batch_norm, not layer_norm")
   acts: Any = config.get("decoder_act_fns") or ["relu" if norm == "batch" else "silu" for norm in norms]
   acts = tuple([acts] * levels if isinstance(acts, str) else acts)
   if len(acts) != levels or set(acts) - {"silu", "relu"} or config.get("decoder_conv_act_fn", "relu") != "relu":

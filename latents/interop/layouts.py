@@ -40,7 +40,7 @@ LAYOUTS = {
   "diffusers-kl": Layout(
     conv.DIFFUSERS, conv.model_of, conv.check_model, "diffusion_pytorch_model.safetensors", conv.config_of
   ),
-  "ldm-kl": Layout(conv.LDM, conv.model_of, conv.check_model, "ae.safetensors"),
+  "ldm-kl": Layout(conv.LDM, conv.model_of, conv.check_ldm, "ae.safetensors"),
   "diffusers-dc": Layout(
     dc.DIFFUSERS, dc.model_of, dc.check_model, "diffusion_pytorch_model.safetensors", dc.config_of
   ),
@@ -63,6 +63,7 @@ RELEASES = {
   "flux": Release(16, 0.3611, 0.1159),  # FLUX.1
 }
 
+FIRST = ("encoder/conv_in/kernel", "encoder/conv_in/conv/kernel")  # the kernel of the first layer
 WRAPPERS = ("state_dict/", "first_stage_model.")  # what a checkpoint puts round its autoencoder
 
 
@@ -106,10 +107,13 @@ def read(name: str, arrays: Arrays, config: Config, what: str) -> tuple[Autoenco
     return shapes[path]
 
   model = LAYOUTS[name].model(shapes, config, need)
-  inner = "encoder/conv_in/conv/kernel"
-  wanted = parameters(model, need(inner if inner in shapes else "encoder/conv_in/kernel")[-2])
-  _compare(table, shapes, wanted, what)
+  _compare(table, shapes, parameters(model, channels(found)), what)
   return model, found
+
+
+def channels(ours: Arrays) -> int:
+  """How many channels the signals have that these parameters encode."""
+  return next(ours[name].shape[-2] for name in FIRST if name in ours)
 
 
 def take(name: str, arrays: Arrays, what: str) -> Ours:

@@ -64,7 +64,11 @@ def bring_in(
   file = find(asked)
   arrays = read_weights(str(file.path))
   layout = layout if layout in interop.LAYOUTS else interop.guess(arrays, file.told)
-  model, _ = interop.read(layout, arrays, file.config, file.told)
+  model, ours = interop.read(layout, arrays, file.config, file.told)
+  if (read := interop.channels(ours)) != model.decoder.channels:
+    raise UserError(
+      f"{file.told} encodes {read} channels and decodes {model.decoder.channels}: a stage 1 gives back what it is given"
+    )
   posterior = isinstance(model.bottleneck, KL)
   dim = model.bottleneck.dim if posterior else model.encoder.out
   if release is not None and dim != release.channels:
@@ -76,7 +80,7 @@ def bring_in(
       f"{file.told} does not say the units of its latents: --layout {', '.join(interop.RELEASES)} if it is one of "
       "these, --statistics SCALE,SHIFT, or --data to measure them"
     )
-  del arrays
+  del arrays, ours
   said = file.config.get("sample_size")
   side = size or (said if isinstance(said, int) and said > 0 else SIDE)
   with open(file.path, "rb") as opened:

@@ -68,3 +68,4 @@ def link(source: Path, target: Path) -> None:
   except OSError:  # another file system, or one without links
     shutil.copyfile(source, temporary)
   os.replace(temporary, target)
+  temporary.unlink(missing_ok=True)  # POSIX renames nothing where both are names of one file

@@ -15,7 +15,7 @@ from latents.data import CachedLatents, Source, evaluation_batches, write_cache
 from latents.declare import Experiment, Mesh
 from latents.errors import UserError
 from latents.frozen import Frozen, from_batch, to_batch
-from latents.machine import endings, hosts
+from latents.machine import endings, hosts, progress
 from latents.machine.disk import check_folder, disk_errors
 from latents.store.artefact import Artefact
 from latents.store.folder import open_folder
@@ -125,9 +125,10 @@ def write(
     hosts.meet("the latent cache is written")
     return
   count = len(data.records(split))
+  rows = progress.over(batches(), "latents to keep", count, lambda found: int(found["mask"].sum()))
   with stop if hosts.processes() == 1 else contextlib.nullcontext():  # what is half written is removed
     write_cache(
-      str(folder), batches(), split=split, count=count, fingerprint=one.latents,
+      str(folder), rows, split=split, count=count, fingerprint=one.latents,
       statistics=one.facts["statistics"], names=data.names,
     )  # fmt: skip
   hosts.meet("the latent cache is written")
