@@ -11,7 +11,7 @@ import skimage.transform
 
 from latents.errors import UserError
 from latents.pretrained import LPIPS, EfficientNetLite0
-from latents.pretrained.images import enlarge, pair, rgb, unpair
+from latents.pretrained.images import enlarge, rgb
 from latents.pretrained.lpips import _pool
 
 
@@ -169,13 +169,6 @@ def test_lpips_names_its_smallest_image(net, least: int):
   assert shape(least) == (1,)
   with pytest.raises(UserError, match=f"at least {least} px"):
     shape(least - 1)
-
-
-def test_pairs_come_apart_again():
-  x, y = np.arange(24.0).reshape(4, 3, 2), -np.arange(24.0).reshape(4, 3, 2)
-  both = pair(x, y)
-  assert np.array_equal(both[0], x[0]) and np.array_equal(both[1], y[0])  # partners lie beside each other
-  assert all(np.array_equal(a, b) for a, b in zip(unpair(both), (x, y), strict=True))
 
 
 def test_a_file_of_heads_alone_says_which_other_is_wanted(tmp_path):

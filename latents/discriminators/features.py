@@ -6,7 +6,8 @@ import jax.numpy as jnp
 
 from latents.discriminators.base import Taught, Tree, Verdict
 from latents.errors import UserError
-from latents.nn.conv import Conv, convolve
+from latents.nn.conv import Conv
+from latents.nn.convolve import FlaxConv, convolve
 from latents.nn.sharding import constrain
 from latents.pretrained import EfficientNetLite0
 from latents.pretrained.efficientnet import STAGE_CHANNELS
@@ -38,7 +39,7 @@ class FeatureHeads(Taught):
     for i, h in enumerate(self.projected(x, frozen)):
       hidden = []
       for j in range(len(self.layers) - 1 - i):
-        conv = nn.Conv(self.width, (4, 4), (2, 2), 1, dtype=self.dtype, name=f"head{i}_conv{j}")
+        conv = FlaxConv(self.width, (4, 4), (2, 2), 1, dtype=self.dtype, name=f"head{i}_conv{j}")
         h = jax.nn.leaky_relu(constrain(conv(h)), 0.2)
         hidden.append(_of_examples(h, x))
       logits.append(_of_examples(Conv(1, dtype=self.dtype, name=f"head{i}_out")(h), x).astype(jnp.float32))

@@ -8,6 +8,7 @@ import jax.numpy as jnp
 
 from latents.discriminators.base import Verdict
 from latents.errors import UserError
+from latents.nn.convolve import FlaxConv
 from latents.nn.sharding import constrain
 from latents.types import Array
 
@@ -39,7 +40,7 @@ class PatchGAN(nn.Module):
       raise UserError(f"PatchGAN with {self.layers} layers needs sides of at least {smallest}, got {size}")
 
     def conv(h: Array, width: int, stride: int, bias: bool, name: str) -> Array:
-      layer = nn.Conv(
+      layer = FlaxConv(
         width, (4,) * axes, (stride,) * axes, 1,
         use_bias=bias, dtype=self.dtype, kernel_init=_near_zero, name=name,
       )  # fmt: skip

@@ -8,6 +8,7 @@ import jax.numpy as jnp
 
 from latents.encoders.conv import check_stride
 from latents.nn.conv import uniform_fan_in
+from latents.nn.convolve import FlaxConv
 from latents.types import Array
 
 Activation = Literal["snake", "elu"]
@@ -45,7 +46,7 @@ class WaveConv(nn.Module):
   def __call__(self, x: Array) -> Array:
     """[B,T,C] -> [B,T',C'], see the class."""
     half = (self.size - 1) * self.dilation // 2
-    conv = nn.Conv(
+    conv = FlaxConv(
       self.features,
       (self.size,),
       (self.stride,),

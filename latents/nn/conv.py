@@ -5,7 +5,6 @@ Everything takes [B,*S,C] and works for one, two or three signal axes: kernels a
 
 import functools
 import itertools
-from typing import Any
 
 import flax.linen as nn
 import jax
@@ -13,9 +12,10 @@ import jax.numpy as jnp
 
 from latents.errors import UserError
 from latents.nn.attention import attend
-from latents.nn.linear import Dense, product
+from latents.nn.convolve import convolve
+from latents.nn.linear import Dense
 from latents.nn.norm import GroupNorm
-from latents.nn.sharding import constrain, on_cpu
+from latents.nn.sharding import constrain
 from latents.types import Array
 
 # PyTorch's default for convolutions and linear layers: uniform in +-1/sqrt(fan_in), i.e. variance 1/(3 fan_in).
@@ -49,8 +49,6 @@ class Conv(nn.Module):
     x = x.astype(self.dtype)
     if self.double:
       y = doubled(x, kernel)
-    elif self.size == self.stride == 1 and on_cpu():
-      y = product(x, kernel.reshape(kernel.shape[-2:]).astype(self.dtype))
     else:
       padding = [(self.size // 2, self.size // 2)] * axes if self.padding == "CENTRE" else self.padding
       y = convolve(x, kernel.astype(self.dtype), self.stride, padding)
@@ -62,16 +60,6 @@ def _biased(layer: "Conv | DepthwiseConv", y: Array, channels: int) -> Array:
   if not layer.bias:
     return y
   return y + layer.param("bias", nn.initializers.zeros, (channels,), jnp.float32).astype(layer.dtype)
-
-
-def convolve(x: Array, kernel: Array, stride: int = 1, padding: Any = "SAME", groups: int = 1) -> Array:
-  """x [B,*S,C], kernel [size...,C/groups,F] of the same dtype -> [B,*S',F]; padding: as of `jax.lax`'s convolution."""
-  letters = "DHW"[5 - x.ndim :]
-  numbers = ("N" + letters + "C", letters + "IO", "N" + letters + "C")
-  strides = (stride,) * (x.ndim - 2)
-  return jax.lax.conv_general_dilated(
-    x, kernel, strides, padding, dimension_numbers=numbers, feature_group_count=groups
-  )
 
 
 def doubled(x: Array, kernel: Array) -> Array:

@@ -6,6 +6,7 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
+from latents.nn.convolve import convolve
 from latents.nn.sharding import constrain
 from latents.types import Array
 
@@ -32,11 +33,7 @@ class EqualConv(nn.Module):
     kernel = (kernel / math.sqrt(kernel[..., 0].size)).astype(self.dtype)
     x = x.astype(self.dtype)
     if axes:
-      letters = "DHW"[3 - axes :]
-      x = jax.lax.conv_general_dilated(
-        x, kernel, self.stride or (1,) * axes, self.padding or ((self.size // 2, self.size // 2),) * axes,
-        dimension_numbers=(f"N{letters}C", f"{letters}IO", f"N{letters}C"),
-      )  # fmt: skip
+      x = convolve(x, kernel, self.stride or 1, self.padding or ((self.size // 2, self.size // 2),) * axes)
     else:
       x = x @ kernel
     if self.bias:

@@ -4,6 +4,7 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
+from latents.nn.convolve import convolve
 from latents.nn.sharding import constrain
 from latents.types import Array
 
@@ -33,9 +34,5 @@ class WeightNormConv(nn.Module):
     edge = 1.0 / jnp.sqrt(float(v[..., 0].size))
     bias = self.param("bias", lambda key: jax.random.uniform(key, (self.width,), minval=-edge, maxval=edge))
     kernel = (v * (scale / jnp.maximum(length, 1e-12))).astype(self.dtype)
-    letters = "DHW"[-len(self.size) :]
-    h = jax.lax.conv_general_dilated(
-      x.astype(self.dtype), kernel, self.stride, [(n // 2, n // 2) for n in self.size],
-      dimension_numbers=(f"N{letters}C", f"{letters}IO", f"N{letters}C"),
-    )  # fmt: skip
+    h = convolve(x.astype(self.dtype), kernel, self.stride, [(n // 2, n // 2) for n in self.size])
     return constrain(h + bias.astype(h.dtype))

@@ -15,6 +15,7 @@ import numpy as np
 
 from latents.errors import UserError
 from latents.nn.conv import DepthwiseConv
+from latents.nn.convolve import FlaxConv
 from latents.pretrained.assign import assign
 from latents.pretrained.images import enlarge, rgb
 from latents.pretrained.readers import read_weights
@@ -62,9 +63,9 @@ class Block(nn.Module):
     width = x.shape[-1] * self.expansion
     h = x
     if self.expansion != 1:
-      h = jax.nn.relu6(nn.Conv(width, (1, 1), dtype=self.dtype, name="expand")(h))
+      h = jax.nn.relu6(FlaxConv(width, (1, 1), dtype=self.dtype, name="expand")(h))
     h = DepthwiseConv(self.kernel, self.stride, dtype=self.dtype, name="depthwise")(h)
-    h = nn.Conv(self.channels, (1, 1), dtype=self.dtype, name="project")(jax.nn.relu6(h))
+    h = FlaxConv(self.channels, (1, 1), dtype=self.dtype, name="project")(jax.nn.relu6(h))
     return x + h if h.shape == x.shape else h
 
 
@@ -83,13 +84,13 @@ class EfficientNetLite0(nn.Module):
     """See the class."""
     x = enlarge(rgb(x), self.side)
     x = (127.5 * x + 0.5) / 128.0  # the training's (u - 127) / 128 with u = 127.5 (x + 1)
-    h = jax.nn.relu6(nn.Conv(32, (3, 3), (2, 2), dtype=self.dtype, name="stem")(x))
+    h = jax.nn.relu6(FlaxConv(32, (3, 3), (2, 2), dtype=self.dtype, name="stem")(x))
     stages = []
     for i, (kernel, stride, expansion, channels) in enumerate(_BLOCKS):
       h = Block(kernel, stride, expansion, channels, self.dtype, name=f"block{i}")(h)
       if i in _STAGES:
         stages.append(h.astype(jnp.float32))
-    h = jax.nn.relu6(nn.Conv(FEATURES, (1, 1), dtype=self.dtype, name="head")(h))
+    h = jax.nn.relu6(FlaxConv(FEATURES, (1, 1), dtype=self.dtype, name="head")(h))
     pooled = h.astype(jnp.float32).mean((1, 2))
     logits = nn.Dense(1000, name="classes")(pooled)
     return Features(tuple(stages), pooled, logits)

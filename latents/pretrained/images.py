@@ -25,18 +25,3 @@ def enlarge(x: Array, side: int) -> Array:
     return x
   size = [round(n * side / small) for n in x.shape[1:3]]
   return jax.image.resize(x, (x.shape[0], *size, x.shape[3]), "bilinear", antialias=False)
-
-
-def pair(x: Array, y: Array) -> Array:
-  """[B,...] twice -> [2B,...], each example beside its partner.
-
-  A batch that is split over devices stays where it lies: one behind the other (`concatenate`) would send the
-  features of every layer round, 6 GiB a device in LDM's stage-1 step at 12 images a GPU.
-  """
-  return jnp.stack([x, y], 1).reshape(-1, *x.shape[1:])
-
-
-def unpair(f: Array) -> tuple[Array, Array]:
-  """[2B,...] -> [B,...] twice: the inverse of `pair`."""
-  both = f.reshape(-1, 2, *f.shape[1:])
-  return both[:, 0], both[:, 1]

@@ -14,8 +14,9 @@ import jax
 import jax.numpy as jnp
 
 from latents.errors import UserError
+from latents.nn.convolve import FlaxConv
 from latents.pretrained.assign import assign
-from latents.pretrained.images import pair, rgb, unpair
+from latents.pretrained.images import rgb
 from latents.pretrained.readers import read_weights
 from latents.types import Array
 
@@ -38,7 +39,7 @@ class SqueezeNet(nn.Module):
   @nn.compact
   def __call__(self, x: Array) -> list[Array]:
     """See the class."""
-    conv = nn.Conv(64, (3, 3), (2, 2), "VALID", dtype=self.dtype, name="features_0")
+    conv = FlaxConv(64, (3, 3), (2, 2), "VALID", dtype=self.dtype, name="features_0")
     h = jax.nn.relu(conv(x))
     taps = [h]
     h = _pool(h, ceil=True)
@@ -61,9 +62,9 @@ class Fire(nn.Module):
   @nn.compact
   def __call__(self, x: Array) -> Array:
     """[B,h,w,E] -> [B,h,w,8*width]."""
-    h = jax.nn.relu(nn.Conv(self.width, (1, 1), dtype=self.dtype, name="squeeze")(x))
-    one = nn.Conv(4 * self.width, (1, 1), dtype=self.dtype, name="expand1x1")(h)
-    three = nn.Conv(4 * self.width, (3, 3), dtype=self.dtype, name="expand3x3")(h)
+    h = jax.nn.relu(FlaxConv(self.width, (1, 1), dtype=self.dtype, name="squeeze")(x))
+    one = FlaxConv(4 * self.width, (1, 1), dtype=self.dtype, name="expand1x1")(h)
+    three = FlaxConv(4 * self.width, (3, 3), dtype=self.dtype, name="expand3x3")(h)
     return jax.nn.relu(jnp.concatenate([one, three], -1))
 
 
@@ -80,7 +81,7 @@ class VGG16(nn.Module):
       if stage:
         x, index = nn.max_pool(x, (2, 2), (2, 2)), index + 1
       for _ in range(depth):
-        x = jax.nn.relu(nn.Conv(width, (3, 3), padding=1, dtype=self.dtype, name=f"features_{index}")(x))
+        x = jax.nn.relu(FlaxConv(width, (3, 3), padding=1, dtype=self.dtype, name=f"features_{index}")(x))
         index += 2
       taps.append(x)
     return taps
@@ -99,7 +100,7 @@ class AlexNet(nn.Module):
     for index, width, kernel, stride, padding in layers:
       if index in (3, 6):
         x = _pool(x, ceil=False)
-      conv = nn.Conv(width, (kernel,) * 2, (stride,) * 2, padding, dtype=self.dtype, name=f"features_{index}")
+      conv = FlaxConv(width, (kernel,) * 2, (stride,) * 2, padding, dtype=self.dtype, name=f"features_{index}")
       x = jax.nn.relu(conv(x))
       taps.append(x)
     return taps
@@ -131,12 +132,13 @@ class LPIPS(nn.Module):
         f"LPIPS-{self.net} needs images of at least {_SMALLEST[self.net]} px, got {x.shape[1]}x{x.shape[2]}"
       )
     shift, scale = jnp.array(_SHIFT), jnp.array(_SCALE)
-    trunk = {"squeeze": SqueezeNet, "vgg": VGG16, "alex": AlexNet}[self.net]
-    taps = trunk(self.dtype, name="trunk")((pair(x, y) - shift) / scale)
+    trunk = {"squeeze": SqueezeNet, "vgg": VGG16, "alex": AlexNet}[self.net](self.dtype, name="trunk")
+    # Two passes, not one over both: the backward pass, through one signal's alone, is half as long.
+    pairs = zip(*(trunk((signal - shift) / scale) for signal in (x, y)), strict=True)
     total = jnp.zeros(x.shape[0], jnp.float32)
-    for i, tap in enumerate(taps):
-      fx, fy = unpair(unit(tap.astype(jnp.float32)))
-      weight = self.param(f"lin{i}", nn.initializers.constant(1 / tap.shape[-1]), (tap.shape[-1],))
+    for i, pair in enumerate(pairs):
+      fx, fy = (unit(tap.astype(jnp.float32)) for tap in pair)
+      weight = self.param(f"lin{i}", nn.initializers.constant(1 / fx.shape[-1]), (fx.shape[-1],))
       # an elementwise sum, not a matmul: accelerators would round the factors of a matmul
       total += (weight * (fx - fy) ** 2).sum(-1).mean((1, 2))
     return total

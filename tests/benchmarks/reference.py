@@ -18,14 +18,14 @@ def data(task: str, batch: int, classes: int) -> list[Any]:
   return [rng.normal(size=(batch, 8, 16, 16)).astype(np.float32), np.arange(batch) % classes]
 
 
-def autoencoder() -> tuple[Any, Callable]:
+def autoencoder(widths: tuple[int, ...] = (32, 64, 128, 128), dim: int = 4) -> tuple[Any, Callable]:
   """diffusers' AutoencoderKL; mean squared error and the KL per element."""
   model = AutoencoderKL(
-    block_out_channels=(32, 64, 128, 128),
-    down_block_types=("DownEncoderBlock2D",) * 4,
-    up_block_types=("UpDecoderBlock2D",) * 4,
+    block_out_channels=widths,
+    down_block_types=("DownEncoderBlock2D",) * len(widths),
+    up_block_types=("UpDecoderBlock2D",) * len(widths),
     layers_per_block=2,
-    latent_channels=4,
+    latent_channels=dim,
   )
 
   def loss(model: Any, x: Any) -> Any:
@@ -34,6 +34,60 @@ def autoencoder() -> tuple[Any, Callable]:
     return torch.nn.functional.mse_loss(x_hat, x) + 1e-6 * posterior.kl().mean() / posterior.mean[0].numel()
 
   return model, loss
+
+
+VGG = ((64, 2), (128, 2), (256, 3), (512, 3), (512, 3))  # width and convolutions of each stage, torchvision's vgg16
+
+
+def _lpips_shapes() -> dict[str, tuple[int, ...]]:
+  found, index, before = {}, 0, 3
+  for stage, (width, depth) in enumerate(VGG):
+    for _ in range(depth):
+      found |= {f"features.{index}.weight": (width, before, 3, 3), f"features.{index}.bias": (width,)}
+      before, index = width, index + 2
+    found[f"lin{stage}.model.1.weight"] = (1, width, 1, 1)
+    index += 1
+  return found
+
+
+LPIPS = _lpips_shapes()  # the arrays that `lpips` takes, by torchvision's names and those of the package lpips
+
+
+def lpips(w: dict[str, Any]) -> Callable:
+  """(x, x_hat) [B,3,H,W] -> [B,1,1,1]: LPIPS v0.1 on VGG16 (1801.03924); the package lpips passes the two alike."""
+  ends = (-0.030, -0.088, -0.188), (0.458, 0.448, 0.450)
+  shift, scale = (torch.tensor(v, device=w["features.0.bias"].device)[:, None, None] for v in ends)
+
+  def features(h: Any) -> list[Any]:
+    taps, index, h = [], 0, (h - shift) / scale
+    for stage, (_, depth) in enumerate(VGG):
+      h = f.max_pool2d(h, 2) if stage else h
+      for _ in range(depth):
+        h = f.conv2d(h, w[f"features.{index}.weight"], w[f"features.{index}.bias"], padding=1)
+        h, index = f.relu(h, inplace=True), index + 2
+      taps.append(h / ((h**2).sum(1, keepdim=True).sqrt() + 1e-10))
+      index += 1
+    return taps
+
+  def distance(x: Any, x_hat: Any) -> Any:
+    pairs = enumerate(zip(features(x), features(x_hat), strict=True))
+    return sum(f.conv2d((a - b) ** 2, w[f"lin{i}.model.1.weight"]).mean((2, 3), keepdim=True) for i, (a, b) in pairs)
+
+  return distance
+
+
+def patchgan(ch: int = 64, layers: int = 3) -> Any:
+  """taming's discriminator (1611.04076, 2012.09841): 4-wide convolutions, batch norm but in the first, leaky ReLU."""
+  net, before = nn.Sequential(), 3
+  for i in range(layers + 1):
+    width, normed = ch * min(2**i, 8), i > 0
+    net.add_module(f"conv{i}", nn.Conv2d(before, width, 4, 2 if i < layers else 1, 1, bias=not normed))
+    if normed:
+      net.add_module(f"norm{i}", nn.BatchNorm2d(width, track_running_stats=False))
+    net.add_module(f"act{i}", nn.LeakyReLU(0.2, True))
+    before = width
+  net.add_module("conv_out", nn.Conv2d(before, 1, 4, 1, 1))
+  return net
 
 
 def dit(classes: int) -> tuple[Any, Callable]:

@@ -28,10 +28,10 @@ HEAD = (
 def inside(step: Callable[[], float], parameters: int, device: str, side: str) -> None:
   """One side: two steps to warm up, then one for each line that comes in, and what it took goes out."""
   begin = time.perf_counter()
-  step()
+  losses = step()
   first = time.perf_counter() - begin
   step()
-  print(json.dumps({"parameters": parameters, "first": first}), flush=True)
+  print(json.dumps({"parameters": parameters, "first": first, "losses": losses}), flush=True)
   for _ in sys.stdin:
     at, on = time.process_time(), time.perf_counter()
     value = step()
@@ -91,12 +91,22 @@ def compare(script: str, task: str, device: str, steps: int) -> dict[str, Any]:
     process.wait()
   one, two = pairs[::2], pairs[1::2]
   result: dict[str, Any] = found
+  apart = differ(*(found[side]["losses"] for side in SIDES))
+  if apart > 1e-4:
+    raise SystemExit(f"the losses of step 1 differ by {apart:.1e}: {[found[side]['losses'] for side in SIDES]}")
+  result["apart"] = apart
   for what in ("cpu", "wall"):
     for side, rows in zip(SIDES, (one, two), strict=True):
       found[side][what] = statistics.median(row[what] for row in rows)
     ratios = sorted(a[what] / b[what] for a, b in zip(one, two, strict=True))
     result[f"{what}_ratio"] = [statistics.median(ratios), ratios[0], ratios[-1]]
   return result
+
+
+def differ(*losses: Any) -> float:
+  """The largest relative difference of two sides' losses of step 1; 0 for one number, of sides that draw their own."""
+  one, two = losses
+  return max(abs(a - b) / max(abs(b), 1e-12) for a, b in zip(one, two, strict=True)) if isinstance(one, list) else 0.0
 
 
 def hear(process: subprocess.Popen) -> dict[str, Any]:
@@ -145,8 +155,9 @@ def table(script: str, tasks: tuple[str, ...], options: Any) -> None:
   what = "wall" if options.device == "gpu" else "cpu"
   for task, found in results.items():
     ratios = sorted(one[f"{what}_ratio"][0] for one in found)
+    apart = max(one["apart"] for one in found)
     print(f"{task}: {statistics.median(ratios):.2f} of PyTorch's {what} time, {ratios[0]:.2f} to {ratios[-1]:.2f} "
-          f"over {len(ratios)} runs")  # fmt: skip
+          f"over {len(ratios)} runs" + (f"; losses of step 1 agree to {apart:.0e}" if apart else ""))  # fmt: skip
 
 
 def row(task: str, run: int, found: dict[str, Any]) -> str:
