@@ -23,7 +23,7 @@ from latents.ablations import Ablation, Against, Claim, Equal, Within
 from latents.bottlenecks import FSQ
 from latents.declare import Experiment
 
-SYSTEMS = {"kl": 0.3, "pair": 0.25, "fsq": 0.6}  # the weight of the GAN term at the tiny scale
+SYSTEMS = {"kl": 0.3, "pair": 0.25, "fsq": 0.4}  # the weight of the GAN term at the tiny scale
 LOWEST, HIGHEST = (f"judges.gan.accuracy_{end}" for end in ("lowest", "highest"))
 
 
