@@ -131,20 +131,29 @@ def spread(files: list[Path], most: int = BUDGET) -> list[Path]:
 
 
 def paper_traces(path: Path, data: Path) -> tuple[int, int]:
-  """Both stages' steps at full size, without memory: shapes, names of terms; (autoencoder, prior) parameters."""
+  """Both stages' steps at full size, and those of the phases before them, without memory: shapes, names of terms;
+  (autoencoder, prior) parameters that are trained at the last."""
   made = build(path, "paper", data)
-  counts = []
-  for stage in (1, 2) if made.stage2 else (1,):
-    program = build_step(made, stage, micro.one_device())
-    state, logs = program.step.shapes(program.state, program.frozen, program.batch)
-    assert jax.tree.map(lambda a: (a.shape, a.dtype), state) == jax.tree.map(
-      lambda a: (a.shape, a.dtype), program.state
-    )
-    assert all(log.shape == () for log in logs.values())
-    assert all(a.dtype == np.float32 for a in jax.tree.leaves(program.state.params))
-    params = program.state.params["ae" if stage == 1 else "prior"]
-    counts.append(sum(a.size for a in jax.tree.leaves(params)))
-  return counts[0], counts[1] if made.stage2 else 0
+  for name in ("stage1", "stage2"):
+    for phase in phases(getattr(made, name)):
+      paper_trace(dataclasses.replace(made, **{name: phase}), int(name[-1]))
+  return paper_trace(made, 1), paper_trace(made, 2) if made.stage2 else 0
+
+
+def phases(stage: Any) -> list[Any]:
+  """The stages of the same kind that a stage begins with, and those that they do."""
+  before = [s.stage for s in getattr(stage, "start", ()) if type(s.stage) is type(stage)]
+  return [phase for one in before for phase in (one, *phases(one))]
+
+
+def paper_trace(made: Any, stage: int) -> int:
+  """One stage's step, traced; the number of parameters that it trains."""
+  program = build_step(made, stage, micro.one_device())
+  state, logs = program.step.shapes(program.state, program.frozen, program.batch)
+  assert jax.tree.map(lambda a: (a.shape, a.dtype), state) == jax.tree.map(lambda a: (a.shape, a.dtype), program.state)
+  assert all(log.shape == () for log in logs.values())
+  assert all(a.dtype == np.float32 for a in jax.tree.leaves(program.state.params))
+  return sum(a.size for a in jax.tree.leaves(program.state.params["ae" if stage == 1 else "prior"]))
 
 
 @dataclasses.dataclass
