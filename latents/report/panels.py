@@ -12,6 +12,7 @@ from latents.report.curves import LEFT, RIGHT, Axis, short, value_axis
 from latents.report.curves import WIDTH as BROAD
 
 WIDTH, HEIGHT, PAD = 230, 150, 34  # of one column's panel, in pixels
+ACROSS = 4  # panels in a row: as wide as a page shows without making them smaller
 HEAD = 22  # room for a curve's name
 COLOURS = ("#1f5fa8", "#c4501b", "#2f7d3b", "#7a3f98", "#8a6d00", "#00808a", "#b0305f", "#555555")
 Values = list[float | None]
@@ -27,11 +28,13 @@ def summary(values: Values) -> tuple[float | None, tuple[float, float] | None]:
 def svg(table: Stored) -> str:
   """One panel a column: a dot a seed, a line for the mean, a bar for its interval; variants from left to right. Curves
   below, a line a variant, with their key."""
+  columns: Stored = table["values"]
   panels = [
-    f'<g transform="translate({i * WIDTH},0)">{_panel(label(path), list(found.values()), list(found))}</g>'
-    for i, (path, found) in enumerate(table["values"].items())
+    f'<g transform="translate({i % ACROSS * WIDTH},{i // ACROSS * (HEIGHT + PAD)})">'
+    f"{_panel(label(path), list(found.values()), list(found))}</g>"
+    for i, (path, found) in enumerate(columns.items())
   ]
-  width, height = WIDTH * len(panels), HEIGHT + PAD
+  width, height = WIDTH * min(len(columns), ACROSS), (HEIGHT + PAD) * -(-len(columns) // ACROSS)
   curves: Stored = table.get("curves", {})
   across = max(width // BROAD, 1)
   for i, (name, found) in enumerate(curves.items()):
