@@ -22,6 +22,7 @@ from latents.report.panels import label, summary, svg
 
 SAMPLES = "samples.npz"
 SHOWN = 8  # reconstructions, and as many samples, in a row of the picture
+SIDE = 64  # pixels, in which smaller signals are shown
 LIMIT = 60_000  # bytes of the picture
 Stored = Mapping[str, Any]
 
@@ -143,6 +144,8 @@ def strip(runs: Mapping[str, Path]) -> bytes:
   if not rows:
     return b""
   image = Image.fromarray(grid(np.concatenate(rows), columns=rows[0].shape[0]))
+  if larger := SIDE // max(rows[0].shape[1:3]):
+    image = image.resize((larger * image.width, larger * image.height), Image.Resampling.NEAREST)
   for quality in (90, 70, 50, 30, 10):
     out = io.BytesIO()
     image.save(out, format="WEBP", quality=quality)
