@@ -5,7 +5,7 @@ of thousands of steps of regression; ViTok (Hansen-Estruch et al. 2025, arXiv:25
 ramps its term, DC-AE (Chen et al. 2024, arXiv:2410.10733) keeps it for a last phase. Dieleman, "Generative modelling in
 latent space" (2025): what a judge gives are details, and it can be told late, when there is a picture to judge.
 
-    TFDS_DATA_DIR=../shared/data latents ablate experiments/ablations/gan_start.py --scale tiny --seeds 3
+    TFDS_DATA_DIR=../shared/data latents ablate experiments/ablations/gan_start.py --scale tiny --seeds 2
 
 tiny: the runs of `reconstruction_losses` (L2, perceptual, judge), 1,000 steps, at most four minutes of one core a run.
 paper: `ldm_kl`'s stage 1 of 250,000 steps with LDM's 50,001 as "early".
