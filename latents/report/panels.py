@@ -65,8 +65,8 @@ def _panel(title: str, rows: list[Values], names: list[str]) -> str:
 
   out = [f'<text x="{PAD}" y="14" font-size="11">{html.escape(title)}</text>']
   for v in (low, high):
-    out.append(f'<text x="{PAD - 3}" y="{y(v)}" text-anchor="end" fill="#666">{v:.3g}</text>')
-  step = (WIDTH - PAD - 6) / len(rows)
+    out.append(f'<text x="{PAD - 3}" y="{y(v)}" text-anchor="end" fill="#666">{short(float(f"{v:.3g}"))}</text>')
+  step, longest = (WIDTH - PAD - 6) / len(rows), 5 * max(map(len, names)) + 4
   for i, (name, row) in enumerate(zip(names, rows, strict=True)):
     x = PAD + step * (i + 0.5)
     mean, ends = summary(row)
@@ -77,7 +77,8 @@ def _panel(title: str, rows: list[Values], names: list[str]) -> str:
     if mean is not None:
       out.append(f'<line x1="{x - 8:.1f}" x2="{x + 8:.1f}" y1="{y(mean)}" y2="{y(mean)}" stroke="#234"/>')
     out += [f'<circle cx="{x:.1f}" cy="{y(v)}" r="2" fill="#c33"/>' for v in row if v is not None]
-    out.append(f'<text x="{x:.1f}" y="{HEIGHT + 8}" text-anchor="middle">{html.escape(name)}</text>')
+    below = HEIGHT + 8 + (10 * (i % 2) if longest > step else 0)  # names that would meet stand by turns lower
+    out.append(f'<text x="{x:.1f}" y="{below}" text-anchor="middle">{html.escape(name)}</text>')
   return "".join(out)
 
 
