@@ -21,6 +21,7 @@ from latents.bottlenecks.nested import NestedDropout
 from latents.bottlenecks.none import NoBottleneck
 from latents.bottlenecks.norm import LayerNormLatent
 from latents.bottlenecks.rfsq import ResidualFSQ
+from latents.bottlenecks.vq import VQ
 from latents.bottlenecks.vq_ema import EMAVQ
 from latents.bottlenecks.vq_reg import VQReg
 
@@ -28,6 +29,7 @@ __all__ = [
   "EMAVQ",
   "FSQ",
   "KL",
+  "VQ",
   "Bottleneck",
   "Hierarchy",
   "LayerNormLatent",
