@@ -14,9 +14,12 @@ only if train and the collection is mutable; random numbers come from the stream
 """
 
 from latents.bottlenecks.base import Bottleneck, code_logs, straight_through
+from latents.bottlenecks.bsq import BSQ
 from latents.bottlenecks.fsq import FSQ
+from latents.bottlenecks.gumbel import Gumbel
 from latents.bottlenecks.hierarchy import Hierarchy
 from latents.bottlenecks.kl import KL
+from latents.bottlenecks.lfq import LFQ
 from latents.bottlenecks.nested import NestedDropout
 from latents.bottlenecks.none import NoBottleneck
 from latents.bottlenecks.norm import LayerNormLatent
@@ -26,11 +29,14 @@ from latents.bottlenecks.vq_ema import EMAVQ
 from latents.bottlenecks.vq_reg import VQReg
 
 __all__ = [
+  "BSQ",
   "EMAVQ",
   "FSQ",
   "KL",
+  "LFQ",
   "VQ",
   "Bottleneck",
+  "Gumbel",
   "Hierarchy",
   "LayerNormLatent",
   "NestedDropout",

@@ -1,10 +1,13 @@
 """Members of `latents/bottlenecks`."""
 
 from latents.bottlenecks import (
+  BSQ,
   EMAVQ,
   FSQ,
   KL,
+  LFQ,
   VQ,
+  Gumbel,
   Hierarchy,
   LayerNormLatent,
   NestedDropout,
@@ -44,6 +47,13 @@ BOTTLENECKS = [
   ("vq reg learned", lambda: VQReg(VQ(vocab=16, dim=3, normalise="codes")), (4, 4, 6)),
   ("fsq", lambda: FSQ(levels=(5, 4, 3)), (4, 4, 6)),
   ("fsq unprojected", lambda: FSQ(levels=(8, 6, 5), project=False), (8, 3)),
+  ("fsq symmetric", lambda: FSQ(levels=(2, 5, 4), symmetric=True), (4, 4, 6)),
+  ("lfq", lambda: LFQ(bits=5, temperature=0.5), (4, 4, 6)),
+  ("lfq groups", lambda: LFQ(bits=6, groups=2, joint=2, project=False), (8, 6)),
+  ("bsq", lambda: BSQ(bits=5), (4, 4, 6)),
+  ("bsq 36 bits", lambda: BSQ(bits=36, groups=2, joint=6), (8, 6)),
+  ("gumbel", lambda: Gumbel(vocab=16, dim=3, cooling=3, warm=2), (4, 4, 6)),
+  ("gumbel hard", lambda: Gumbel(vocab=6, dim=3, hard=True, project=False), (8, 6)),
   ("residual fsq", lambda: ResidualFSQ(levels=(5, 4, 3), quantizers=3), (4, 4, 6)),
   ("residual fsq binary", lambda: ResidualFSQ(levels=(2, 2), quantizers=5, project=False), (4, 2)),
   ("vq reg", lambda: VQReg(EMAVQ(vocab=16, dim=3)), (4, 4, 6)),
