@@ -24,6 +24,7 @@ from latents.bottlenecks.nested import NestedDropout
 from latents.bottlenecks.none import NoBottleneck
 from latents.bottlenecks.norm import LayerNormLatent
 from latents.bottlenecks.rfsq import ResidualFSQ
+from latents.bottlenecks.rvq import ResidualVQ
 from latents.bottlenecks.vq import VQ
 from latents.bottlenecks.vq_ema import EMAVQ
 from latents.bottlenecks.vq_reg import VQReg
@@ -42,6 +43,7 @@ __all__ = [
   "NestedDropout",
   "NoBottleneck",
   "ResidualFSQ",
+  "ResidualVQ",
   "VQReg",
   "code_logs",
   "straight_through",
