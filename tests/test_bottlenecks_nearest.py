@@ -21,16 +21,17 @@ def normal(*shape, seed=1):
 # -- the search
 
 
-@pytest.mark.parametrize("vocab", [1, 7, 64, 150])
+@pytest.mark.parametrize("vocab", [1, 7, 64, 150, 300])
 def test_search_in_blocks_finds_what_the_whole_matrix_finds(vocab, monkeypatch):
   rows, book = normal(33, 5), normal(vocab, 5, seed=2)
   book = book.at[vocab // 2].set(book[0])  # equals: the first one counts, in whatever block
   rows = rows.at[3].set(book[0])
   whole = np.square(np.asarray(rows)[:, None] - np.asarray(book)).sum(-1).argmin(-1)
   np.testing.assert_array_equal(nearest_code(rows, book), whole)
-  monkeypatch.setattr(nearest_file, "AT_ONCE", 1)
-  monkeypatch.setattr(nearest_file, "NARROWEST", 10)
-  np.testing.assert_array_equal(nearest_code(rows, book), whole)
+  monkeypatch.setattr(nearest_file, "LOT", 10)
+  for at_once in (10**6, 33 * 40, 1):  # one block of lots, blocks of lots, a lot a block
+    monkeypatch.setattr(nearest_file, "AT_ONCE", at_once)
+    np.testing.assert_array_equal(nearest_code(rows, book), whole)
   assert int(nearest_code(rows, book)[3]) == 0
 
 

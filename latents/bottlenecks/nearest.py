@@ -12,7 +12,7 @@ from latents.types import Array, Latent, Terms
 
 Gradient = Literal["straight", "rotation"]
 AT_ONCE = 2**24  # distances in memory at a time (64 MiB)
-NARROWEST = 128  # codes a time, however many the vectors: a narrower product would be slow
+LOT = 128  # codes; a block has as many or a multiple of them, however many the vectors
 
 
 class NearestCode(Discrete):
@@ -149,13 +149,15 @@ def nearest_code(rows: Array, embedding: Array) -> Array:
   """
   rows, embedding = jax.lax.stop_gradient((rows, embedding))
   vocab, dim = embedding.shape
-  blocks = -(-vocab // min(vocab, max(NARROWEST, AT_ONCE // len(rows))))
-  if blocks == 1:
-    return _nearest(rows, embedding, jnp.square(embedding).sum(-1))[1]
+  blocks = -(-vocab // max(LOT, AT_ONCE // len(rows)))
   width = -(-vocab // blocks)
+  if width > LOT:
+    width += -width % LOT
   spare = blocks * width - vocab
   books = jnp.pad(embedding, ((0, spare), (0, 0))).reshape(blocks, width, dim)
   norms = jnp.pad(jnp.square(embedding).sum(-1), (0, spare), constant_values=jnp.inf).reshape(blocks, width)
+  if blocks == 1:
+    return _nearest(rows, books[0], norms[0])[1]
 
   def nearer(best: tuple[Array, Array], block: tuple[Array, Array, Array]) -> tuple[tuple[Array, Array], None]:
     book, norm, first = block
@@ -169,6 +171,12 @@ def nearest_code(rows: Array, embedding: Array) -> Array:
 
 
 def _nearest(rows: Array, book: Array, norms: Array) -> tuple[Array, Array]:
-  """-> (the least distance [M] without |row|^2, its code [M] int32)."""
+  """-> (the least distance [M] without |row|^2, its code [M] int32). An argmin costs as much as the product, a minimum
+  almost nothing: it is taken of lots of codes, and the argmin of the lots and within the least of them."""
   distances = norms - 2.0 * jnp.matmul(rows, book.T, precision=jax.lax.Precision.HIGHEST)
-  return distances.min(-1), jnp.argmin(distances, -1).astype(jnp.int32)
+  if len(book) <= LOT:
+    return distances.min(-1), jnp.argmin(distances, -1).astype(jnp.int32)
+  lots = distances.reshape(len(rows), -1, LOT)
+  lot = jnp.argmin(lots.min(-1), -1)
+  least = jnp.take_along_axis(lots, lot[:, None, None], 1)[:, 0]
+  return least.min(-1), (lot * LOT + jnp.argmin(least, -1)).astype(jnp.int32)
