@@ -4,7 +4,8 @@ The contract (class `Bottleneck`):
   __call__(h [B,*s,E], *, train) -> Latent; deterministic (the mode) where train is False.
   vocab -> the number of codes V, one a grid of the layout if it has several; None for a continuous latent.
   layout(*s of z) -> the grids of the codes, coarse to fine; codes of several are one sequence [B,N] in that order.
-  embed(codes [B,*s], [B,*s,G] or [B,N]) -> z: what the decoder reads for these codes (discrete ones only).
+  embed(codes [B,*s], [B,*s,G] or [B,N]) -> z: what the decoder reads for these codes (discrete ones only). A
+    code outside [0, V) is a UserError where its value is known; -1 is a stage that a residual quantiser left out.
   settle(latent) -> what the decoder reads of a latent that need not come from an encoder; where train is False a
     decoder reads nothing else.
   store(h) -> what a latent cache keeps; recall(stored, *, train) -> Latent.

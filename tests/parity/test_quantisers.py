@@ -87,7 +87,7 @@ def test_ema_codebook():
   module = EMAVQ(vocab=vocab, dim=dim, decay=0.9, project=False)
   state = {"codebook": {"embedding": start, "counts": np.ones(vocab, np.float32), "sums": start}}
   apply = jax.jit(lambda state, h: module.apply(state, h, train=True, mutable=["codebook"]))
-  for step in range(12):
+  for step in range(20):
     h = rng.normal(0.3 * step, 1.0, (2, 20, dim)).astype(np.float32)
     torch_h = torch.from_numpy(h).requires_grad_()
     z, codes, loss = theirs(torch_h)

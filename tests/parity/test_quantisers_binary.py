@@ -73,8 +73,8 @@ def test_symmetric_fsq(levels):
 
 @pytest.mark.parametrize("shared", [False, True])
 def test_residual_vq(shared):
-  """Codes, values, losses, state over 4 steps. Two things are not theirs. They go straight through every stage, each of
-  which passes the identity on, so that their z pulls at h G times; we follow SoundStream and EnCodec, once around the
+  """Codes, values, losses, state over 20 steps. Two things are not theirs. They go straight through every stage, each
+  of which passes the identity on, so that their z pulls at h G times; we follow SoundStream and EnCodec, once around the
   sum. A shared codebook of theirs decays G times a step, stage by stage; ours once, by all stages together, so that
   `decay` says the same for any G. There the state is only what each step begins from."""
   vocab, dim, stages, decay = 8, 3, 3, 0.9
@@ -108,7 +108,7 @@ def test_residual_vq(shared):
         layer._codebook.cluster_size.copy_(torch.from_numpy(np.array(ours["counts"]))[None])
 
   put()
-  for step in range(4):
+  for step in range(20):
     (h,) = arrays((2, 20, dim), seed=step)
     torch_h = torch.from_numpy(h).requires_grad_()
     z, codes, losses = theirs(torch_h)
