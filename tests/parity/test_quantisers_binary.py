@@ -74,8 +74,8 @@ def test_symmetric_fsq(levels):
 @pytest.mark.parametrize("shared", [False, True])
 def test_residual_vq(shared):
   """Codes, values, losses, state over 20 steps. Two things are not theirs. They go straight through every stage, each
-  of which passes the identity on, so that their z pulls at h G times; we follow SoundStream and EnCodec, once around the
-  sum. A shared codebook of theirs decays G times a step, stage by stage; ours once, by all stages together, so that
+  of which passes the identity on, so that their z pulls at h G times; we follow SoundStream and EnCodec, once around
+  the sum. A shared codebook of theirs decays G times a step, stage by stage; ours once, by all stages together, so that
   `decay` says the same for any G. There the state is only what each step begins from."""
   vocab, dim, stages, decay = 8, 3, 3, 0.9
   theirs = vqp.ResidualVQ(
