@@ -13,7 +13,8 @@ import pytest
 from latents.bottlenecks import EMAVQ, FSQ, KL, LayerNormLatent, NestedDropout, NoBottleneck, ResidualFSQ
 from latents.bottlenecks.base import code_logs, straight_through
 from latents.bottlenecks.fsq import digits_to_index, index_to_digits
-from latents.bottlenecks.vq_ema import kmeans_state, nearest_code
+from latents.bottlenecks.nearest import nearest_code
+from latents.bottlenecks.vq_ema import kmeans_state
 from latents.errors import UserError
 from tests.members.bottlenecks import BOTTLENECKS
 

@@ -13,7 +13,7 @@ import pytest
 from latents.autoencoders import Autoencoder
 from latents.backbones import Transformer
 from latents.bottlenecks import EMAVQ, FSQ, Hierarchy, NestedDropout, VQReg
-from latents.bottlenecks.vq_ema import nearest_code
+from latents.bottlenecks.nearest import nearest_code
 from latents.decoders import ConvDecoder, IdentityDecoder
 from latents.encoders import ConvEncoder, IdentityEncoder
 from latents.errors import UserError

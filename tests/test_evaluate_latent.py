@@ -123,6 +123,7 @@ def codes(of: np.ndarray, vocab: tuple[int, ...], mask: Any = None, keep: Any = 
 def test_codes_that_are_uniform():
   values = codes(np.arange(16).reshape(2, 8) % 4, (8,))  # four of eight codes, equally often
   expected = {"usage": 0.5, "perplexity": 4, "entropy_bits": 2, "rate_bits": 24, "entropy_rate_bits": 16, "bits": 24}
+  expected |= {"usage_ceiling": 1 - (7 / 8) ** 16, "dead": 4}
   assert values == pytest.approx(expected)
 
 

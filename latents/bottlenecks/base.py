@@ -5,11 +5,14 @@ from collections.abc import Callable
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
+from jax.core import Tracer
 
 from latents.errors import UserError
 from latents.nn.conv import uniform_fan_in
 from latents.nn.linear import Dense
 from latents.types import Array, Latent, Terms
+
+COUNTED = 2**18  # codes of the largest table of counts in a training step
 
 
 class Bottleneck(nn.Module):
@@ -86,9 +89,27 @@ def pointwise(dim: int, bias_init: Callable = nn.initializers.zeros) -> nn.Dense
   return Dense(dim, kernel_init=uniform_fan_in, bias_init=bias_init)
 
 
-def count_codes(codes: Array, vocab: int) -> Array:
-  """codes [...] int32 -> [V] float32: how often each code occurs in the (global) batch."""
-  return jnp.zeros(vocab, jnp.float32).at[codes.reshape(-1)].add(1.0)
+def check_codes(codes: Array, vocab: int, least: int = 0) -> Array:
+  """codes [...] int -> the same, or a UserError where one is not in [least, vocab). Within jit they are not known, and
+  whoever lets codes in from outside has looked (use/given.py)."""
+  if not isinstance(codes, Tracer) and codes.size:
+    low, high = int(codes.min()), int(codes.max())
+    if low < least or high >= vocab:
+      raise UserError(f"codes are {least} to {vocab - 1}, got {low if low < least else high}")
+  return codes
+
+
+def count_codes(codes: Array, vocab: int, weight: Array | None = None) -> Array:
+  """codes [...] int32 (weight [...] each, or 1) -> [V] float32: how often each occurs in the (global) batch."""
+  ones = 1.0 if weight is None else weight.reshape(-1)
+  return jnp.zeros(vocab, jnp.float32).at[codes.reshape(-1)].add(ones)
+
+
+def count_few(codes: Array) -> Array:
+  """codes [n] -> [n] float32: how often each code that occurs does, then zeros; no table of all codes is made."""
+  ordered = jnp.sort(codes.reshape(-1))
+  first = jnp.concatenate([jnp.zeros(1, jnp.int32), (ordered[1:] != ordered[:-1]).astype(jnp.int32)])
+  return count_codes(jnp.cumsum(first), ordered.size)
 
 
 def code_logs(codes: Array, vocab: int, groups: int | None = None) -> Terms:
@@ -98,6 +119,7 @@ def code_logs(codes: Array, vocab: int, groups: int | None = None) -> Terms:
   by the number of tokens n: a uniform code uses an expected 1 - (1 - 1/V)^n of the codebook.
   """
   split = [codes] if groups is None else [codes[..., g] for g in range(groups)]
-  p = jnp.stack([count_codes(c, vocab) / c.size for c in split])
+  count = count_codes if vocab <= COUNTED else lambda c, _: count_few(c)
+  p = jnp.stack([count(c, vocab) / c.size for c in split])
   perplexity = jnp.exp(jax.scipy.special.entr(p).sum(-1))
-  return {"usage": (p > 0).mean(), "perplexity": perplexity.mean()}
+  return {"usage": (p > 0).sum() / (len(split) * float(vocab)), "perplexity": perplexity.mean()}

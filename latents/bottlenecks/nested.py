@@ -2,6 +2,7 @@
 
 import dataclasses
 import math
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -84,3 +85,32 @@ def token_shape(latent: Latent) -> tuple[int, ...]:
 def prefix_mask(keep: Array, shape: tuple[int, ...]) -> Array:
   """keep [B] int32, shape (B,*s) -> [B,*s] bool: True for the first keep[b] tokens in raster order."""
   return (jnp.arange(math.prod(shape[1:])) < keep[:, None]).reshape(shape)
+
+
+# -- the same over the depth of a residual quantiser: a module of `quantizers` stages and a `dropout` in [0, 1]
+
+
+def check_stages(module: Any) -> None:
+  """UserError where the module's fields are no stages."""
+  if module.quantizers < 1:
+    raise UserError(f"{type(module).__name__} has at least one quantizer, not {module.quantizers}")
+  if not 0 <= module.dropout <= 1:
+    raise UserError(f"the dropout of {type(module).__name__} is a share in [0, 1], not {module.dropout}")
+
+
+def stages_kept(module: Any, batch: int, train: bool) -> Array | None:
+  """-> [B] int32: n ~ U{1..G} for a share `dropout` of the examples, G for others (rng "bottleneck"); None = all G."""
+  if not train or not module.dropout:
+    return None
+  some, many = jax.random.split(module.make_rng("bottleneck"))
+  n = jax.random.randint(many, (batch,), 1, module.quantizers + 1)
+  return jnp.where(jax.random.bernoulli(some, module.dropout, (batch,)), n, module.quantizers)
+
+
+def stage_prefixes(module: Any, latent: Latent) -> dict[str, Latent]:
+  """{"": whole, "n stages": z of the first n}, for n = G/4 and G/2, of a module that was trained on prefixes."""
+  found = {"": latent}
+  if module.dropout and latent.codes is not None:
+    for n in sorted({max(module.quantizers // 4, 1), max(module.quantizers // 2, 1)} - {module.quantizers}):
+      found[f"{n} stages"] = dataclasses.replace(latent, z=module.embed(latent.codes[..., :n]))
+  return found

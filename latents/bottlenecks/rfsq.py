@@ -6,9 +6,17 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from latents.bottlenecks.base import Discrete, code_logs, pointwise, straight_through
-from latents.bottlenecks.fsq import check_levels, digits_to_index, index_to_digits, to_channels
-from latents.types import Array, Latent
+from latents.bottlenecks.base import Discrete, check_codes, code_logs, pointwise, straight_through
+from latents.bottlenecks.fsq import (
+  check_levels,
+  digits_to_index,
+  even_value,
+  index_to_digits,
+  nearest_digits,
+  to_channels,
+)
+from latents.bottlenecks.nested import check_stages, stage_prefixes, stages_kept
+from latents.types import Array, Latent, later
 
 
 class ResidualFSQ(Discrete):
@@ -23,12 +31,15 @@ class ResidualFSQ(Discrete):
   of vector-quantize-pytorch 1.32's ResidualFSQ (older ones had (L-1)^-i and FSQ's tanh in every stage).
   A prefix of the codes is a coarser z: `embed(codes[..., :n])`.
   Straight-through once, around the sum: dz/dh = 1 - tanh^2(h/c).
+  dropout: the share of a training batch whose examples keep their first n ~ U{1..G} stages alone (rng "bottleneck");
+  those left out are -1 in the codes. variants, if dropout: the first G/4 and G/2 stages beside the whole.
   project: a 1x1 projection E -> d first; without it E must be d. logs: usage, perplexity, means over the stages.
   """
 
   levels: tuple[int, ...] = (8, 5, 5, 5)
   quantizers: int = 4
   project: bool = True
+  dropout: float = later(0.0)
 
   @property
   def vocab(self) -> int:
@@ -37,6 +48,7 @@ class ResidualFSQ(Discrete):
 
   def setup(self) -> None:
     """Makes the projection."""
+    check_stages(self)
     if self.project:
       self.projection = pointwise(len(self.levels))
 
@@ -45,30 +57,37 @@ class ResidualFSQ(Discrete):
     vocab, levels = self.vocab, tuple(self.levels)
     steps = np.asarray(levels, np.float32) - 1
     reach = 1 + 1 / steps
+    keep = stages_kept(self, len(h), train)
     x = reach * jnp.tanh(to_channels(self, h) / reach)
     residual, codes = jax.lax.stop_gradient(x), []
     for i in range(self.quantizers):
       near = jnp.clip(residual * _scale(levels, i), -1.0, 1.0)
-      digits = jnp.floor((near + 1) * (steps / 2) + 0.5).astype(jnp.int32)
+      digits = nearest_digits(near, levels)
       residual = residual - _values(digits, levels, i)
       codes.append(digits_to_index(digits, levels))
     codes = jnp.stack(codes, -1)
-    return Latent(z=straight_through(x, self.embed(codes)), codes=codes, logs=code_logs(codes, vocab, self.quantizers))
+    logs = code_logs(codes, vocab, self.quantizers)
+    if keep is not None:
+      codes = jnp.where(jnp.arange(self.quantizers) < keep.reshape(-1, *[1] * (codes.ndim - 1)), codes, -1)
+    return Latent(z=straight_through(x, self.embed(codes)), codes=codes, logs=logs)
 
   def embed(self, codes: Array) -> Array:
-    """codes [B,*s,n], n <= G: the first n stages -> z [B,*s,d]."""
-    levels = tuple(self.levels)
+    """codes [B,*s,n], n <= G: the first n stages -> z [B,*s,d]; -1 is a stage left out."""
+    levels, codes = tuple(self.levels), check_codes(codes, self.vocab, least=-1)
     z = jnp.zeros((*codes.shape[:-1], len(levels)), jnp.float32)
     for i in range(codes.shape[-1]):
-      z = z + _values(index_to_digits(codes[..., i], levels), levels, i)
+      part = _values(index_to_digits(codes[..., i], levels), levels, i)
+      z = z + jnp.where(codes[..., i, None] < 0, 0.0, part)
     return z
+
+  def variants(self, latent: Latent) -> dict[str, Latent]:
+    """{"": whole, "n stages": prefix}."""
+    return stage_prefixes(self, latent)
 
 
 def _values(digits: Array, levels: tuple[int, ...], stage: int) -> Array:
   """digits [...,d] int32 -> [...,d] float32: L^-stage times the level in [-1,1]."""
-  steps = np.asarray(levels) - 1
-  unit = (_scale(levels, -stage).astype(np.float64) / steps).astype(np.float32)
-  return (2 * digits - steps.astype(np.int32)).astype(jnp.float32) * unit
+  return even_value(digits, levels, _scale(levels, -stage).astype(np.float64))
 
 
 def _scale(levels: tuple[int, ...], power: int) -> np.ndarray:

@@ -1,7 +1,7 @@
 """Vector quantisation as a regulariser: LDM's "VQ-reg" (Rombach et al. 2022, arXiv:2112.10752, section 3.1)."""
 
 from latents.bottlenecks.base import Bottleneck
-from latents.bottlenecks.vq_ema import EMAVQ
+from latents.bottlenecks.nearest import NearestCode
 from latents.types import Array, Latent
 
 
@@ -13,7 +13,7 @@ class VQReg(Bottleneck):
   the codebook. There are no codes to the outside.
   """
 
-  inner: EMAVQ
+  inner: NearestCode
 
   def __call__(self, h: Array, *, train: bool) -> Latent:
     """[B,*s,E] -> Latent without codes."""

@@ -30,6 +30,8 @@ KNOWN = {
   "kl_bits": Score("KL to N(0,1)", "bit"),
   "active_share": Score("Latent numbers in use"),
   "usage": Score("Codes in use"),
+  "usage_ceiling": Score("Codes in use, if uniform"),
+  "dead": Score("Codes never used"),
   "perplexity": Score("Code perplexity"),
   "entropy_bits": Score("Entropy of a token", "bit"),
   "rate_bits": Score("Rate, all codes equal", "bit"),

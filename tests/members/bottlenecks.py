@@ -1,14 +1,19 @@
 """Members of `latents/bottlenecks`."""
 
 from latents.bottlenecks import (
+  BSQ,
   EMAVQ,
   FSQ,
   KL,
+  LFQ,
+  VQ,
+  Gumbel,
   Hierarchy,
   LayerNormLatent,
   NestedDropout,
   NoBottleneck,
   ResidualFSQ,
+  ResidualVQ,
   VQReg,
 )
 from latents.decoders import ConvDecoder
@@ -20,6 +25,11 @@ def hierarchy() -> Hierarchy:
   down = ConvEncoder(ch=8, mult=(1, 1), blocks=1, out=5, mid_attention=False)
   back = ConvDecoder(ch=8, mult=(1, 1), blocks=1, channels=4, mid_attention=False)
   return Hierarchy(down, EMAVQ(vocab=16, dim=3), back, FSQ(levels=(5, 3)), grid=(4, 4))
+
+
+def dac() -> ResidualVQ:
+  """DAC's: factorised codes that are looked up by their direction, some stages left out of half of the examples."""
+  return ResidualVQ(VQ(vocab=16, dim=3, normalise="search"), quantizers=3, width=6, dropout=0.5)
 
 
 # -- bottlenecks: (name, make, encoder output shape [*s,E])
@@ -35,8 +45,26 @@ BOTTLENECKS = [
   ("kl constant", lambda: KL(dim=3, spread=0.5, variance="constant"), (4, 4, 6)),
   ("ema vq", lambda: EMAVQ(vocab=16, dim=3), (4, 4, 6)),
   ("ema vq restart", lambda: EMAVQ(vocab=16, dim=6, restart=0.1, kmeans=2, project=False), (4, 4, 6)),
+  ("ema vq rotation", lambda: EMAVQ(vocab=16, dim=3, gradient="rotation"), (4, 4, 6)),
+  ("vq", lambda: VQ(vocab=16, dim=3), (4, 4, 6)),
+  ("vq legacy", lambda: VQ(vocab=16, dim=6, beta=0.5, legacy=True, project=False), (8, 6)),
+  ("vq unit codes", lambda: VQ(vocab=16, dim=3, normalise="codes", gradient="rotation"), (4, 4, 6)),
+  ("vq unit search", lambda: VQ(vocab=16, dim=3, normalise="search"), (4, 4, 6)),
+  ("vq reg learned", lambda: VQReg(VQ(vocab=16, dim=3, normalise="codes")), (4, 4, 6)),
   ("fsq", lambda: FSQ(levels=(5, 4, 3)), (4, 4, 6)),
   ("fsq unprojected", lambda: FSQ(levels=(8, 6, 5), project=False), (8, 3)),
+  ("fsq symmetric", lambda: FSQ(levels=(2, 5, 4), symmetric=True), (4, 4, 6)),
+  ("lfq", lambda: LFQ(bits=5, temperature=0.5), (4, 4, 6)),
+  ("lfq groups", lambda: LFQ(bits=6, groups=2, joint=2, project=False), (8, 6)),
+  ("bsq", lambda: BSQ(bits=5), (4, 4, 6)),
+  ("bsq 36 bits", lambda: BSQ(bits=36, groups=2, joint=6), (8, 6)),
+  ("gumbel", lambda: Gumbel(vocab=16, dim=3, cooling=3, warm=2), (4, 4, 6)),
+  ("gumbel hard", lambda: Gumbel(vocab=6, dim=3, hard=True, project=False), (8, 6)),
+  ("residual vq", lambda: ResidualVQ(EMAVQ(vocab=16, dim=3), quantizers=3, dropout=0.5), (4, 4, 6)),
+  ("residual vq shared", lambda: ResidualVQ(EMAVQ(vocab=16, dim=6, project=False, kmeans=1), 3, shared=True), (8, 6)),
+  ("residual vq rotation", lambda: ResidualVQ(VQ(vocab=16, dim=3, gradient="rotation"), quantizers=2), (8, 6)),
+  ("residual vq factorised", dac, (4, 4, 6)),
+  ("residual fsq dropout", lambda: ResidualFSQ(levels=(5, 4, 3), quantizers=4, dropout=1.0), (8, 6)),
   ("residual fsq", lambda: ResidualFSQ(levels=(5, 4, 3), quantizers=3), (4, 4, 6)),
   ("residual fsq binary", lambda: ResidualFSQ(levels=(2, 2), quantizers=5, project=False), (4, 2)),
   ("vq reg", lambda: VQReg(EMAVQ(vocab=16, dim=3)), (4, 4, 6)),

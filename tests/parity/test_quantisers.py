@@ -1,4 +1,4 @@
-"""FSQ, residual FSQ and the EMA codebook against vector-quantize-pytorch (1.32) and dm-haiku."""
+"""Quantisers against vector-quantize-pytorch (1.32), dm-haiku and diffusers."""
 
 import haiku as hk
 import jax
@@ -8,7 +8,7 @@ import pytest
 import torch
 import vector_quantize_pytorch as vqp
 
-from latents.bottlenecks import EMAVQ, FSQ, ResidualFSQ
+from latents.bottlenecks import EMAVQ, FSQ, VQ, ResidualFSQ
 from latents.bottlenecks.fsq import bound
 
 LEVELS = [(5, 5, 5), (8, 6, 5), (7, 5, 5, 5)]
@@ -87,7 +87,7 @@ def test_ema_codebook():
   module = EMAVQ(vocab=vocab, dim=dim, decay=0.9, project=False)
   state = {"codebook": {"embedding": start, "counts": np.ones(vocab, np.float32), "sums": start}}
   apply = jax.jit(lambda state, h: module.apply(state, h, train=True, mutable=["codebook"]))
-  for step in range(12):
+  for step in range(20):
     h = rng.normal(0.3 * step, 1.0, (2, 20, dim)).astype(np.float32)
     torch_h = torch.from_numpy(h).requires_grad_()
     z, codes, loss = theirs(torch_h)
@@ -114,3 +114,80 @@ def test_codes_and_losses_are_haikus():
   np.testing.assert_allclose(ours.z, theirs["quantize"], atol=1e-6)
   np.testing.assert_allclose(ours.terms["commit"], theirs["loss"], rtol=1e-5)
   np.testing.assert_allclose(ours.logs["perplexity"], theirs["perplexity"], rtol=1e-5)
+
+
+@pytest.mark.parametrize("rotation", [False, True])
+@pytest.mark.parametrize("learned", [False, True])
+def test_gradients_of_a_nearest_code(learned, rotation):
+  """Theirs has one loss for both, so its mean square gives the codebook and the encoder weight 1 each: beta 1."""
+  vocab, dim = 12, 4
+  theirs = vqp.VectorQuantize(
+    dim=dim,
+    codebook_size=vocab,
+    commitment_weight=1.0,
+    rotation_trick=rotation,
+    learnable_codebook=learned,
+    ema_update=not learned,
+    threshold_ema_dead_code=0,
+    kmeans_init=False,
+  ).train()
+  rng = np.random.default_rng(2)
+  rows, h, pull = (rng.normal(size=s).astype(np.float32) for s in ((vocab, dim), (2, 20, dim), (2, 20, dim)))
+  with torch.no_grad():
+    theirs._codebook.embed.copy_(torch.from_numpy(rows)[None])
+  torch_h = torch.from_numpy(h).requires_grad_()
+  z, codes, loss = theirs(torch_h)
+  ((z * torch.from_numpy(pull)).sum() + loss.sum()).backward()
+  gradient = "rotation" if rotation else "straight"
+  if learned:
+    module, variables = VQ(vocab, dim, project=False, gradient=gradient, beta=1.0), {"params": {"codebook": rows}}
+  else:
+    module = EMAVQ(vocab, dim, project=False, gradient=gradient)
+    variables = {"codebook": {"embedding": rows, "counts": np.ones(vocab, np.float32), "sums": rows}}
+
+  def objective(variables, h):
+    latent = module.apply(variables, h, train=True)
+    return (latent.z * pull).sum() + latent.terms["vq" if learned else "commit"], latent
+
+  (of_book, of_h), latent = jax.grad(objective, (0, 1), has_aux=True)(variables, h)
+  np.testing.assert_array_equal(latent.codes, codes)
+  np.testing.assert_allclose(latent.z, z.detach(), atol=1e-5)
+  if learned:  # their one square counts once, ours is the paper's two terms
+    np.testing.assert_allclose(latent.terms["vq"], 2 * loss.detach().sum(), rtol=1e-5)
+    np.testing.assert_allclose(of_book["params"]["codebook"], theirs._codebook.embed.grad[0], atol=1e-5)
+  else:
+    np.testing.assert_allclose(latent.terms["commit"], loss.detach().sum(), rtol=1e-5)
+  np.testing.assert_allclose(of_h, torch_h.grad, atol=1e-5)
+
+
+@pytest.mark.parametrize("legacy", [False, True])
+def test_learned_codebook_is_diffusers_and_haikus(legacy):
+  from diffusers.models.autoencoders.vq_model import VectorQuantizer
+
+  vocab, dim, beta = 10, 3, 0.25
+  theirs = VectorQuantizer(vocab, dim, beta=beta, legacy=legacy)
+  rng = np.random.default_rng(3)
+  rows, h, pull = (rng.normal(size=s).astype(np.float32) for s in ((vocab, dim), (2, 4, 5, dim), (2, 4, 5, dim)))
+  with torch.no_grad():
+    theirs.embedding.weight.copy_(torch.from_numpy(rows))
+  torch_h = torch.from_numpy(h).requires_grad_()
+  z, loss, (_, _, codes) = theirs(torch_h.permute(0, 3, 1, 2))
+  ((z.permute(0, 2, 3, 1) * torch.from_numpy(pull)).sum() + loss).backward()
+  module = VQ(vocab, dim, project=False, beta=beta, legacy=legacy)
+
+  def objective(rows, h):
+    latent = module.apply({"params": {"codebook": rows}}, h, train=True)
+    return (latent.z * pull).sum() + latent.terms["vq"], latent
+
+  (of_rows, of_h), latent = jax.grad(objective, (0, 1), has_aux=True)(rows, h)
+  np.testing.assert_array_equal(latent.codes.reshape(-1), codes.reshape(-1))
+  np.testing.assert_allclose(latent.z, z.detach().permute(0, 2, 3, 1), atol=1e-5)
+  np.testing.assert_allclose(latent.terms["vq"], loss.detach(), rtol=1e-5)
+  np.testing.assert_allclose(of_rows, theirs.embedding.weight.grad, atol=1e-5)
+  np.testing.assert_allclose(of_h, torch_h.grad, atol=1e-5)
+  if not legacy:
+    net = hk.without_apply_rng(hk.transform(lambda x: hk.nets.VectorQuantizer(dim, vocab, beta)(x, is_training=True)))
+    params = jax.tree.map(lambda _: rows.T, net.init(jax.random.key(0), h))
+    out = net.apply(params, h)
+    np.testing.assert_array_equal(latent.codes, out["encoding_indices"])
+    np.testing.assert_allclose(latent.terms["vq"], out["loss"], rtol=1e-5)

@@ -37,14 +37,15 @@ class CodeCapacity(LatentMetric):
     return {"counts": add(acc["counts"], counts), "samples": add(acc["samples"], samples)}
 
   def result(self, acc: Tree, layout: Layout) -> dict[str, float | list[float]]:
-    """usage: share of codes that occur; perplexity: exp(entropy), a mean over groups like usage;
+    """usage: share of codes that occur, and usage_ceiling: what so many tokens of a uniform code would use on average,
+    1 - (1 - 1/V)^tokens; dead: codes that do not occur, of all groups; perplexity: exp(entropy). Means over groups.
 
     entropy_bits: a token's, summed over its groups; rate_bits (also "bits"): an example's tokens * sum of log2 V;
     entropy_rate_bits: an example's tokens * entropy. Usage needs many more tokens than codes. Of several grids rates
     are sums over them, and "grid0_rate_bits", "grid0_usage", ... are those of each.
     """
     counts, samples = total(acc["counts"]), total(acc["samples"])
-    names = ("usage", "perplexity", "entropy_bits", "rate_bits", "entropy_rate_bits", "bits")
+    names = ("usage", "usage_ceiling", "dead", "perplexity", "entropy_bits", "rate_bits", "entropy_rate_bits", "bits")
     if not samples or not counts.sum():
       return dict.fromkeys(names, float("nan"))
     share = counts / counts.sum(1, keepdims=True)
@@ -53,7 +54,9 @@ class CodeCapacity(LatentMetric):
     bits, rates = entropy / math.log(2), tokens * np.log2(layout.vocab)
     used = (counts > 0).sum(1) / np.asarray(layout.vocab)
     rate = rates.sum()
-    values = (used.mean(), np.exp(entropy).mean(), bits.sum(), rate, (tokens * bits).sum(), rate)
+    ceiling = -np.expm1(counts.sum(1) * np.log1p(-1 / np.asarray(layout.vocab, np.float64)))
+    dead = (np.asarray(layout.vocab) - (counts > 0).sum(1)).sum()
+    values = (used.mean(), ceiling.mean(), dead, np.exp(entropy).mean(), bits.sum(), rate, (tokens * bits).sum(), rate)
     found: dict[str, float | list[float]] = {name: float(value) for name, value in zip(names, values, strict=True)}
     for i in range(len(layout.sizes)):
       found |= {f"grid{i}_rate_bits": float(rates[i]), f"grid{i}_usage": float(used[i])}
