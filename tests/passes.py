@@ -15,6 +15,7 @@ import functools
 import hashlib
 import json
 import os
+import re
 import tempfile
 import time
 from pathlib import Path
@@ -24,6 +25,7 @@ import jax
 import numpy as np
 
 from latents.data import batches
+from latents.declare import dumps
 from latents.train import objective, partition
 from latents.train.build_step import abstract_autoencoder, build_step
 from latents.train.sharding import place, place_batch
@@ -163,11 +165,12 @@ class FakeArtefact:
 
 
 def tiny_steps(path: Path, data: Path) -> None:
-  """Two real steps of each stage: finite, none skipped, and something has moved."""
+  """Two real steps of each stage: finite, none skipped, and something has moved. Two examples a step, or the declared
+  number where a codebook starts from a batch."""
   made = build(path, "tiny", data)
   made = dataclasses.replace(
     made,
-    stage1=dataclasses.replace(made.stage1, batch=2),
+    stage1=dataclasses.replace(made.stage1, batch=made.stage1.batch if re.search(r'"kmeans": \d', dumps(made)) else 2),
     stage2=made.stage2 and dataclasses.replace(made.stage2, batch=2, cache=False),
   )
   mesh = micro.one_device()
