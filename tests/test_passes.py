@@ -29,7 +29,7 @@ def test_a_function_of_a_room_with_the_name_of_a_file_leads_to_both():
 def test_experiments_that_are_imported_count():
   sweep = ROOT / "experiments" / "ablations" / "kl_weight.py"
   found = passes.closure(sweep)
-  assert {ROOT / "experiments/images/digits.py", ROOT / "latents/bottlenecks/kl.py"} <= found
+  assert {ROOT / "experiments/images/ldm_kl.py", ROOT / "latents/bottlenecks/kl.py"} <= found
 
 
 def test_a_change_far_below_makes_a_pass_older(monkeypatch):

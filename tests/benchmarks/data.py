@@ -11,6 +11,7 @@ of the process that trains: with workers it is what a batch still costs there.
 """
 
 import argparse
+import contextlib
 import json
 import os
 import platform
@@ -73,11 +74,10 @@ def ticks(pids: list[int]) -> float:
 
 def descendants() -> list[int]:
   """This process's children: the workers of either loader (the resource tracker costs nothing)."""
-  with open(f"/proc/{os.getpid()}/task/{os.getpid()}/children") as file:
-    found = file.read().split()
+  found: list[str] = []
   for task in os.listdir(f"/proc/{os.getpid()}/task"):
-    with open(f"/proc/{os.getpid()}/task/{task}/children") as file:
-      found += file.read().split()
+    with contextlib.suppress(FileNotFoundError), open(f"/proc/{os.getpid()}/task/{task}/children") as file:
+      found += file.read().split()  # a thread may have ended since it was listed
   return sorted({int(pid) for pid in found})
 
 
