@@ -77,6 +77,16 @@ def test_a_row_is_made_of_the_docstring_and_the_score_card(folder):
   assert paper == "it spins"
 
 
+def test_a_row_of_a_sweep_counts_its_verdicts(folder):
+  (folder / "results" / "ablations").mkdir(parents=True)
+  stored = {"table": {"seeds": [0, 1]}, "verdict": [{"verdict": v} for v in ("shown", "not shown", "shown")]}
+  (folder / "results" / "ablations" / "ball.json").write_text(json.dumps(stored))
+  assert "| claims: 2 shown, 1 not shown (2 seeds); [page](results/ablations/ball.md) |" in index.text(folder)
+  (folder / "results" / "ablations" / "ball.json").write_text("{}")
+  with pytest.raises(UserError, match=r"ball\.json does not hold an ablation's numbers"):
+    index.text(folder)
+
+
 def test_a_broken_score_card_is_named(folder):
   card(folder, time=None)
   with pytest.raises(UserError, match=r"top/scores\.json is not a score card"):

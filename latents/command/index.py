@@ -66,11 +66,26 @@ def _row(file: Path, folder: Path) -> tuple[str, str, str, str]:
   papers = dict.fromkeys(re.findall(r"arXiv:(\d{4}\.\d{4,5})", doc))
   links = ", ".join(f"[{paper}](https://arxiv.org/abs/{paper})" for paper in papers)
   shown = "; ".join(part for part in (_numbers(folder / "results" / file.stem), said(doc, "Shown")) if part)
+  shown = shown or _verdicts(folder, file.stem)
   pictures = [f"[{name}](results/{file.stem}/{n})" for n, name in PICTURES.items() if _kept(folder, file.stem, n)]
   what = f"[`{file.stem}`]({file.relative_to(folder).as_posix()}): {doc.splitlines()[0]}"
   cells = (what, links, "; ".join([*([shown.rstrip(".")] if shown else []), *pictures]), said(doc, "Paper").rstrip("."))
   what, links, here, theirs = (cell.replace("|", "\\|") or "\N{EN DASH}" for cell in cells)
   return what, links, here, theirs
+
+
+def _verdicts(folder: Path, name: str) -> str:
+  """How many claims of a kept sweep came out how, and its page."""
+  path = folder / "results" / "ablations" / f"{name}.json"
+  if not path.is_file():
+    return ""
+  try:
+    stored = json.loads(path.read_text(encoding="utf-8"))
+    found, seeds = [claim["verdict"] for claim in stored["verdict"]], len(stored["table"]["seeds"])
+  except (ValueError, KeyError, TypeError) as error:
+    raise UserError(f"{path} does not hold an ablation's numbers: {error!r}") from None
+  counts = ", ".join(f"{found.count(word)} {word}" for word in ("shown", "not shown", "contradicted") if word in found)
+  return f"claims: {counts} ({seeds} seed{'s' * (seeds > 1)}); [page](results/ablations/{name}.md)"
 
 
 def _kept(folder: Path, name: str, file: str) -> bool:
