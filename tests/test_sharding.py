@@ -117,7 +117,7 @@ def test_one_device_equals_eight(stage, made, parts, names):
       one = dict(line)
       assert set(one) == set(other)
       share = other.pop("flops") / one.pop("flops")  # no device repeats what another does, but for its parameters'
-      assert share < 1.15 / math.prod(MESHES[name][:2]), f"{name}: a device computes {share:.3f} of all"
+      assert share < 1.16 / math.prod(MESHES[name][:2]), f"{name}: a device computes {share:.3f} of all"
       for key, value in one.items():
         # the ratio of two small gradients is the least stable number
         close = pytest.approx(value, rel=5e-3 if key.startswith("gan") else 5e-4, abs=2e-5)
