@@ -87,7 +87,9 @@ def losses(stage: int, name: str, microbatches: int, shape: tuple[int, int, int]
     for _ in range(5):
       state, logs = program.step(state, frozen, sharding.place_batch(next(stream), declared.batch, mesh))
       found.append({k: float(v) for k, v in logs.items()})
-  compiled = program.step.lower(program.state, program.frozen, program.batch).compile()
+  # without fusion, which computes cheap terms once for each reader: its repetitions differ by mesh and are no device's
+  options = {"xla_disable_hlo_passes": "fusion", "xla_backend_optimization_level": 0}
+  compiled = program.step.lower(program.state, program.frozen, program.batch).compile(compiler_options=options)
   return [{**line, "flops": compiled.cost_analysis()["flops"]} for line in found]
 
 
@@ -117,7 +119,7 @@ def test_one_device_equals_eight(stage, made, parts, names):
       one = dict(line)
       assert set(one) == set(other)
       share = other.pop("flops") / one.pop("flops")  # no device repeats what another does, but for its parameters'
-      assert share < 1.16 / math.prod(MESHES[name][:2]), f"{name}: a device computes {share:.3f} of all"
+      assert share < 1.05 / math.prod(MESHES[name][:2]), f"{name}: a device computes {share:.3f} of all"
       for key, value in one.items():
         # the ratio of two small gradients is the least stable number
         close = pytest.approx(value, rel=5e-3 if key.startswith("gan") else 5e-4, abs=2e-5)
