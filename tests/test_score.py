@@ -61,6 +61,9 @@ def test_the_score_card_of_a_former_run_stays_what_it_was(tmp_path, monkeypatch)
   before = json.loads((folder / "scores.json").read_text())
   found = run.evaluate(folder, {}, "latents evaluate")
   assert [k for k in found if k not in ("prior", "left_out", "judges")] == list(before) and not found["left_out"]
+  log = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
+  felt = [line for line in log if line["stage"] == 1 and line.get("train/gan_gate", 0) > 0]
+  assert found["judges"]["gan"]["lines"] == len(felt) > 0
   for part in ("parameters", "latent", "reconstruction", "data", "samples", "protocol", "time", "command", "paper"):
     flat = {jax.tree_util.keystr(k): v for k, v in jax.tree_util.tree_leaves_with_path(before[part])}
     now = {jax.tree_util.keystr(k): v for k, v in jax.tree_util.tree_leaves_with_path(found[part])}

@@ -1,6 +1,7 @@
 """The defaults of a bottleneck, and what the discrete ones share."""
 
 from collections.abc import Callable
+from typing import Any
 
 import flax.linen as nn
 import jax
@@ -87,6 +88,17 @@ def _straight_through_jvp(primals, tangents):
 def pointwise(dim: int, bias_init: Callable = nn.initializers.zeros) -> nn.Dense:
   """The 1x1 convolution E -> dim in front of a quantiser, in float32, with PyTorch's initial weights."""
   return Dense(dim, kernel_init=uniform_fan_in, bias_init=bias_init)
+
+
+def enter(module: Any, h: Array, width: int) -> Array:
+  """[B,*s,E] -> [B,*s,width] float32 by the `projection` of a module with a field `project`; UserError where that is
+  False and E is not the width."""
+  h = h.astype(jnp.float32)
+  if module.project:
+    return module.projection(h)
+  if h.shape[-1] != width:
+    raise UserError(f"{type(module).__name__} with project=False takes {width}, got {h.shape[-1]} channels")
+  return h
 
 
 def check_codes(codes: Array, vocab: int, least: int = 0) -> Array:

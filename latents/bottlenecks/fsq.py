@@ -6,7 +6,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from latents.bottlenecks.base import Discrete, check_codes, code_logs, pointwise, straight_through
+from latents.bottlenecks.base import Discrete, check_codes, code_logs, enter, pointwise, straight_through
 from latents.errors import UserError
 from latents.types import Array, Latent, later
 
@@ -96,7 +96,7 @@ class FSQ(Discrete):
   def __call__(self, h: Array, *, train: bool) -> Latent:
     """[B,*s,E] -> Latent; the same for train True and False."""
     vocab, levels = self.vocab, tuple(self.levels)
-    channels = to_channels(self, h)
+    channels = enter(self, h, len(self.levels))
     if self.symmetric:
       x = jnp.tanh(channels)
       digits = nearest_digits(jax.lax.stop_gradient(x), levels)
@@ -111,13 +111,3 @@ class FSQ(Discrete):
     levels = tuple(self.levels)
     digits = index_to_digits(check_codes(codes, self.vocab), levels)
     return (even_value if self.symmetric else digits_to_value)(digits, levels)
-
-
-def to_channels(module, h: Array) -> Array:
-  """[B,*s,E] -> [B,*s,d] float32 by the module's projection, or a UserError where it has none and E is not d."""
-  h, want = h.astype(jnp.float32), len(module.levels)
-  if module.project:
-    return module.projection(h)
-  if h.shape[-1] != want:
-    raise UserError(f"{type(module).__name__} with {want} levels and project=False got {h.shape[-1]} channels")
-  return h

@@ -5,7 +5,7 @@ import math
 import jax
 import jax.numpy as jnp
 
-from latents.bottlenecks.base import Discrete, check_codes, code_logs, pointwise, straight_through
+from latents.bottlenecks.base import Discrete, check_codes, code_logs, enter, pointwise, straight_through
 from latents.bottlenecks.nearest import random_rows
 from latents.errors import UserError
 from latents.types import Array, Latent
@@ -46,7 +46,7 @@ class Gumbel(Discrete):
 
   def __call__(self, h: Array, *, train: bool) -> Latent:
     """[B,*s,E] -> Latent; counts the pass if train and the collection "codebook" is mutable."""
-    logits = self._logits(h)
+    logits = enter(self, h, self.vocab)
     passed = self.passes.value
     heat = self.cold + (self.hot - self.cold) * (1 - risen(passed, self.cooling))
     log_p = jax.nn.log_softmax(logits)
@@ -67,14 +67,6 @@ class Gumbel(Discrete):
   def embed(self, codes: Array) -> Array:
     """codes [B,*s] -> z [B,*s,D]: rows of the codebook."""
     return jnp.take(self.rows, check_codes(codes, self.vocab), axis=0)
-
-  def _logits(self, h: Array) -> Array:
-    h = h.astype(jnp.float32)
-    if self.project:
-      return self.projection(h)
-    if h.shape[-1] != self.vocab:
-      raise UserError(f"Gumbel(vocab={self.vocab}, project=False) got {h.shape[-1]} channels")
-    return h
 
 
 def risen(passed: Array, over: int) -> Array:

@@ -3,7 +3,7 @@
 import jax
 import jax.numpy as jnp
 
-from latents.bottlenecks.base import Discrete, check_codes, code_logs, pointwise, straight_through
+from latents.bottlenecks.base import Discrete, check_codes, code_logs, enter, pointwise, straight_through
 from latents.bottlenecks.fsq import digits_to_index, index_to_digits
 from latents.errors import UserError
 from latents.types import Array, Latent
@@ -68,12 +68,7 @@ class LFQ(Discrete):
 
   def before(self, h: Array) -> Array:
     """[B,*s,E] -> u [B,*s,L] float32, whose signs are the code."""
-    h = h.astype(jnp.float32)
-    if self.project:
-      return self.projection(h)
-    if h.shape[-1] != self.bits:
-      raise UserError(f"{type(self).__name__}(bits={self.bits}, project=False) got {h.shape[-1]} channels")
-    return h
+    return enter(self, h, self.bits)
 
   def indices(self, u: Array) -> Array:
     """u [B,*s,L] -> codes [B,*s] or [B,*s,G] int32."""

@@ -6,7 +6,7 @@ from typing import Literal
 import jax
 import jax.numpy as jnp
 
-from latents.bottlenecks.base import Discrete, check_codes, code_logs, pointwise, straight_through
+from latents.bottlenecks.base import Discrete, check_codes, code_logs, enter, pointwise, straight_through
 from latents.errors import UserError
 from latents.types import Array, Latent, Terms
 
@@ -61,12 +61,7 @@ class NearestCode(Discrete):
 
   def before(self, h: Array) -> Array:
     """[B,*s,E] -> what is looked up [B,*s,D] float32."""
-    h = h.astype(jnp.float32)
-    if self.project:
-      return self.projection(h)
-    if h.shape[-1] != self.dim:
-      raise UserError(f"{type(self).__name__}(dim={self.dim}, project=False) got {h.shape[-1]} channels")
-    return h
+    return enter(self, h, self.dim)
 
   def learning(self, train: bool) -> bool:
     """Whether state changes in this pass."""

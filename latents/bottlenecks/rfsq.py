@@ -6,14 +6,13 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from latents.bottlenecks.base import Discrete, check_codes, code_logs, pointwise, straight_through
+from latents.bottlenecks.base import Discrete, check_codes, code_logs, enter, pointwise, straight_through
 from latents.bottlenecks.fsq import (
   check_levels,
   digits_to_index,
   even_value,
   index_to_digits,
   nearest_digits,
-  to_channels,
 )
 from latents.bottlenecks.nested import check_stages, stage_prefixes, stages_kept
 from latents.types import Array, Latent, later
@@ -58,7 +57,7 @@ class ResidualFSQ(Discrete):
     steps = np.asarray(levels, np.float32) - 1
     reach = 1 + 1 / steps
     keep = stages_kept(self, len(h), train)
-    x = reach * jnp.tanh(to_channels(self, h) / reach)
+    x = reach * jnp.tanh(enter(self, h, len(self.levels)) / reach)
     residual, codes = jax.lax.stop_gradient(x), []
     for i in range(self.quantizers):
       near = jnp.clip(residual * _scale(levels, i), -1.0, 1.0)

@@ -3,7 +3,7 @@
 A chapter is a folder of experiments/ and is called what its `__init__.py` says. A row is made of the docstring of an
 experiment file and of experiments/results/NAME/: arXiv numbers anywhere in the docstring are its papers; a paragraph of
 one line that begins with `Paper: ` is what they report, one with `Shown: ` what was seen here, beside the numbers of
-scores.json and the flags that they were made with.
+scores.json and the flags that they were made with, or the verdicts of a sweep (results/ablations/NAME.json).
 """
 
 import json
@@ -65,8 +65,8 @@ def _row(file: Path, folder: Path) -> tuple[str, str, str, str]:
   doc = docstring(file)
   papers = dict.fromkeys(re.findall(r"arXiv:(\d{4}\.\d{4,5})", doc))
   links = ", ".join(f"[{paper}](https://arxiv.org/abs/{paper})" for paper in papers)
-  shown = "; ".join(part for part in (_numbers(folder / "results" / file.stem), said(doc, "Shown")) if part)
-  shown = shown or _verdicts(folder, file.stem)
+  told = _numbers(folder / "results" / file.stem), _verdicts(folder, file.stem), said(doc, "Shown")
+  shown = "; ".join(part for part in told if part)
   pictures = [f"[{name}](results/{file.stem}/{n})" for n, name in PICTURES.items() if _kept(folder, file.stem, n)]
   what = f"[`{file.stem}`]({file.relative_to(folder).as_posix()}): {doc.splitlines()[0]}"
   cells = (what, links, "; ".join([*([shown.rstrip(".")] if shown else []), *pictures]), said(doc, "Paper").rstrip("."))

@@ -129,10 +129,7 @@ def torch_step(task: str, device: str) -> tuple[Callable[[], Any], int]:
 
   from tests.benchmarks import reference
 
-  if device == "cpu":
-    torch.set_num_threads(1)
-  place = torch.device("cuda" if device == "gpu" else "cpu")
-  torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = True  # as jax does by default
+  place = reference.place(device)
   model, judge = reference.autoencoder(tuple(CH * m for m in MULT), DIM)[0], reference.patchgan()
   for net in (model, judge):
     net.load_state_dict({name: torch.from_numpy(a) for name, a in drawn(net.state_dict()).items()})

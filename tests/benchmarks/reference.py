@@ -18,6 +18,14 @@ def data(task: str, batch: int, classes: int) -> list[Any]:
   return [rng.normal(size=(batch, 8, 16, 16)).astype(np.float32), np.arange(batch) % classes]
 
 
+def place(device: str) -> Any:
+  """The device of a side of "cpu" (one thread) or "gpu"; products in TF32 there, as jax does by default."""
+  if device == "cpu":
+    torch.set_num_threads(1)
+  torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = True
+  return torch.device("cuda" if device == "gpu" else "cpu")
+
+
 def autoencoder(widths: tuple[int, ...] = (32, 64, 128, 128), dim: int = 4) -> tuple[Any, Callable]:
   """diffusers' AutoencoderKL; mean squared error and the KL per element."""
   model = AutoencoderKL(

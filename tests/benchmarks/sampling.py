@@ -67,10 +67,7 @@ def torch_draw(task: str, device: str) -> tuple[Callable[[], float], int]:
 
   from tests.benchmarks import reference
 
-  if device == "cpu":
-    torch.set_num_threads(1)
-  place = torch.device("cuda" if device == "gpu" else "cpu")
-  torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = True  # as jax does by default
+  place = reference.place(device)
   torch.manual_seed(0)
   label = torch.arange(BATCH, device=place) % CLASSES
   made = reference.dit(CLASSES)[0] if task == "diffusion" else None

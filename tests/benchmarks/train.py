@@ -102,10 +102,7 @@ def torch_step(task: str, device: str) -> tuple[Callable[[], Any], int]:
 
   from tests.benchmarks import reference
 
-  if device == "cpu":
-    torch.set_num_threads(1)
-  place = torch.device("cuda" if device == "gpu" else "cpu")
-  torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = True  # as jax does by default
+  place = reference.place(device)
   torch.manual_seed(0)
   model, loss = reference.autoencoder() if task == "autoencoder" else reference.dit(CLASSES)
   model.to(place)
