@@ -50,6 +50,7 @@ def test_a_curve_is_the_means_of_stretches(tmp_path):
 def test_names_may_hold_dots():
   tree = {"a": {"": {"band_0.25": 3.0, "band_0": {"5": 4.0}}}, "a.b": {"c": 5.0}}
   assert at(tree, "a..band_0.25") == 3.0 and at(tree, "a..band_0.5") == 4.0 and at(tree, "a.b.c") == 5.0
+  assert at({"a": {"b": {"c": 1}}, "a.b": {"d": 2}}, "a.b.c") == 1  # the longer name has none
   assert at(tree, "a..band_0.125") is None and at(tree, "a.b.c.d") is None
 
 
