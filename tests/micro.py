@@ -4,6 +4,7 @@ import dataclasses
 from typing import Any
 
 import jax
+from jax.sharding import AbstractDevice, AbstractMesh
 
 from latents.autoencoders import Autoencoder
 from latents.backbones import DiT, Transformer
@@ -55,6 +56,12 @@ def experiment(*, codes: bool = False, gan: bool = True, **changes: Any) -> Expe
 def one_device() -> jax.sharding.Mesh:
   """A mesh of the first device."""
   return sharding.make_mesh(Mesh(), jax.devices()[:1])
+
+
+def on_tpu() -> Any:
+  """A context in which what is traced is for a TPU, as the planner has one."""
+  device = AbstractDevice("TPU v5 lite", 1, "tpu")
+  return jax.sharding.use_abstract_mesh(AbstractMesh((1,), ("data",), abstract_device=device))
 
 
 def passing(stage: Stage1 | Stage2, model: Any = None) -> steps.Passing:

@@ -7,9 +7,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from jax.sharding import AbstractDevice, AbstractMesh
 
 from latents.nn.convolve import convolve
+from tests import micro
 
 
 def draw(*shape: int, seed: int = 0):
@@ -77,8 +77,7 @@ def test_what_is_not_differentiated_costs_nothing_and_other_platforms_have_jaxs_
   x, kernel = draw(2, 16, 16, 4), draw(3, 3, 4, 4)
   one = jax.make_jaxpr(jax.grad(lambda x: convolve(x, kernel).sum()))(x)
   assert str(one).count("conv_general_dilated[") == 2  # forward, and back to x
-  mesh = AbstractMesh((1,), ("data",), abstract_device=AbstractDevice("TPU v5 lite", 1, "tpu"))
-  with jax.sharding.use_abstract_mesh(mesh):
+  with micro.on_tpu():
     other = jax.make_jaxpr(jax.grad(lambda x: convolve(x, kernel).sum()))(x)
   theirs = jax.make_jaxpr(jax.grad(lambda x: jaxs(x, kernel, 1, "SAME", 1).sum()))(x)
   assert str(other) == str(theirs)

@@ -148,11 +148,20 @@ def test_what_the_hub_has_not(server, tmp_path):
   for (asked, told), (code, said) in zip(WRONG.items(), call(server, tmp_path, *lines), strict=True):
     assert code == 2 and told in said and said.count("\n") == 1, (asked, said)
   none = ("hf:some/vae", "--name", "x", "--runs", tmp_path / "runs")
-  # offline, and where nobody answers, which the library tries several times
-  for where, more in ((server, {"HF_HUB_OFFLINE": "1"}), ("http://127.0.0.1:9", {})):
-    ((code, said),) = call(where, tmp_path / "empty", none, **more)
-    assert code == 2 and said.count("\n") == 1, said
-    assert "is not in the cache, and the hub cannot be reached (no network, or HF_HUB_OFFLINE)" in said
+  unreached(tmp_path, *call(server, tmp_path / "empty", none, HF_HUB_OFFLINE="1"))
+
+
+@pytest.mark.slow
+def test_where_nobody_answers(tmp_path):
+  """The library tries several times, and waits between."""
+  none = ("hf:some/vae", "--name", "x", "--runs", tmp_path / "runs")
+  unreached(tmp_path, *call("http://127.0.0.1:9", tmp_path / "empty", none))
+
+
+def unreached(tmp_path, ending):
+  code, said = ending
+  assert code == 2 and said.count("\n") == 1, said
+  assert "is not in the cache, and the hub cannot be reached (no network, or HF_HUB_OFFLINE)" in said
   assert not (tmp_path / "runs").exists()
 
 

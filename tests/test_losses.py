@@ -6,7 +6,6 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from jax.sharding import AbstractDevice, AbstractMesh
 
 from latents.autoencoders import Autoencoder
 from latents.bottlenecks import KL
@@ -221,7 +220,7 @@ def test_the_perceptual_gradient_runs_through_the_reconstruction_alone():
   """One convolution forward for each of the two signals, one back: none on both signals at once."""
   loss, x = Perceptual(layers=(0, 1)), signal((32, 32, 3))
   aux = loss.abstract()
-  with on_tpu():  # for a CPU, convolutions of one tap are products
+  with micro.on_tpu():  # for a CPU, convolutions of one tap are products
     forward = jax.make_jaxpr(lambda y, aux: loss(x, y, aux=aux))(x, aux)
     both = jax.make_jaxpr(jax.grad(lambda y, aux: loss(x, y, aux=aux)))(x, aux)
   rows = [convolved(made.jaxpr) for made in (forward, both)]
@@ -235,15 +234,9 @@ def test_the_perceptual_gradient_runs_through_the_reconstruction_alone():
 def test_the_gradient_of_lpips_runs_through_the_reconstruction_alone(net, layers):
   """Every layer forward for each of the two signals, and once back; none on both signals at once."""
   loss, x = LPIPSLoss(net=net), signal((32, 32, 3))
-  with on_tpu():
+  with micro.on_tpu():
     rows = convolved(jax.make_jaxpr(jax.grad(lambda y, aux: loss(x, y, aux=aux)))(x, loss.abstract()).jaxpr)
   assert set(rows) == {len(x)} and len(rows) == 3 * layers
-
-
-def on_tpu():
-  """A context in which what is traced is for a TPU."""
-  device = AbstractDevice("TPU v5 lite", 1, "tpu")
-  return jax.sharding.use_abstract_mesh(AbstractMesh((1,), ("data",), abstract_device=device))
 
 
 def convolved(jaxpr) -> list[int]:

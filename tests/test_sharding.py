@@ -98,8 +98,8 @@ def losses(stage: int, name: str, microbatches: int, shape: tuple[int, int, int]
   [
     (1, "micro", 1, ("fsdp",)),
     (2, "micro", 1, ("tensor",)),
-    (1, "together", 1, ("four",)),
-    (1, "judges", 1, ("four",)),
+    pytest.param(1, "together", 1, ("four",), marks=pytest.mark.slow),
+    pytest.param(1, "judges", 1, ("four",), marks=pytest.mark.slow),
     pytest.param(1, "micro", 1, ("data",), marks=pytest.mark.slow),
     pytest.param(1, "codes", 2, ("fsdp",), marks=pytest.mark.slow),
   ],
