@@ -25,7 +25,8 @@ import jax
 import numpy as np
 
 from latents.data import batches
-from latents.declare import dumps
+from latents.declare import Stage1, dumps
+from latents.declare.check import every_stage
 from latents.train import objective, partition
 from latents.train.build_step import abstract_autoencoder, build_step
 from latents.train.sharding import place, place_batch
@@ -133,19 +134,15 @@ def spread(files: list[Path], most: int = BUDGET) -> list[Path]:
 
 
 def paper_traces(path: Path, data: Path) -> tuple[int, int]:
-  """Both stages' steps at full size, and those of the phases before them, without memory: shapes, names of terms;
-  (autoencoder, prior) parameters that are trained at the last."""
-  made = build(path, "paper", data)
-  for name in ("stage1", "stage2"):
-    for phase in phases(getattr(made, name)):
-      paper_trace(dataclasses.replace(made, **{name: phase}), int(name[-1]))
-  return paper_trace(made, 1), paper_trace(made, 2) if made.stage2 else 0
-
-
-def phases(stage: Any) -> list[Any]:
-  """The stages of the same kind that a stage begins with, and those that they do."""
-  before = [s.stage for s in getattr(stage, "start", ()) if type(s.stage) is type(stage)]
-  return [phase for one in before for phase in (one, *phases(one))]
+  """The steps of both stages and of all before them at full size, without memory: shapes, names of terms;
+  (autoencoder, prior) parameters that both train."""
+  made, counts = build(path, "paper", data), {}
+  for place, stage in every_stage(made):
+    if isinstance(stage, Stage1):
+      counts[place] = paper_trace(dataclasses.replace(made, stage1=stage, stage2=None), 1)
+    else:
+      counts[place] = paper_trace(dataclasses.replace(made, stage2=stage), 2)
+  return counts["stage1"], counts.get("stage2", 0)
 
 
 def paper_trace(made: Any, stage: int) -> int:

@@ -144,7 +144,7 @@ def strip(runs: Mapping[str, Path]) -> bytes:
   if not rows:
     return b""
   image = Image.fromarray(grid(np.concatenate(rows), columns=rows[0].shape[0]))
-  if larger := SIDE // max(rows[0].shape[1:3]):
+  if (larger := SIDE // max(rows[0].shape[1:3])) > 1:
     image = image.resize((larger * image.width, larger * image.height), Image.Resampling.NEAREST)
   for quality in (90, 70, 50, 30, 10):
     out = io.BytesIO()
