@@ -104,6 +104,7 @@ def test_a_likelihood_is_told_in_nats_and_bits():
     "nll": float(loss),
     "nats_per_element": float(loss),
     "bits_per_element": float(loss) / math.log(2),
+    "bits_per_example": 16 * float(loss) / math.log(2),
     "bits_per_dim": 16 * float(loss) / math.log(2) / 256,  # of 16 x 16 pixels
     "images": 20,
   }

@@ -92,6 +92,14 @@ class Ablation:
       raise UserError(f"seeds_of is {self.seeds_of}, which a variant lacks")
     return dataclasses.replace(made, **{self.seeds_of: dataclasses.replace(stage, seed=made.seed_of(stage) + seed)})
 
+  def measured(self, **changes: Any) -> "Ablation":
+    """The same with other fields of every variant's `evaluation`."""
+    found = {
+      name: dataclasses.replace(made, evaluation=dataclasses.replace(made.evaluation, **changes))
+      for name, made in self.variants.items()
+    }
+    return dataclasses.replace(self, variants=found)
+
   def described(self) -> dict[str, dict[str, Any]]:
     """variant -> path in `varies` -> what it is there, as JSON."""
     return {name: {path: at(to_json(made), path) for path in self.varies} for name, made in self.variants.items()}

@@ -4,6 +4,7 @@ import argparse
 import os
 from pathlib import Path
 
+from latents.command import reading
 from latents.machine.disk import on_disk
 
 PUBLISHED = Path("experiments/results/ablations")
@@ -20,6 +21,9 @@ def add(to: argparse.ArgumentParser) -> None:
   place = {"type": on_disk, "nargs": "?", "const": PUBLISHED, "metavar": "FOLDER"}
   to.add_argument("--publish", help=f"afterwards write numbers and page there (default: {PUBLISHED})", **place)
   to.add_argument("--page", help="only write the page there anew, from the numbers that lie there", **place)
+  to.add_argument(
+    "--lpips", type=reading.place, metavar="WEIGHTS", help="a file of LPIPS(squeeze) weights: measured too"
+  )
   to.add_argument("--only", metavar="VARIANT", help="bring this one run to its end, as the sweep does")
   to.add_argument("--seed", type=int, default=0, help="with --only: the number of its seed, from 0")
   to.add_argument("--attached", action="store_true", help=argparse.SUPPRESS)  # a sweep's own: it ends with the sweep
@@ -39,7 +43,7 @@ def ablate(arguments: argparse.Namespace) -> None:
     return
   cluster.check_alone(os.environ)
   made, document = overrides.build_sweep(file, arguments.scale)
-  sweep = Sweep(made, file, document, arguments.scale, arguments.runs, name)
+  sweep = Sweep(made, file, document, arguments.scale, arguments.runs, name, arguments.lpips)
   if arguments.only is not None:
     sweep.run(arguments.only, arguments.seed)
     return

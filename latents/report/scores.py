@@ -51,6 +51,7 @@ KNOWN = {
   "ssim": Score("SSIM", "", "high"),
   "high_frequency_kept": Score("High-frequency energy kept", "", "one"),
   "bits_per_element": Score("Held-out bits, of one code or number", "bit"),
+  "bits_per_example": Score("Held-out bits, of an example", "bit"),
   "bits_per_dim": Score("Held-out bits, a number of the signal", "bit"),
   "classifier_accuracy": Score("Classifier on real held-out data"),
   "sample_to_train": Score("Sample to nearest training example", "RMS"),

@@ -45,7 +45,8 @@ ROOT = Path(__file__).resolve().parent.parent.parent
 
 @dataclasses.dataclass(frozen=True)
 class Sweep:
-  """An ablation of a file at a scale, in `runs/name`. document: the file's docstring, for the page."""
+  """An ablation of a file at a scale, in `runs/name`. document: the file's docstring, for the page. lpips: a file of
+  weights, by which every run measures LPIPS too."""
 
   ablation: Ablation
   file: Path
@@ -53,9 +54,12 @@ class Sweep:
   scale: str
   runs: Path
   name: str
+  lpips: str | None = None
 
   def __post_init__(self):
     on_disk(self.runs)
+    if self.lpips:
+      object.__setattr__(self, "ablation", self.ablation.measured(lpips=self.lpips))
 
   @property
   def folder(self) -> Path:
@@ -73,6 +77,7 @@ class Sweep:
   def words(self, member: Member) -> list[str]:
     """The command line of one member."""
     place = ["--scale", self.scale, "--runs", str(self.runs), "--name", self.name]
+    place += ["--lpips", self.lpips] if self.lpips else []
     return ["ablate", str(self.file), *place, "--only", member.variant, "--seed", str(member.seed)]
 
   def process(self, member: Member) -> list[str]:
@@ -137,6 +142,7 @@ class Sweep:
         known = [p for p, _ in numbers(next(iter(scores.values())))]
         raise UserError(f"{SCORES} has no number at the column {path}{nearest(path, known)}")
     ran = " ".join(["latents ablate", str(self.file), "--scale", self.scale, "--seeds", str(seeds)])
+    ran += " --lpips WEIGHTS" if self.lpips else ""
     return {
       "name": self.name,
       "document": self.document,

@@ -24,7 +24,7 @@ def measure(model: Model) -> dict[str, float]:
   Latents are modes and nothing is dropped out (`train=False`); times and noise are drawn as in training, by a fixed key
   and the number of the example: the same for every run, whatever the batch or the mesh. Each example is a batch of its
   own. nats_per_element, bits_per_element: of one code, or of one number of the normalised latent (a density);
-  bits_per_dim: the bits of an example over the numbers of its signal.
+  bits_per_example: of all of them; bits_per_dim: of one number of its signal.
   """
   experiment, mesh = model.experiment, model.mesh
   stage, source = experiment.stage2, held_out.rows(experiment)
@@ -72,5 +72,6 @@ def _bits(means: dict[str, float], model: Model) -> dict[str, float]:
   return means | {
     "nats_per_element": nats / elements,
     "bits_per_element": bits / elements,
+    "bits_per_example": bits,
     "bits_per_dim": bits / math.prod(signal),
   }
