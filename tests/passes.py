@@ -137,11 +137,11 @@ def paper_traces(path: Path, data: Path) -> tuple[int, int]:
   """The steps of both stages and of all before them at full size, without memory: shapes, names of terms;
   (autoencoder, prior) parameters that both train."""
   made, counts = build(path, "paper", data), {}
-  for place, stage in every_stage(made):
+  for name, stage in every_stage(made):
     if isinstance(stage, Stage1):
-      counts[place] = paper_trace(dataclasses.replace(made, stage1=stage, stage2=None), 1)
+      counts[name] = paper_trace(dataclasses.replace(made, stage1=stage, stage2=None), 1)
     else:
-      counts[place] = paper_trace(dataclasses.replace(made, stage2=stage), 2)
+      counts[name] = paper_trace(dataclasses.replace(made, stage2=stage), 2)
   return counts["stage1"], counts.get("stage2", 0)
 
 

@@ -22,12 +22,12 @@ import dataclasses
 from typing import Any, Literal
 
 from experiments.ablations import reconstruction_losses as base
-from experiments.codes import vq_transformer
+from experiments.codes import vq_transformer, with_quantiser
 from latents.ablations import Ablation, Against, Claim, Equal, Ranks, Within
 from latents.backbones import DiT, Transformer
 from latents.bottlenecks import BSQ, EMAVQ, FSQ, KL, LFQ, VQ, Bottleneck, Gumbel, ResidualFSQ, ResidualVQ
 from latents.declare import Experiment
-from latents.losses import Loss, Weight
+from latents.losses import Weight
 from latents.priors import AutoregressivePrior, FlowPrior
 
 USAGE, PERPLEXITY, RATE, BITS = "latent.usage", "latent.perplexity", "latent.rate_bits", "prior.bits_per_example"
@@ -108,29 +108,30 @@ def claims() -> tuple[Claim, ...]:
 
 
 def _variant(scale: Literal["tiny", "paper"], bottleneck: Bottleneck, weights: dict[str, float]) -> Experiment:
-  made = base.with_prior(base.variant("tiny", ("perceptual",))) if scale == "tiny" else vq_transformer.experiment(scale)
+  start = _base(scale)
+  if not isinstance(bottleneck, KL):
+    return with_quantiser(start, "quantisers", bottleneck, weights, groups=getattr(bottleneck, "quantizers", 1))
+  made = with_quantiser(start, "quantisers", FSQ(), {})
+  losses = {**made.stage1.losses, **{k: Weight(weight) for k, weight in weights.items()}}
+  one = dataclasses.replace(made.stage1, model=made.stage1.model.clone(bottleneck=bottleneck), losses=losses)
+  size: dict[str, Any] = {"width": 96, "depth": 4, "heads": 4, "classes": 20}
+  if scale == "paper":
+    size = {"width": 768, "depth": 12, "heads": 12, "classes": 1000, "dtype": "bfloat16"}
+  two = dataclasses.replace(made.stage2, prior=FlowPrior(backbone=DiT(patch=1, **size), guidance=2.0))
+  return dataclasses.replace(made, stage1=one, stage2=two)
+
+
+def _base(scale: Literal["tiny", "paper"]) -> Experiment:
+  if scale == "paper":
+    return vq_transformer.experiment(scale)
+  made = base.with_prior(base.variant("tiny", ("perceptual",)))
   one, two = made.stage1, made.stage2
   assert two is not None
   model: Any = one.model
-  width = 32 if scale == "tiny" else model.encoder.out  # of what every bottleneck projects
-  own = {"commit", "kl"}  # terms of the bottlenecks that the bases have
-  losses: dict[str, Loss] = {k: loss for k, loss in one.losses.items() if k not in own}
-  losses |= {k: Weight(weight) for k, weight in weights.items()}
-  model = model.clone(encoder=model.encoder.clone(out=width), bottleneck=bottleneck)
+  model = model.clone(encoder=model.encoder.clone(out=32))  # of which every bottleneck makes its own
+  prior = AutoregressivePrior(
+    backbone=Transformer(vocab=1, length=64, width=96, depth=4, heads=4, classes=20), guidance=2.0
+  )
   return dataclasses.replace(
-    made, name="quantisers", stage1=dataclasses.replace(one, model=model, losses=losses),
-    stage2=dataclasses.replace(two, prior=_prior(scale, bottleneck)),
-  )  # fmt: skip
-
-
-def _prior(scale: Literal["tiny", "paper"], bottleneck: Bottleneck) -> AutoregressivePrior | FlowPrior:
-  tiny = scale == "tiny"
-  size: dict[str, Any] = {"width": 96, "depth": 4, "heads": 4} if tiny else {"width": 768, "depth": 12, "heads": 12}
-  size |= {"classes": 20 if tiny else 1000} | ({} if tiny else {"dtype": "bfloat16"})
-  if isinstance(bottleneck, KL):
-    return FlowPrior(backbone=DiT(patch=1, **size), guidance=2.0)
-  groups, places = getattr(bottleneck, "quantizers", 1), 64 if tiny else 256
-  vocab: Any = bottleneck.vocab
-  return AutoregressivePrior(
-    backbone=Transformer(vocab=vocab, length=groups * places, groups=groups, **size), guidance=2.0
+    made, stage1=dataclasses.replace(one, model=model), stage2=dataclasses.replace(two, prior=prior)
   )

@@ -17,13 +17,15 @@ from latents.types import Array
 class Trunk(nn.Module):
   """[B,N,width], keys [B,N] bool or None -> same shape: norm, `depth` pre-norm ViT blocks, norm.
 
-  Tokens that `keys` marks False are seen by no other token. remat: blocks are recomputed in the backward pass.
+  Tokens that `keys` marks False are seen by no other token. remat: blocks are recomputed in the backward pass. head:
+  numbers of an attention head; 0 = width / heads.
   """
 
   depth: int
   heads: int
   remat: bool = False
   dtype: str = "float32"
+  head: int = 0
 
   @nn.compact
   def __call__(self, h: Array, keys: Array | None = None) -> Array:
@@ -31,7 +33,7 @@ class Trunk(nn.Module):
     h = nn.LayerNorm(dtype=self.dtype, name="norm_in")(h)
     block = nn.remat(Block) if self.remat else Block
     for i in range(self.depth):
-      h = block(self.heads, self.dtype, name=f"blocks_{i}")(h, keys)
+      h = block(self.heads, self.dtype, self.head, name=f"blocks_{i}")(h, keys)
     return nn.LayerNorm(dtype=self.dtype, name="norm_out")(h)
 
 
@@ -40,12 +42,13 @@ class Block(nn.Module):
 
   heads: int
   dtype: str = "float32"
+  head: int = 0
 
   @nn.compact
   def __call__(self, h: Array, keys: Array | None) -> Array:
     """[B,N,width] -> same shape."""
     normed = nn.LayerNorm(dtype=self.dtype, name="norm1")(h)
-    h = h + Attention(self.heads, dtype=self.dtype, name="attention")(normed, keys)
+    h = h + Attention(self.heads, dtype=self.dtype, head=self.head, name="attention")(normed, keys)
     normed = nn.LayerNorm(dtype=self.dtype, name="norm2")(h)
     return constrain(h + Mlp(dtype=self.dtype, name="mlp")(normed))
 

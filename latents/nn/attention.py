@@ -71,23 +71,24 @@ def attend_one(q: Array, k: Array, v: Array, seen: Array) -> Array:
 class Attention(nn.Module):
   """[B,N,C] -> same shape: multi-head self-attention with biased linear layers `qkv` and `out`.
 
-  causal: see `attend`. dtype: of the products; parameters are float32.
+  causal: see `attend`. head: numbers of a head; 0 = C / heads. dtype: of the products; parameters are float32.
   mask [B,N] bool: keys that may be looked at.
   """
 
   heads: int
   causal: bool = False
   dtype: str = "float32"
+  head: int = 0
 
   @nn.compact
   def __call__(self, x: Array, mask: Array | None = None) -> Array:
     """See the class."""
     width = x.shape[-1]
-    if width % self.heads:
+    if not self.head and width % self.heads:
       raise UserError(f"width {width} does not divide into {self.heads} heads")
     init = nn.initializers.xavier_uniform()
-    qkv = Dense(3 * width, dtype=self.dtype, kernel_init=init, name="qkv")(x)
+    qkv = Dense(3 * (self.head * self.heads or width), dtype=self.dtype, kernel_init=init, name="qkv")(x)
     q, k, v = (a.reshape(*x.shape[:-1], self.heads, -1) for a in jnp.split(qkv, 3, -1))
     seen = None if mask is None else mask[:, None, None, :]
-    h = attend(q, k, v, mask=seen, causal=self.causal).reshape(x.shape)
+    h = attend(q, k, v, mask=seen, causal=self.causal).reshape(*x.shape[:-1], -1)
     return Dense(width, dtype=self.dtype, kernel_init=init, name="out")(h)

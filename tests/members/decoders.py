@@ -42,6 +42,7 @@ DECODERS = [
   ("identity", lambda: IdentityDecoder(), (8, 8, 3), (8, 8, 3)),
   ("query", lambda: QueryDecoder(grid=(4, 2), width=16, depth=2, heads=2, patch=4), (6, 5), (16, 8, 3)),
   ("vit", lambda: ViTDecoder(width=16, depth=2, heads=2, patch=4), (4, 2, 5), (16, 8, 3)),
+  ("vit tanh", lambda: ViTDecoder(width=16, depth=1, heads=2, patch=4, hidden=24, head=6), (2, 2, 5), (8, 8, 3)),
   ("wave", lambda: WaveDecoder(ch=4, strides=(2, 3, 4), channels=2), (2, 6), (48, 2)),
   ("wave elu", lambda: WaveDecoder(ch=4, strides=(2, 4), activation="elu"), (8, 6), (64, 1)),
   (

@@ -27,6 +27,7 @@ ENCODERS = [
   ("query", lambda: QueryEncoder(width=16, depth=2, heads=2, patch=4, tokens=6, out=5), (16, 8, 3)),
   ("query remat", lambda: QueryEncoder(width=16, depth=2, heads=2, patch=4, tokens=6, out=5, remat=True), (16, 1)),
   ("vit", lambda: ViTEncoder(width=16, depth=2, heads=2, patch=4, out=5), (16, 8, 3)),
+  ("vit tanh", lambda: ViTEncoder(width=16, depth=1, heads=2, patch=4, out=5, hidden=24, head=6), (8, 8, 3)),
   ("wave", lambda: WaveEncoder(ch=4, strides=(2, 3, 4), out=6), (48, 2)),
   ("wave elu", lambda: WaveEncoder(ch=4, strides=(2, 4), out=6, activation="elu"), (64, 1)),
   ("gain", lambda: Gain(WaveEncoder(ch=4, strides=(2, 4), out=6)), (64, 2)),
