@@ -381,3 +381,17 @@ def test_vit_parts_have_the_size_of_their_layers_and_take_any_grid():
   small = ViTEncoder(width=16, depth=1, heads=2, patch=4, out=3)
   variables = started(small, jnp.zeros((1, 8, 8, 1)), train=False)
   assert small.apply(variables, jnp.ones((1, 12, 20, 1)), train=False).shape == (1, 3, 5, 3)
+
+
+@pytest.mark.parametrize(("width", "depth", "heads", "published"), [(768, 12, 12, 91e6), (1280, 32, 16, 599e6)])
+def test_vit_vqgans_sizes_are_the_published_ones(width, depth, heads, published):
+  """Table 1 of arXiv:2110.04627 by hand: heads of 64 numbers, a tanh layer of 4 widths; positions here are fixed."""
+  inner, patch = 64 * heads, 8
+  size = {"width": width, "depth": depth, "heads": heads, "patch": patch, "hidden": 4 * width, "head": 64}
+  block = (width + 1) * 3 * inner + (inner + 1) * width + 8 * width**2 + 5 * width + 4 * width
+  x = jax.ShapeDtypeStruct((1, 256, 256, 3), jnp.float32)
+  h, e = jax.eval_shape(lambda x: ViTEncoder(out=width, **size).init_with_output(KEY, x, train=False), x)
+  assert h.shape == (1, 32, 32, width)
+  head = (width + 1) * 4 * width + (4 * width + 1) * width
+  assert count(e) == (3 * patch**2 + 1) * width + depth * block + 4 * width + head
+  assert count(e) + 1024 * width == pytest.approx(published, rel=0.006)

@@ -54,7 +54,7 @@ def parts(scale: Literal["tiny", "paper"]) -> dict[str, tuple[Bottleneck, dict[s
   start: dict[str, Any] = {"kmeans": 10, "restart": 0.1}
   chain = EMAVQ(vocab=8 if tiny else 128, dim=dim, **start)
   count, commit, vq = 3 if tiny else 2, {"commit": 0.25}, {"vq": 1.0}
-  sign = {"entropy": 0.01 if tiny else 0.1}
+  sign = {"entropy": 0.03 if tiny else 0.1}
   return {
     "vq": (VQ(vocab=vocab, dim=dim), vq),
     "vq-l2": (VQ(vocab=vocab, dim=8, normalise="codes"), vq),
