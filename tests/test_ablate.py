@@ -94,6 +94,20 @@ def test_seeds_are_those_of_the_stage_that_is_said(of, seeds):
   assert (last.seed_of(last.stage1), last.seed_of(last.stage2)) == seeds
 
 
+def test_weights_of_lpips_reach_every_run_and_no_address(tmp_path):
+  """The flag is handed on to each process, and makes the same members as without it."""
+  made = ablation({"steps": 9}, ("stage1.steps",))
+  plain, told = (
+    ablate.Sweep(made, tmp_path / "f.py", "", "tiny", tmp_path, "n", path) for path in (None, "/weights/w.npz")
+  )
+  for one, two in zip(plain.ablation.members(2), told.ablation.members(2), strict=True):
+    assert (one.experiment.evaluation.lpips, two.experiment.evaluation.lpips) == (None, "/weights/w.npz")
+    assert every_address(one.experiment) == every_address(two.experiment)
+    assert "--lpips" not in plain.words(one)
+    at = told.words(two).index("--lpips")
+    assert told.words(two)[at + 1] == "/weights/w.npz"
+
+
 def test_files_without_their_function(tmp_path, capsys):
   assert main(["ablate", str(ROOT / "experiments/images/digits.py")]) == 2
   assert "defines no function `sweep`: `latents run` takes it" in capsys.readouterr().err
