@@ -32,7 +32,19 @@ from latents.priors import AutoregressivePrior, FlowPrior
 
 USAGE, PERPLEXITY, RATE, BITS = "latent.usage", "latent.perplexity", "latent.rate_bits", "prior.bits_per_example"
 LPIPS = "reconstruction..lpips_squeeze"
-ONE = ("vq", "vq-l2", "rotation", "ema", "ema-restart", "gumbel", "fsq", "fsq-symmetric", "lfq", "bsq")  # one code
+ONE = (
+  "vq",
+  "vq-l2",
+  "rotation",
+  "ema",
+  "ema-rotation",
+  "ema-restart",
+  "gumbel",
+  "fsq",
+  "fsq-symmetric",
+  "lfq",
+  "bsq",
+)  # one code
 
 
 def sweep(scale: Literal["tiny", "paper"] = "tiny") -> Ablation:
@@ -60,6 +72,7 @@ def parts(scale: Literal["tiny", "paper"]) -> dict[str, tuple[Bottleneck, dict[s
     "vq-l2": (VQ(vocab=vocab, dim=8, normalise="codes"), vq),
     "rotation": (VQ(vocab=vocab, dim=dim, gradient="rotation"), vq),
     "ema": (EMAVQ(vocab=vocab, dim=dim), commit),
+    "ema-rotation": (EMAVQ(vocab=vocab, dim=dim, gradient="rotation"), commit),
     "ema-restart": (EMAVQ(vocab=vocab, dim=dim, **start), commit),
     "gumbel": (Gumbel(vocab=vocab, dim=dim, cooling=800 if tiny else 150_000), {"kl": 5e-4}),
     "fsq": (FSQ(levels=levels), {}),
@@ -79,6 +92,8 @@ def claims() -> tuple[Claim, ...]:
             variant="rotation", control="vq", column=USAGE, direction="higher", least=0.05),
     Against(sentence="And it rebuilds better.", variant="rotation", control="vq", column=base.PSNR, direction="higher",
             least=0.2),
+    Against(sentence="It uses more of a moving average, too.", variant="ema-rotation", control="ema", column=USAGE,
+            direction="higher", least=0.05),
     Against(sentence="Codes of length 1 in few channels are used more than plain ones (ViT-VQGAN).", variant="vq-l2",
             control="vq", column=USAGE, direction="higher", least=0.05),
     Against(sentence="A moving average whose codes are restarted uses more of them than one without (Jukebox).",
