@@ -16,6 +16,7 @@ from latents.losses import (
   L1,
   L2,
   Adversarial,
+  Capacity,
   Charbonnier,
   Huber,
   LogitLaplace,
@@ -260,6 +261,21 @@ def test_weight_computes_nothing():
     Weight(1e-6)(jnp.zeros(1), jnp.zeros(1))
   assert Weight().load() is None
   assert [float(Weight(start=3).gate(jnp.array(s))) for s in (2, 3)] == [0, 1]
+
+
+def test_weights_that_rise_and_fall():
+  steps = jnp.array([0, 4, 5, 6, 8, 9, 13, 99])
+
+  def factors(**fields):
+    return [float(Weight(7.0, **fields).counted(jnp.float32(2.0), step)) / 2 for step in steps]  # the weight is outside
+
+  assert factors() == factors(first=3.0) == factors(over=0, first=0.0) == [1.0] * 8
+  np.testing.assert_allclose(factors(first=3.0, over=8), [3, 2, 1.75, 1.5, 1, 1, 1, 1], rtol=1e-6)
+  np.testing.assert_allclose(factors(first=0.0, over=8, start=5), [0, 0, 0, 0.125, 0.375, 0.5, 1, 1], atol=1e-6)
+  half = [0.5 - 0.5 * np.cos(np.pi * share) for share in (0, 4 / 8, 5 / 8, 6 / 8, 1, 1, 1, 1)]
+  np.testing.assert_allclose(factors(first=0.0, over=8, shape="cosine"), half, atol=1e-6)
+  held = Capacity(1.0, first=0.0, over=4, capacity=3.0)
+  np.testing.assert_allclose([float(held.counted(jnp.float32(1.0), s)) for s in (0, 1, 4)], [0, 0.5, 2])
 
 
 def test_hinge_by_hand():

@@ -10,12 +10,13 @@ from jax.sharding import AxisType
 from latents.errors import UserError
 from latents.nn import attention
 from latents.nn.attention import Attention, attend, attend_one
-from latents.nn.conv import AttentionBlock, Conv, DepthwiseConv, Downsample, ResBlock, Upsample, nearest
+from latents.nn.conv import AttentionBlock, Conv, DepthwiseConv, Downsample, ResBlock, Upsample, nearest, pooled
 from latents.nn.linear import Dense, product
 from latents.nn.mlp import Mlp, SwiGLU, swiglu_hidden
 from latents.nn.norm import GroupNorm, LayerNorm, RMSNorm, groups_of
 from latents.nn.patch import patchify, unpatchify
 from latents.nn.position import sincos
+from latents.nn.residual import Residual
 from latents.nn.sharding import constrain, on_cpu
 from latents.nn.time import TimeEmbedding, frequencies
 from latents.plan import flops
@@ -231,6 +232,53 @@ def test_upsample_is_the_convolution_of_the_nearest_neighbours(shape):
   params = {"params": {"conv": {"kernel": jnp.zeros((3,) * axes + (4, 6)), "bias": jnp.zeros(6)}}}
   few, many = (flops.count(jax.make_jaxpr(f)(params, inside))["float32"] for f in (up, plain))
   assert few / many == pytest.approx((4 / 6) ** axes, rel=0.05)  # padding is no work
+
+
+@pytest.mark.parametrize("shape", [(5,), (4, 7), (2, 3, 4)])
+def test_four_taps_double_by_the_transposed_convolution(shape):
+  """Values and both gradients are jax's own, whose products with zeros are left out: a quarter of two axes'."""
+  x, axes = normal(2, *shape, 4), len(shape)
+  module = Conv(6, 4, double=True)
+  params = drawn(module, x)
+
+  def plain(params, x):
+    kernel = params["params"]["kernel"]
+    letters = "DHW"[3 - axes :]
+    numbers = ("N" + letters + "C", letters + "IO", "N" + letters + "C")
+    y = jax.lax.conv_transpose(x, kernel, (2,) * axes, "SAME", dimension_numbers=numbers)
+    return y + params["params"]["bias"]
+
+  expected, weights = plain(params, x), normal(2, *(2 * n for n in shape), 6, seed=1)
+  assert module.apply(params, x).shape == expected.shape == weights.shape
+  np.testing.assert_allclose(module.apply(params, x), expected, atol=1e-5)
+  mine, theirs = (
+    jax.grad(lambda p, x, f=f: (f(p, x) * weights).sum(), (0, 1))(params, x) for f in (module.apply, plain)
+  )
+  jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, atol=1e-4), mine, theirs)
+
+
+@pytest.mark.parametrize("shape", [(6,), (4, 8), (2, 4, 6)])
+def test_pooled_is_flax_max_pool(shape):
+  x, axes = normal(2, *shape, 3), len(shape)
+  weights = normal(2, *(n // 2 for n in shape), 3, seed=1)
+  theirs = lambda x: nn.max_pool(x, (2,) * axes, (2,) * axes)
+  np.testing.assert_array_equal(pooled(x), theirs(x))
+  mine, other = (jax.grad(lambda x, f=f: (f(x) * weights).sum())(x) for f in (pooled, theirs))
+  np.testing.assert_array_equal(mine, other)
+
+
+@pytest.mark.parametrize(("sizes", "features"), [((3, 1), 4), ((1, 3, 3, 3), 6)])
+def test_residual_is_its_formula(sizes, features):
+  x = normal(2, 5, 4, 4)
+  module = Residual(features, 3, sizes, gain=0.25)
+  params = drawn(module, x)
+  h = x
+  for k, size in enumerate(sizes, 1):
+    h = Conv(features if k == len(sizes) else 3, size).apply({"params": params["params"][f"conv{k}"]}, nn.relu(h))
+  if (short := params["params"].get("shortcut")) is not None:
+    x = x @ short["kernel"][0, 0] + short["bias"]
+  assert (short is None) == (features == 4)
+  np.testing.assert_allclose(module.apply(params, normal(2, 5, 4, 4)), x + 0.25 * h, atol=1e-5)
 
 
 @pytest.mark.parametrize("shape", [(3,), (2, 3), (2, 4, 3), (2, 2, 2, 3)])

@@ -19,10 +19,10 @@ class Gumbel(Discrete):
   hard: True = z is the row of the largest y, with the derivative of the sum (taming-transformers' GumbelQuantize).
   project: a 1x1 projection E -> V first; without it h are the logits.
   t goes from `hot` to `cold` in the first `cooling` training passes, in half a cosine (the paper's: 1 to 1/16, 150000).
-  terms: {"kl"}: KL(q(k|x) || uniform) = ln V - H(q), nats a token, of the logits themselves, not of y; times a factor
-    that goes from 0 to 1 in the first `warm` passes, in half a cosine (the paper's 5000, to 6.6 a token where the
-    reconstruction is a sum over pixels and channels: of a mean over them, weigh by 6.6 / (numbers a token stands for)).
-  logs: usage, perplexity of the batch, "temperature", "kl_nats" (without the factor).
+  terms: {"kl"}: KL(q(k|x) || uniform) = ln V - H(q), nats a token, of the logits themselves, not of y. The paper's
+    weight rises in half a cosine to 6.6 within 5000 steps where the reconstruction is a sum over pixels and channels:
+    of a mean over them, Weight(6.6 / (numbers a token stands for), first=0, over=5000, shape="cosine").
+  logs: usage, perplexity of the batch, "temperature".
   Passes are counted in the collection "codebook": each of a step's microbatches is one.
   """
 
@@ -31,7 +31,6 @@ class Gumbel(Discrete):
   hot: float = 1.0
   cold: float = 1 / 16
   cooling: int = 150_000
-  warm: int = 5_000
   hard: bool = False
   project: bool = True
 
@@ -61,8 +60,8 @@ class Gumbel(Discrete):
     else:
       codes = jnp.argmax(logits, -1).astype(jnp.int32)
       z = self.embed(codes)
-    logs = {**code_logs(codes, self.vocab), "temperature": heat, "kl_nats": kl}
-    return Latent(z=z, codes=codes, terms={"kl": risen(passed, self.warm) * kl}, logs=logs)
+    logs = {**code_logs(codes, self.vocab), "temperature": heat}
+    return Latent(z=z, codes=codes, terms={"kl": kl}, logs=logs)
 
   def embed(self, codes: Array) -> Array:
     """codes [B,*s] -> z [B,*s,D]: rows of the codebook."""

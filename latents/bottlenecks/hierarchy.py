@@ -7,8 +7,8 @@ import jax.numpy as jnp
 
 from latents.bottlenecks.base import Bottleneck, Discrete
 from latents.errors import UserError
-from latents.nn.conv import nearest
-from latents.types import Array, Latent
+from latents.nn.conv import Conv, nearest
+from latents.types import Array, Latent, later
 
 
 class Hierarchy(Discrete):
@@ -17,9 +17,10 @@ class Hierarchy(Discrete):
   Algorithm 1: the top is the quantised down(h), and the bottom is quantised given it:
     z_t = top(down(h)),   z_b = bottom([back(z_t), h]),   z = [z_t repeated to *s, z_b],
   so that what the top says the bottom need not say. `down` is an encoder, `back` a decoder whose channels come beside
-  h. `top` may be a Hierarchy itself (the paper's three grids for 1024 px). The paper upsamples z_t by a transposed
-  convolution; here it is repeated, and the decoder's first convolution does the rest.
+  h. `top` may be a Hierarchy itself (the paper's three grids for 1024 px).
 
+  up: z_t comes to *s by a transposed convolution of 4 taps and stride 2 to so many channels Dt, as in the public code
+  (rosinality's: as many as z_t has); 0 = it is repeated, and the decoder's first convolution does the rest.
   grid: *s, by which a sequence is taken apart again; h of another grid is a UserError. top, bottom: one code a place.
   terms: those of both, summed by name. logs: those of both, "top_..." and "bottom_...".
   variants: "top alone", z with z_b at 0, beside the whole.
@@ -30,6 +31,12 @@ class Hierarchy(Discrete):
   back: nn.Module
   bottom: Bottleneck
   grid: tuple[int, ...]
+  up: int = later(0)
+
+  def setup(self) -> None:
+    """Makes the transposed convolution, if there is one."""
+    if self.up:
+      self.upsample = Conv(self.up, 4, double=True)
 
   @property
   def vocab(self) -> tuple[int, ...]:
@@ -83,4 +90,7 @@ class Hierarchy(Discrete):
     return self.top.embed(top), self.bottom.embed(bottom.reshape(len(codes), *grid))
 
   def _joined(self, top: Array, bottom: Array) -> Array:
-    return jnp.concatenate([nearest(top, bottom.shape[1] // top.shape[1]), bottom], -1)
+    factor = bottom.shape[1] // top.shape[1]
+    if self.up and factor != 2:
+      raise UserError(f"Hierarchy with `up` doubles the top's grid, but the bottom's is {factor} times as fine")
+    return jnp.concatenate([self.upsample(top) if self.up else nearest(top, factor), bottom], -1)

@@ -12,12 +12,14 @@ from latents.decoders.base import Decoder
 from latents.decoders.categorical import Categorical
 from latents.decoders.conv import ConvDecoder
 from latents.decoders.dc import DCDecoder
+from latents.decoders.dvae import DVAEDecoder
 from latents.decoders.equivariant import Equivariant
 from latents.decoders.flow import FlowDecoder
 from latents.decoders.gained import Gained
 from latents.decoders.identity import IdentityDecoder
 from latents.decoders.logit_laplace import LogitLaplaceDecoder
 from latents.decoders.query import QueryDecoder
+from latents.decoders.strided import StridedDecoder
 from latents.decoders.vit import ViTDecoder
 from latents.decoders.wave import WaveDecoder
 
@@ -25,6 +27,7 @@ __all__ = [
   "Categorical",
   "ConvDecoder",
   "DCDecoder",
+  "DVAEDecoder",
   "Decoder",
   "Equivariant",
   "FlowDecoder",
@@ -32,6 +35,7 @@ __all__ = [
   "IdentityDecoder",
   "LogitLaplaceDecoder",
   "QueryDecoder",
+  "StridedDecoder",
   "ViTDecoder",
   "WaveDecoder",
 ]

@@ -4,10 +4,10 @@ import jax
 import jax.numpy as jnp
 
 from latents.decoders.base import Wrapped
+from latents.encoders.dvae import MARGIN
 from latents.errors import UserError
 from latents.types import Array, Decoded, Latent
 
-MARGIN = 0.1  # numbers of a signal in [0,1] are moved into [MARGIN, 1 - MARGIN], where the logit is finite
 NAME = "logit_laplace"  # under which the distribution is sown
 
 

@@ -9,14 +9,16 @@ and axis, where there is a grid.
 from latents.encoders.conv import ConvEncoder
 from latents.encoders.dc import DCEncoder
 from latents.encoders.downsample import Downsample
+from latents.encoders.dvae import DVAEEncoder
 from latents.encoders.embedded import Embedded
 from latents.encoders.gain import Gain
 from latents.encoders.identity import IdentityEncoder
 from latents.encoders.query import QueryEncoder
+from latents.encoders.strided import StridedEncoder
 from latents.encoders.vit import ViTEncoder
 from latents.encoders.wave import WaveEncoder
 
 __all__ = [
-  "ConvEncoder", "DCEncoder", "Downsample", "Embedded", "Gain", "IdentityEncoder", "QueryEncoder", "ViTEncoder",
-  "WaveEncoder",
+  "ConvEncoder", "DCEncoder", "DVAEEncoder", "Downsample", "Embedded", "Gain", "IdentityEncoder", "QueryEncoder",
+  "StridedEncoder", "ViTEncoder", "WaveEncoder",
 ]  # fmt: skip

@@ -23,4 +23,4 @@ class Capacity(Weight):
   def counted(self, term: Array, step: Array) -> Array:
     """term [], step [] int -> [] its distance from C(step)."""
     share = jnp.clip(jnp.asarray(step, jnp.float32) / max(self.rise, 1), 0.0, 1.0) if self.rise else 1.0
-    return jnp.abs(term - self.capacity * share)
+    return super().counted(jnp.abs(term - self.capacity * share), step)

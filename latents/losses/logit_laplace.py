@@ -5,7 +5,8 @@ import math
 
 import jax.numpy as jnp
 
-from latents.decoders.logit_laplace import MARGIN, NAME
+from latents.decoders.logit_laplace import NAME
+from latents.encoders.dvae import inward
 from latents.errors import UserError
 from latents.losses.base import Reconstruction, Term, Tree
 from latents.types import Array, Seen
@@ -34,7 +35,7 @@ class LogitLaplace(Reconstruction):
         f"logit-Laplace compares a distribution [B,*S,2C] with [B,*S,C], not {x_hat.shape} with {x.shape}"
       )
     mu, log_b = jnp.split(x_hat.astype(jnp.float32), 2, -1)
-    y = (1.0 - 2.0 * MARGIN) * (0.5 * x.astype(jnp.float32) + 0.5) + MARGIN
+    y = inward(x.astype(jnp.float32))
     logit = jnp.log(y) - jnp.log1p(-y)
     nats = jnp.abs(logit - mu) * jnp.exp(-log_b) + log_b + math.log(2.0) + jnp.log(y) + jnp.log1p(-y)
     return nats.mean()

@@ -58,7 +58,7 @@ BOTTLENECKS = [
   ("lfq groups", lambda: LFQ(bits=6, groups=2, joint=2, project=False), (8, 6)),
   ("bsq", lambda: BSQ(bits=5), (4, 4, 6)),
   ("bsq 36 bits", lambda: BSQ(bits=36, groups=2, joint=6), (8, 6)),
-  ("gumbel", lambda: Gumbel(vocab=16, dim=3, cooling=3, warm=2), (4, 4, 6)),
+  ("gumbel", lambda: Gumbel(vocab=16, dim=3, cooling=3), (4, 4, 6)),
   ("gumbel hard", lambda: Gumbel(vocab=6, dim=3, hard=True, project=False), (8, 6)),
   ("residual vq", lambda: ResidualVQ(EMAVQ(vocab=16, dim=3), quantizers=3, dropout=0.5), (4, 4, 6)),
   ("residual vq shared", lambda: ResidualVQ(EMAVQ(vocab=16, dim=6, project=False, kmeans=1), 3, shared=True), (8, 6)),
