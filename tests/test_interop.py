@@ -375,7 +375,7 @@ def test_what_cannot_go_out(release, tmp_path, capsys):
   (tmp_path / "full" / "a").touch()
   capsys.readouterr()
   for words, told in (
-    (["--layout", "diffusers", "--out", tmp_path / "o"], "no layout 'diffusers' (did you mean diffusers-kl?)"),
+    (["--layout", "diffusers", "--out", tmp_path / "o"], "no layout 'diffusers' (did you mean diffusers-vq?)"),
     (["--layout", "ldm-kl", "--out", tmp_path / "full"], "is there already: nothing was overwritten"),
   ):
     assert call("export", tmp_path / "x", *words) == 2

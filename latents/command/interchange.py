@@ -19,7 +19,8 @@ def add(sub: Any, command: Callable) -> None:
 
 def _add_import(to: argparse.ArgumentParser) -> None:
   to.add_argument("file", metavar="FILE", help="a file, a folder, or hf:OWNER/NAME[@REVISION][:FILE]")
-  known = "sd, sdxl, sd3, flux, or diffusers-kl, ldm-kl, diffusers-dc"
+  known = "sd, sdxl, sd3, flux, ldm-vq-f4, ldm-vq-f8, ldm-vq-f16, or diffusers-kl, ldm-kl, diffusers-dc, diffusers-vq, "
+  known += "taming (a prior sees codes), diffusers-vq-reg, ldm-vq (it sees the vectors in front of the quantiser)"
   to.add_argument("--layout", help=f"{known} (default: as the arrays are called)")
   to.add_argument("--name", required=True, help="the run's folder within --runs")
   to.add_argument("--runs", type=on_disk, default=Path("runs"), help="the folder that holds runs")
@@ -44,7 +45,7 @@ def bring_in(arguments: argparse.Namespace) -> None:
 
 def _add_export(to: argparse.ArgumentParser) -> None:
   to.add_argument("run", type=on_disk)
-  to.add_argument("--layout", required=True, help="diffusers-kl, ldm-kl or diffusers-dc")
+  to.add_argument("--layout", required=True, help="diffusers-kl, ldm-kl, diffusers-dc, ..., as of import")
   to.add_argument("--out", type=on_disk, required=True, help="a folder that is not there yet")
   to.add_argument("--dtype", choices=("float32", "float16", "bfloat16"), default="float32")
 

@@ -46,7 +46,9 @@ class Released:
 
   path: str = place()
   sha256: str
-  layout: Literal["latents", "diffusers-kl", "ldm-kl", "diffusers-dc"] = "latents"
+  layout: Literal[
+    "latents", "diffusers-kl", "ldm-kl", "diffusers-dc", "diffusers-vq", "diffusers-vq-reg", "taming", "ldm-vq"
+  ] = "latents"  # fmt: skip
   statistics: Literal["measured"] | tuple[Units, Units] = "measured"
 
 

@@ -17,7 +17,7 @@ class ConvDecoder(Decoder):
 
   The mirror of `ConvEncoder`: levels in reverse order, `blocks` + 1 residual blocks each, every level but the last
   (level 0) ends in a nearest-neighbour upsampling and a conv. `attention` counts levels as the encoder does.
-  project: LDM's `post_quant_conv`, a 1x1 conv D -> D in front. channels: of the signal (1 grey, 3 RGB).
+  project: LDM's `post_quant_conv`, a 1x1 conv D -> `entry` (0: D) in front. channels: of the signal (1 grey, 3 RGB).
   zero, remat, groups, least: see the encoder.
   """
 
@@ -36,6 +36,7 @@ class ConvDecoder(Decoder):
   dtype: str = "float32"
   groups: int = later(32)
   least: int = later(4)
+  entry: int = later(0)
 
   @nn.compact
   def reconstruct(self, latent: Latent, *, train: bool) -> Array:
@@ -48,7 +49,7 @@ class ConvDecoder(Decoder):
 
     h = read_z(latent)
     if self.project:
-      h = Conv(h.shape[-1], size=1, dtype=self.dtype, name="project")(h)
+      h = Conv(self.entry or h.shape[-1], size=1, dtype=self.dtype, name="project")(h)
     h = Conv(self.ch * self.mult[-1], dtype=self.dtype, name="conv_in")(h)
     h = block(h, h.shape[-1], "mid_block0")
     if self.mid_attention:

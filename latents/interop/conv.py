@@ -45,14 +45,13 @@ _MIDDLE = {
 _ENDS = {"conv_in": ("conv_in", CONV), "conv_out": ("conv_out", CONV)}
 _PROJECT = {"project": ("quant_conv", CONV1)}
 
-DIFFUSERS = Table.of({
+DIFFUSERS_HALVES: Tree = {
   "encoder": ("encoder", {
     **_ENDS, **_MIDDLE,
     "level{i}_block{j}": ("down_blocks.{i}.resnets.{j}", _RES),
     "level{i}_attention{j}": ("down_blocks.{i}.attentions.{j}", _ATTENTION),
     "level{i}_down": ("down_blocks.{i}.downsamplers.0", {"conv": ("conv", CONV)}),
   }),
-  "bottleneck": ("", _PROJECT),
   "decoder": ("", {
     "project": ("post_quant_conv", CONV),
     **{ours: (f"decoder.{theirs}", below) for ours, (theirs, below) in {**_ENDS, **_MIDDLE}.items()},
@@ -60,7 +59,8 @@ DIFFUSERS = Table.of({
     "level{k}_attention{j}": ("decoder.up_blocks.{~k}.attentions.{j}", _ATTENTION),
     "level{k}_up": ("decoder.up_blocks.{~k}.upsamplers.0", {"conv": ("conv", CONV)}),
   }),
-})  # fmt: skip
+}  # fmt: skip
+DIFFUSERS = Table.of({**DIFFUSERS_HALVES, "bottleneck": ("", _PROJECT)})
 
 _LDM_RES = _block("nin_shortcut")
 _LDM_ATTENTION = {
@@ -74,14 +74,13 @@ _LDM_MIDDLE = {
   "norm_out": ("norm_out", NORM),
 }
 
-LDM = Table.of({
+LDM_HALVES: Tree = {
   "encoder": ("encoder", {
     **_LDM_MIDDLE,
     "level{i}_block{j}": ("down.{i}.block.{j}", _LDM_RES),
     "level{i}_attention{j}": ("down.{i}.attn.{j}", _LDM_ATTENTION),
     "level{i}_down": ("down.{i}.downsample", {"conv": ("conv", CONV)}),
   }),
-  "bottleneck": ("", _PROJECT),
   "decoder": ("", {
     "project": ("post_quant_conv", CONV),
     **{ours: (f"decoder.{theirs}", below) for ours, (theirs, below) in _LDM_MIDDLE.items()},
@@ -89,11 +88,23 @@ LDM = Table.of({
     "level{k}_attention{j}": ("decoder.up.{k}.attn.{j}", _LDM_ATTENTION),
     "level{k}_up": ("decoder.up.{k}.upsample", {"conv": ("conv", CONV)}),
   }),
-}, ignored=("loss.", "model_ema."))  # fmt: skip
+}  # fmt: skip
+LDM_IGNORED = ("loss.", "model_ema.")  # of a checkpoint
+LDM = Table.of({**LDM_HALVES, "bottleneck": ("", _PROJECT)}, LDM_IGNORED)
 
 
 def model_of(shapes: Shapes, config: Mapping[str, Any], need: Callable[[str], tuple[int, ...]]) -> Autoencoder:
-  """The autoencoder whose arrays have these shapes, by our paths.
+  """The autoencoder whose arrays have these shapes, by our paths. config, need: see `halves_of`."""
+  encoder, decoder = halves_of(shapes, config, need)
+  projected = "bottleneck/project/kernel" in shapes
+  moments = need("bottleneck/project/kernel")[-1] if projected else encoder.out
+  return Autoencoder(encoder=encoder, bottleneck=KL(dim=moments // 2, projected=projected), decoder=decoder)
+
+
+def halves_of(
+  shapes: Shapes, config: Mapping[str, Any], need: Callable[[str], tuple[int, ...]]
+) -> tuple[ConvEncoder, ConvDecoder]:
+  """The encoder and the decoder whose arrays have these shapes, by our paths.
 
   config: what the release says beside them, read for what no shape shows: the groups of the norms ("norm_num_groups",
   32 where nothing is said, as in every release). need: a path -> its shape, or a UserError that names the array.
@@ -108,15 +119,12 @@ def model_of(shapes: Shapes, config: Mapping[str, Any], need: Callable[[str], tu
   if wrong := next((width for width in widths if width % groups), None):
     raise UserError(f"{groups} groups do not divide {wrong} channels: a config.json beside the file must say how many")
   norm: dict[str, Any] = {"groups": groups, "least": 1}
-  out = need("encoder/conv_out/kernel")[-1]
-  projected = "bottleneck/project/kernel" in shapes
-  moments = need("bottleneck/project/kernel")[-1] if projected else out
-  return Autoencoder(
-    encoder=ConvEncoder(out=out, **sides["encoder"], **norm),
-    bottleneck=KL(dim=moments // 2, projected=projected),
-    decoder=ConvDecoder(
-      channels=need("decoder/conv_out/kernel")[-1], project="decoder/project/kernel" in shapes, **sides["decoder"],
-      **norm,
+  into = shapes.get("decoder/project/kernel")
+  return (
+    ConvEncoder(out=need("encoder/conv_out/kernel")[-1], **sides["encoder"], **norm),
+    ConvDecoder(
+      channels=need("decoder/conv_out/kernel")[-1], project=into is not None,
+      entry=into[-1] if into and into[-1] != into[-2] else 0, **sides["decoder"], **norm,
     ),
   )  # fmt: skip
 
@@ -148,55 +156,76 @@ def config_of(model: Autoencoder, statistics: Mapping[str, Any], signal: tuple[i
   z normalised = scale (z - shift), else as the mean and standard deviation of each.
   """
   one, two, three = check_model(model)
-  widths, others = ([side.ch * m for m in side.mult] for side in (one, three))
-  here, there = (widths, one.mid_attention), (others, three.mid_attention)
-  if here != there or one.blocks != three.blocks or (one.stem or one.ch) != widths[0]:
-    raise UserError("AutoencoderKL has encoder and decoder of the same sizes, and a first layer as wide as level 0")
+  sizes = sizes_of("AutoencoderKL", one, three, signal)
   if one.out != 2 * two.dim:
     raise UserError(f"AutoencoderKL's encoder gives 2 x {two.dim} features for {two.dim} channels, this one {one.out}")
-  groups = _groups(one, three)
-  if len(groups) > 1:
-    raise UserError(
-      f"AutoencoderKL has one number of groups in all norms, this model {', '.join(map(str, sorted(groups)))}"
-    )
-  down, up = (["Attn" if i in side.attention else "" for i in range(len(widths))] for side in (one, three))
+  if three.entry not in (0, two.dim):
+    raise UserError(f"AutoencoderKL's decoder reads {two.dim} channels, this one {three.entry}")
   return {
-    "_class_name": "AutoencoderKL",
-    "act_fn": "silu",
-    "block_out_channels": widths,
-    "down_block_types": [f"{kind}DownEncoderBlock2D" for kind in down],
-    "up_block_types": [f"{kind}UpDecoderBlock2D" for kind in up[::-1]],
-    "in_channels": signal[-1],
-    "out_channels": three.channels,
+    **sizes,
     "latent_channels": two.dim,
-    "layers_per_block": one.blocks,
-    "mid_block_add_attention": one.mid_attention,
-    "norm_num_groups": groups.pop(),
-    "sample_size": signal[0],
     "use_quant_conv": two.projected,
     "use_post_quant_conv": three.project,
     **units(statistics),
   }
 
 
+def sizes_of(name: str, one: ConvEncoder, three: ConvDecoder, signal: tuple[int, ...]) -> dict[str, Any]:
+  """What `config.json` says of the two halves. name: the class of diffusers. UserError for halves that it lacks."""
+  widths, others = ([side.ch * m for m in side.mult] for side in (one, three))
+  here, there = (widths, one.mid_attention), (others, three.mid_attention)
+  if here != there or one.blocks != three.blocks or (one.stem or one.ch) != widths[0]:
+    raise UserError(f"{name} has encoder and decoder of the same sizes, and a first layer as wide as level 0")
+  groups = _groups(one, three)
+  if len(groups) > 1:
+    raise UserError(f"{name} has one number of groups in all norms, this model {', '.join(map(str, sorted(groups)))}")
+  down, up = (["Attn" if i in side.attention else "" for i in range(len(widths))] for side in (one, three))
+  return {
+    "_class_name": name,
+    "act_fn": "silu",
+    "block_out_channels": widths,
+    "down_block_types": [f"{kind}DownEncoderBlock2D" for kind in down],
+    "up_block_types": [f"{kind}UpDecoderBlock2D" for kind in up[::-1]],
+    "in_channels": signal[-1],
+    "out_channels": three.channels,
+    "layers_per_block": one.blocks,
+    "mid_block_add_attention": one.mid_attention,
+    "norm_num_groups": groups.pop(),
+    "sample_size": signal[0],
+  }
+
+
 def check_model(model: Any) -> tuple[ConvEncoder, KL, ConvDecoder]:
   """The three parts of a model that this file's layouts hold; UserError for another."""
-  parts = tuple(getattr(model, name, None) for name in ("encoder", "bottleneck", "decoder"))
-  for part, kind in zip(parts, (ConvEncoder, KL, ConvDecoder), strict=True):
-    if type(part) is not kind:
-      found = type(model).__name__ if part is None else type(part).__name__
-      raise UserError(f"this layout holds a ConvEncoder, KL and a ConvDecoder, and the run has {found}")
+  parts = parts_of(model, KL)
   two: Any = parts[1]
   if not two.projected and two.spread != 1:
     raise UserError(f"this layout has no place for a spread of {two.spread} without a projection")
   if two.variance != "element":
     raise UserError(f"this layout has a variance for each number of a latent, this run's is '{two.variance}'")
+  return parts
+
+
+def parts_of(model: Any, bottleneck: type) -> tuple[ConvEncoder, Any, ConvDecoder]:
+  """The three parts of a model whose halves are convolutional; UserError for other parts, or another bottleneck."""
+  parts = tuple(getattr(model, name, None) for name in ("encoder", "bottleneck", "decoder"))
+  for part, kind in zip(parts, (ConvEncoder, bottleneck, ConvDecoder), strict=True):
+    if type(part) is not kind:
+      found = type(model).__name__ if part is None else type(part).__name__
+      raise UserError(
+        f"this layout holds a ConvEncoder, {bottleneck.__name__} and a ConvDecoder, and the run has {found}"
+      )
   return parts  # pyright: ignore[reportReturnType]
 
 
 def check_ldm(model: Any) -> None:
-  """As `check_model`. No file of latent-diffusion says how many groups its norms have: its code has 32."""
+  """As `check_model`, see `check_groups`."""
   one, _, three = check_model(model)
+  check_groups(one, three)
+
+
+def check_groups(one: ConvEncoder, three: ConvDecoder) -> None:
+  """No file of latent-diffusion or taming says how many groups its norms have: their code has 32."""
   if (groups := _groups(one, three)) != {32}:
     said = ", ".join(map(str, sorted(groups)))
     raise UserError(f"latent-diffusion's code has 32 groups in all norms, this model {said}")

@@ -5,6 +5,7 @@ A new layout is a `Table` and a line in LAYOUTS: its reader, its writer, its err
 
 import dataclasses
 from collections.abc import Callable, Mapping
+from functools import partial
 from typing import Any
 
 import jax
@@ -12,8 +13,9 @@ import numpy as np
 
 from latents.autoencoders import Autoencoder
 from latents.errors import UserError, nearest
-from latents.interop import conv, dc
+from latents.interop import conv, dc, vq
 from latents.interop.mapping import Arrays, Table, few
+from latents.types import Latent
 
 Config = Mapping[str, Any]
 # "encoder/conv_in/kernel": parameters by path; "batch_stats/decoder/..": other variables, with their collection before
@@ -26,7 +28,8 @@ class Layout:
 
   table: both directions. model(shapes by our paths, what the release says of itself, a path -> its shape or an error)
   -> the model. check: UserError for a model that it does not hold. config: what is written beside the weights; None =
-  nothing. file: what the weights are called.
+  nothing. file: what the weights are called. mark: a path of ours that a file of it has and one of another lacks.
+  asked: it is read only where it is asked for, since its names are another's too.
   """
 
   table: Table
@@ -34,26 +37,34 @@ class Layout:
   check: Callable[[Any], Any]
   file: str
   config: Callable[..., dict[str, Any]] | None = None
+  mark: str = ""
+  asked: bool = False
 
 
+_DIFFUSERS = "diffusion_pytorch_model.safetensors"
+_model, _check, _ldm, _config = (
+  partial(f, reg=True) for f in (vq.model_of, vq.check_model, vq.check_ldm, vq.config_of)
+)
 LAYOUTS = {
-  "diffusers-kl": Layout(
-    conv.DIFFUSERS, conv.model_of, conv.check_model, "diffusion_pytorch_model.safetensors", conv.config_of
-  ),
+  "diffusers-kl": Layout(conv.DIFFUSERS, conv.model_of, conv.check_model, _DIFFUSERS, conv.config_of),
   "ldm-kl": Layout(conv.LDM, conv.model_of, conv.check_ldm, "ae.safetensors"),
-  "diffusers-dc": Layout(
-    dc.DIFFUSERS, dc.model_of, dc.check_model, "diffusion_pytorch_model.safetensors", dc.config_of
-  ),
+  "diffusers-dc": Layout(dc.DIFFUSERS, dc.model_of, dc.check_model, _DIFFUSERS, dc.config_of),
+  "diffusers-vq": Layout(vq.DIFFUSERS, vq.model_of, vq.check_model, _DIFFUSERS, vq.config_of, vq.CODEBOOK),
+  "diffusers-vq-reg": Layout(vq.DIFFUSERS_REG, _model, _check, _DIFFUSERS, _config, asked=True),
+  "taming": Layout(vq.TAMING, vq.model_of, vq.check_ldm, "ae.safetensors", mark=vq.CODEBOOK),
+  "ldm-vq": Layout(vq.LDM, _model, _ldm, "ae.safetensors", asked=True),
 }
 
 
 @dataclasses.dataclass(frozen=True)
 class Release:
-  """What is known of a released autoencoder: channels of its latents, and z normalised = scale (z - shift)."""
+  """What is known of a released autoencoder: channels of its latents, and z normalised = scale (z - shift). layout: its
+  own where the arrays' names are of several."""
 
   channels: int
   scale: float
   shift: float = 0.0
+  layout: str | None = None
 
 
 RELEASES = {
@@ -61,6 +72,10 @@ RELEASES = {
   "sdxl": Release(4, 0.13025),  # 2307.01952
   "sd3": Release(16, 1.5305, 0.0609),  # 2403.03206
   "flux": Release(16, 0.3611, 0.1159),  # FLUX.1
+  # 2112.10752: its diffusion models see the vectors of VQ-reg as they are
+  "ldm-vq-f4": Release(3, 1.0, layout="ldm-vq"),
+  "ldm-vq-f8": Release(4, 1.0, layout="ldm-vq"),
+  "ldm-vq-f16": Release(8, 1.0, layout="ldm-vq"),
 }
 
 FIRST = ("encoder/conv_in/kernel", "encoder/conv_in/conv/kernel")  # the kernel of the first layer
@@ -78,12 +93,14 @@ def unwrapped(arrays: Arrays) -> dict[str, np.ndarray]:
 def guess(arrays: Arrays, what: str) -> str:
   """The one layout that has a place for every array. UserError where none has, or several have."""
   names = unwrapped(arrays)
-  strange = {name: layout.table.find(names)[1] for name, layout in LAYOUTS.items()}
+  found = {name: layout.table.find(names) for name, layout in LAYOUTS.items() if not layout.asked}
+  strange = {name: left for name, (has, left) in found.items() if not LAYOUTS[name].mark or LAYOUTS[name].mark in has}
   fits = [name for name, left in strange.items() if not left]
   if len(fits) == 1 and names:
     return fits[0]
   close = min(strange, key=lambda name: len(strange[name]))
-  why = few("that it does not know", strange[close]) if strange[close] else "as of others"
+  left = strange[close]
+  why = LAYOUTS[close].table.why(left, few("that it does not know", left)) if left else "as of others"
   raise UserError(f"{what} is of no layout for certain (nearest is {close}: {why}): say --layout, {', '.join(LAYOUTS)}")
 
 
@@ -124,7 +141,7 @@ def take(name: str, arrays: Arrays, what: str) -> Ours:
   found, strange = table.find(arrays)
   if strange:
     lacking = [key for key in _expected(table, found) if key not in arrays]
-    raise UserError(f"{what} is no {name}: {few('extra', strange, lacking)}")
+    raise UserError(f"{what} is no {name}: {table.why(strange, few('extra', strange, lacking))}")
   return table.take(arrays, what)
 
 
@@ -144,12 +161,21 @@ def give(name: str, ours: Arrays, dtype: Any = np.float32) -> dict[str, np.ndarr
 
 def parameters(model: Autoencoder, channels: int) -> dict[str, tuple[int, ...]]:
   """The shapes of a model's variables by path (see `Ours`), for signals of so many channels."""
-  side = 4 * model.encoder.stride
-  x = jax.ShapeDtypeStruct((1, side, side, channels), np.float32)
-  made: Any = jax.eval_shape(lambda x: model.init(jax.random.key(0), x, train=False), x)
-  leaves = jax.tree_util.tree_leaves_with_path(made)
+  leaves = jax.tree_util.tree_leaves_with_path(_passed(model, channels)[1])
   found = {"/".join(part.key for part in path): tuple(leaf.shape) for path, leaf in leaves}
   return {path.removeprefix("params/"): shape for path, shape in found.items()}
+
+
+def outline(model: Autoencoder, channels: int) -> Latent:
+  """What the model's encoder makes of signals of so many channels, as shapes: its latent and the names of its terms."""
+  return _passed(model, channels)[0][0]
+
+
+def _passed(model: Autoencoder, channels: int) -> Any:
+  """((latent, decoded), variables) of one pass, as shapes."""
+  side = 4 * model.encoder.stride
+  x = jax.ShapeDtypeStruct((1, side, side, channels), np.float32)
+  return jax.eval_shape(lambda x: model.init_with_output(jax.random.key(0), x, train=False), x)
 
 
 def whole(ours: Arrays) -> dict[str, np.ndarray]:

@@ -55,15 +55,17 @@ class Row(NamedTuple):
 
 @dataclasses.dataclass(frozen=True)
 class Table:
-  """The rows of a tree. ignored: prefixes of names of theirs that nobody reads."""
+  """The rows of a tree. ignored: prefixes of names of theirs that nobody reads. refused: (a part of names that are
+  known to have no row, why)."""
 
   rows: tuple[Row, ...]
   ignored: tuple[str, ...] = ()
+  refused: tuple[tuple[str, str], ...] = ()
 
   @classmethod
-  def of(cls, tree: Tree, ignored: tuple[str, ...] = ()) -> "Table":
+  def of(cls, tree: Tree, ignored: tuple[str, ...] = (), refused: tuple[tuple[str, str], ...] = ()) -> "Table":
     """From a tree, see the module."""
-    return cls(tuple(_rows(tree, (), ("",))), ignored)
+    return cls(tuple(_rows(tree, (), ("",))), ignored, refused)
 
   def find(self, names: Iterable[str]) -> tuple[dict[str, list[list[str]]], list[str]]:
     """Names of theirs -> ({path of ours: for each part, its names: more than one where there are copies}, names that
@@ -116,6 +118,10 @@ class Table:
         for full in _written(name, places, count):
           out[full] = np.ascontiguousarray(row.turn.give(part))
     return out
+
+  def why(self, strange: list[str], otherwise: str) -> str:
+    """Why names of theirs have no row, where that is known."""
+    return next((why for part, why in self.refused if any(part in name for name in strange)), otherwise)
 
   def names(self, path: str, among: Iterable[str]) -> list[str]:
     """What they call a variable of ours. among: the paths of all variables, from which is counted."""
