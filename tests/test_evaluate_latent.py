@@ -8,6 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from latents.bottlenecks import code_logs
 from latents.evaluate import (
   Channels,
   CodeCapacity,
@@ -123,8 +124,34 @@ def codes(of: np.ndarray, vocab: tuple[int, ...], mask: Any = None, keep: Any = 
 def test_codes_that_are_uniform():
   values = codes(np.arange(16).reshape(2, 8) % 4, (8,))  # four of eight codes, equally often
   expected = {"usage": 0.5, "perplexity": 4, "entropy_bits": 2, "rate_bits": 24, "entropy_rate_bits": 16, "bits": 24}
-  expected |= {"usage_ceiling": 1 - (7 / 8) ** 16, "dead": 4}
+  expected |= {"usage_ceiling": 1 - (7 / 8) ** 16, "dead": 4, "tokens_counted": 16}
   assert values == pytest.approx(expected)
+
+
+@pytest.mark.parametrize(("tokens", "perplexity", "usage"), [(1024, 566, 0.625), (4096, 895, 0.98), (65536, 1016, 1.0)])
+def test_few_tokens_of_a_uniform_code_look_like_fewer_codes(tokens, perplexity, usage):
+  """1,024 codes, all equally likely: the catalogue's numbers, each of one draw (deviations over draws 11, 6, 0.3)."""
+  drawn = np.random.default_rng(0).integers(0, 1024, (4, tokens))
+  found = [codes(d.reshape(-1, 64), (1024,)) for d in drawn]
+  assert np.mean([f["perplexity"] for f in found]) == pytest.approx(perplexity, rel=0.03)
+  assert np.mean([f["usage"] for f in found]) == pytest.approx(usage, abs=0.015)
+  for one, d in zip(found, drawn, strict=True):
+    assert one["tokens_counted"] == tokens
+    assert one["usage_ceiling"] == pytest.approx(1 - (1 - 1 / 1024) ** tokens)
+    assert one["usage"] == pytest.approx(one["usage_ceiling"], abs=0.03)
+    assert one["dead"] == round(1024 * (1 - one["usage"]))
+    logs = code_logs(d.astype(np.int32), 1024)
+    assert {name: float(v) for name, v in logs.items()} == pytest.approx({n: one[n] for n in logs}, rel=1e-4)
+
+
+def test_stages_that_are_left_out_are_no_codes():
+  some = np.stack([np.arange(8) % 2, np.arange(8) % 4], -1).reshape(2, 4, 2)
+  some[1, :, 1] = -1
+  values = codes(some, (4, 4))
+  assert values["usage"] == (2 / 4 + 4 / 4) / 2 and values["perplexity"] == pytest.approx((2 + 4) / 2)
+  assert values["rate_bits"] == (8 + 4) / 2 * 2 and values["dead"] == 2
+  none = codes(np.full((2, 4, 2), -1) * np.array([0, 1]), (4, 4))  # of one stage nothing at all
+  assert none["usage"] == (1 / 4 + 0) / 2 and none["entropy_bits"] == 0.0 and none["dead"] == 7
 
 
 def test_codes_in_groups_and_padding():

@@ -118,20 +118,22 @@ def count_codes(codes: Array, vocab: int, weight: Array | None = None) -> Array:
 
 
 def count_few(codes: Array) -> Array:
-  """codes [n] -> [n] float32: how often each code that occurs does, then zeros; no table of all codes is made."""
+  """codes [n] -> [n] float32: how often each code >= 0 that occurs does, and zeros; no table of all codes is made."""
   ordered = jnp.sort(codes.reshape(-1))
   first = jnp.concatenate([jnp.zeros(1, jnp.int32), (ordered[1:] != ordered[:-1]).astype(jnp.int32)])
-  return count_codes(jnp.cumsum(first), ordered.size)
+  return count_codes(jnp.cumsum(first), ordered.size, (ordered >= 0).astype(jnp.float32))
 
 
 def code_logs(codes: Array, vocab: int, groups: int | None = None) -> Terms:
   """codes [B,*s] (or [B,*s,G] with `groups`) -> {"usage", "perplexity"} of this batch; means over the groups.
 
   usage: distinct codes / V. perplexity: exp of the entropy of the batch's histogram, in [1, V]. Both are bounded
-  by the number of tokens n: a uniform code uses an expected 1 - (1 - 1/V)^n of the codebook.
+  by the number of tokens n: a uniform code uses an expected 1 - (1 - 1/V)^n of the codebook. -1, a stage left out, is
+  no code and no token; of a stage that all leave out they are 0 and 1.
   """
   split = [codes] if groups is None else [codes[..., g] for g in range(groups)]
-  count = count_codes if vocab <= COUNTED else lambda c, _: count_few(c)
-  p = jnp.stack([count(c, vocab) / c.size for c in split])
+  kept = [(c >= 0).astype(jnp.float32) for c in split]
+  count = count_codes if vocab <= COUNTED else lambda c, *_: count_few(c)
+  p = jnp.stack([count(c, vocab, k) / jnp.maximum(k.sum(), 1.0) for c, k in zip(split, kept, strict=True)])
   perplexity = jnp.exp(jax.scipy.special.entr(p).sum(-1))
   return {"usage": (p > 0).sum() / (len(split) * float(vocab)), "perplexity": perplexity.mean()}

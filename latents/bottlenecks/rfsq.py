@@ -65,9 +65,9 @@ class ResidualFSQ(Discrete):
       residual = residual - _values(digits, levels, i)
       codes.append(digits_to_index(digits, levels))
     codes = jnp.stack(codes, -1)
-    logs = code_logs(codes, vocab, self.quantizers)
     if keep is not None:
       codes = jnp.where(jnp.arange(self.quantizers) < keep.reshape(-1, *[1] * (codes.ndim - 1)), codes, -1)
+    logs = code_logs(codes, vocab, self.quantizers)
     return Latent(z=straight_through(x, self.embed(codes)), codes=codes, logs=logs)
 
   def embed(self, codes: Array) -> Array:

@@ -22,7 +22,7 @@ class ResidualVQ(Discrete):
   goes through each stage's row then, and reaches A_i and the projections.
   shared: one stage G times over (RQ-VAE, Lee et al. 2022, arXiv:2203.01941); its averages move once a step, by all.
   dropout: the share of a training batch whose examples keep their first n ~ U{1..G} stages alone (rng "bottleneck").
-  Those left out are -1 in the codes, and nothing in z, in the terms and in the averages.
+  Those left out are -1 in the codes, and nothing in z, in the terms, in the averages and in the logs.
   A prefix of the codes is a coarser z: `embed(codes[..., :n])`.
   terms: the stage's, summed over the stages, each a mean over the whole batch. logs: usage, perplexity, means over the
   stages. variants, if dropout: the first G/4 and G/2 stages beside the whole.
@@ -75,10 +75,10 @@ class ResidualVQ(Discrete):
       for i, seen in enumerate([tuple(map(jnp.stack, zip(*looked, strict=True)))] if self.shared else looked):
         self._stage(i).learn(*seen)
     codes = jnp.stack(codes, -1)
-    logs = code_logs(codes, self.vocab, self.quantizers)
     if keep is not None:
       kept = jnp.arange(self.quantizers) < keep.reshape(-1, *[1] * (codes.ndim - 1))
       codes = jnp.where(kept, codes, -1)
+    logs = code_logs(codes, self.vocab, self.quantizers)
     return Latent(z=through(x, z, gradient) if self.width is None else z, codes=codes, terms=terms, logs=logs)
 
   def embed(self, codes: Array) -> Array:

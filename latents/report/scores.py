@@ -32,6 +32,7 @@ KNOWN = {
   "usage": Score("Codes in use"),
   "usage_ceiling": Score("Codes in use, if uniform"),
   "dead": Score("Codes never used"),
+  "tokens_counted": Score("Tokens whose codes were counted"),
   "perplexity": Score("Code perplexity"),
   "entropy_bits": Score("Entropy of a token", "bit"),
   "rate_bits": Score("Rate, all codes equal", "bit"),
