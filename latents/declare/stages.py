@@ -46,7 +46,7 @@ class Released:
 
   path: str = place()
   sha256: str
-  layout: Literal["latents", "diffusers-kl", "ldm-kl", "diffusers-dc"] = "latents"
+  layout: Literal["latents", "diffusers-kl", "ldm-kl", "diffusers-dc", "dalle"] = "latents"
   statistics: Literal["measured"] | tuple[Units, Units] = "measured"
 
 

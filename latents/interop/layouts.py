@@ -12,7 +12,7 @@ import numpy as np
 
 from latents.autoencoders import Autoencoder
 from latents.errors import UserError, nearest
-from latents.interop import conv, dc
+from latents.interop import conv, dalle, dc
 from latents.interop.mapping import Arrays, Table, few
 
 Config = Mapping[str, Any]
@@ -44,6 +44,7 @@ LAYOUTS = {
   "diffusers-dc": Layout(
     dc.DIFFUSERS, dc.model_of, dc.check_model, "diffusion_pytorch_model.safetensors", dc.config_of
   ),
+  "dalle": Layout(dalle.DALLE, dalle.model_of, dalle.check_model, "dalle.safetensors"),
 }
 
 
@@ -107,7 +108,7 @@ def read(name: str, arrays: Arrays, config: Config, what: str) -> tuple[Autoenco
     return shapes[path]
 
   model = LAYOUTS[name].model(shapes, config, need)
-  _compare(table, shapes, parameters(model, channels(found)), what)
+  _compare(table, shapes, table.said(parameters(model, channels(found))), what)
   return model, found
 
 
