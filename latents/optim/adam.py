@@ -13,8 +13,8 @@ from latents.types import later
 class Adam(Optimizer):
   """AdamW (Adam where `decay` is 0) with warm-up, a schedule and clipping by the global norm.
 
-  lr, clip, warmup, schedule, final, decays, over: as of every optimiser. betas, eps: Adam's. decay: decoupled weight decay
-  (times lr).
+  lr, clip, warmup, schedule, final, decays, over: as of every optimiser. betas, eps: Adam's. decay: decoupled weight
+  decay (times lr).
   """
 
   lr: float = 1e-4

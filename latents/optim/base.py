@@ -18,9 +18,9 @@ class Optimizer(abc.ABC):
 
   Each has lr: peak learning rate, never scaled by the batch or the number of devices. clip: largest global norm; 0 =
   none. warmup: updates of linear warm-up, from lr / warmup at the first to lr after the last of them. schedule:
-  constant, or cosine to `final` * lr at `steps`, or at
-  update `over`, where one has that and it is not 0: it stays there then. decays: which leaves the weight decay is of (`DECAYS`). The schedule
-  counts the updates of its own network: one that begins later warms up then, and `steps` are those that are left to it.
+  constant, or cosine to `final` * lr at `steps`; at update `over` where one has that field and it is not 0, and then it
+  stays there. decays: which leaves the weight decay is of (`DECAYS`). The schedule counts the updates of its own
+  network: one that begins later warms up then, and `steps` are those that are left to it.
   """
 
   lr: float  # annotations of a class that is no dataclass: the order of a member's own fields is its own
