@@ -12,10 +12,21 @@ Contract of a layout: `read` gives a model and all its parameters, or one line (
 
 from latents.interop.conv import units
 from latents.interop.latents import read_latents
-from latents.interop.layouts import LAYOUTS, RELEASES, channels, check_name, give, guess, parameters, read, take
+from latents.interop.layouts import (
+  LAYOUTS,
+  RELEASES,
+  channels,
+  check_name,
+  give,
+  guess,
+  outline,
+  parameters,
+  read,
+  take,
+)
 from latents.interop.release import read_release
 
 __all__ = [
-  "LAYOUTS", "RELEASES", "channels", "check_name", "give", "guess", "parameters", "read", "read_latents",
+  "LAYOUTS", "RELEASES", "channels", "check_name", "give", "guess", "outline", "parameters", "read", "read_latents",
   "read_release", "take", "units",
 ]  # fmt: skip

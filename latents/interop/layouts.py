@@ -14,6 +14,7 @@ from latents.autoencoders import Autoencoder
 from latents.errors import UserError, nearest
 from latents.interop import conv, dalle, dc
 from latents.interop.mapping import Arrays, Table, few
+from latents.types import Latent
 
 Config = Mapping[str, Any]
 # "encoder/conv_in/kernel": parameters by path; "batch_stats/decoder/..": other variables, with their collection before
@@ -145,12 +146,21 @@ def give(name: str, ours: Arrays, dtype: Any = np.float32) -> dict[str, np.ndarr
 
 def parameters(model: Autoencoder, channels: int) -> dict[str, tuple[int, ...]]:
   """The shapes of a model's variables by path (see `Ours`), for signals of so many channels."""
-  side = 4 * model.encoder.stride
-  x = jax.ShapeDtypeStruct((1, side, side, channels), np.float32)
-  made: Any = jax.eval_shape(lambda x: model.init(jax.random.key(0), x, train=False), x)
-  leaves = jax.tree_util.tree_leaves_with_path(made)
+  leaves = jax.tree_util.tree_leaves_with_path(_passed(model, channels)[1])
   found = {"/".join(part.key for part in path): tuple(leaf.shape) for path, leaf in leaves}
   return {path.removeprefix("params/"): shape for path, shape in found.items()}
+
+
+def outline(model: Autoencoder, channels: int) -> Latent:
+  """What the model's encoder makes of signals of so many channels, as shapes: its latent and the names of its terms."""
+  return _passed(model, channels)[0][0]
+
+
+def _passed(model: Autoencoder, channels: int) -> Any:
+  """((latent, decoded), variables) of one pass, as shapes."""
+  side = 4 * model.encoder.stride
+  x = jax.ShapeDtypeStruct((1, side, side, channels), np.float32)
+  return jax.eval_shape(lambda x: model.init_with_output(jax.random.key(0), x, train=False), x)
 
 
 def whole(ours: Arrays) -> dict[str, np.ndarray]:

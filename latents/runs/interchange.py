@@ -14,7 +14,6 @@ import numpy as np
 from safetensors.numpy import save_file
 
 from latents import interop
-from latents.bottlenecks import KL
 from latents.data import Source, Unnamed, source
 from latents.declare import Experiment, Mesh, Released, Stage1, Start, check
 from latents.errors import UserError, first_line, nearest
@@ -69,11 +68,13 @@ def bring_in(
     raise UserError(
       f"{file.told} encodes {read} channels and decodes {model.decoder.channels}: a stage 1 gives back what it is given"
     )
-  posterior = isinstance(model.bottleneck, KL)
-  dim = model.bottleneck.dim if posterior else model.encoder.out
+  latent = interop.outline(model, read)
+  dim = latent.z.shape[-1]
   if release is not None and dim != release.channels:
     raise UserError(f"{file.told} has latents of {dim} channels, that release has {release.channels}")
   known = (release.scale, release.shift) if release else _said(file)
+  if latent.codes is not None:
+    known = known or (1.0, 0.0)  # a prior sees codes, which have no units
   units = "measured" if data else statistics or known
   if units is None:
     raise UserError(
@@ -88,8 +89,8 @@ def bring_in(
   released = Released(path=file.told, sha256=digest, layout=layout, statistics=units)  # pyright: ignore
   one = Stage1(
     data=_pictures(data, data_dir, side, model.decoder.channels), model=model, steps=0,
-    losses={"kl": Weight(0.0)} if posterior else {}, batch=8 if data else 1, start=(Start(stage=released),), trained=(),
-    ema=0.0,
+    losses={name: Weight(0.0) for name in latent.terms}, batch=8 if data else 1, start=(Start(stage=released),),
+    trained=(), ema=0.0,
   )  # fmt: skip
   return _made(Experiment(name=name, stage1=one, stage2=None), runs, name)
 
