@@ -124,9 +124,20 @@ def test_upsampled_grids_are_embedded_as_they_are_encoded(above):
   inside = {kind: tree["bottleneck"] for kind, tree in variables.items()}
   np.testing.assert_allclose(model.bottleneck.apply(inside, latent.codes, method="embed"), latent.z, atol=1e-6)
   assert set(model.bottleneck.apply(inside, latent, method="variants")) == {"", "top alone"}
-  uneven = model.bottleneck.clone(down=StridedEncoder((4, 4), 128), grid=(8, 8))
-  with pytest.raises(UserError, match="the bottom's is 4 times as fine"):
-    jax.eval_shape(lambda: uneven.init(KEY, jnp.zeros((1, 8, 8, 128)), train=False))
+
+
+def test_grids_that_do_not_meet_are_one_line():
+  down, code = StridedEncoder((4, 4), blocks=0), EMAVQ(vocab=4, dim=2)
+  back = StridedDecoder(4, (4,), blocks=0, channels=2)
+
+  def refused(match: str, **fields):
+    made = Hierarchy(**{"down": down, "top": code, "back": back, "bottom": code.clone(), "grid": (8, 8), **fields})
+    with pytest.raises(UserError, match=match):
+      jax.eval_shape(lambda: made.init(KEY, jnp.zeros((1, 8, 8, 4)), train=False))
+
+  refused("the bottom's is 4 times as fine", up=2)
+  refused(r"the top to a grid of \(4, 4\), but the features are \(8, 8\)", back=back.clone(widths=()))
+  refused("declared for a grid of", grid=(4, 4))
 
 
 # -- dVAE

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 import pytest
 
 from latents.declare import trainable
@@ -131,6 +132,12 @@ def test_the_schedule_of_a_late_judge_is_over_the_updates_that_are_left_to_it():
   rate = late.optimizer.rate(late.updates(50))
   assert float(rate(0)) == 1.0 and float(rate(10)) == pytest.approx(0.1)
   assert float(rate(5)) == pytest.approx(0.55)
+
+
+def test_a_cosine_may_end_before_the_run():
+  rate = Adam(lr=2.0, schedule="cosine", final=0.25, warmup=2, over=10).rate(50)
+  np.testing.assert_allclose([rate(s) for s in (0, 2, 6, 10, 30, 49)], [1, 2, 1.25, 0.5, 0.5, 0.5], rtol=1e-6)
+  assert float(Adam(lr=2.0, schedule="cosine").rate(50)(25)) == pytest.approx(1.0)
 
 
 def test_the_judge_of_a_run_comes_to_the_end_of_its_schedule():

@@ -54,6 +54,8 @@ class Hierarchy(Discrete):
       raise UserError(f"Hierarchy is declared for a grid of {tuple(self.grid)}, but the features are {h.shape[1:-1]}")
     top = self.top(self.down(h, train=train), train=train)
     told = self.back(top, h, train=train).x
+    if told.shape[1:-1] != h.shape[1:-1]:
+      raise UserError(f"`back` brings the top to a grid of {told.shape[1:-1]}, but the features are {h.shape[1:-1]}")
     bottom = self.bottom(jnp.concatenate([told, h.astype(jnp.float32)], -1), train=train)
     if top.codes is None or bottom.codes is None or bottom.codes.ndim != h.ndim - 1:
       raise UserError("Hierarchy needs discrete parts that give one code a position")

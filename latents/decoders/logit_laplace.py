@@ -19,6 +19,11 @@ class LogitLaplaceDecoder(Wrapped):
   `losses.LogitLaplace`; all other losses see the picture (sigmoid(mu) - 0.1) / 0.8, unclipped in training.
   """
 
+  @property
+  def channels(self) -> int:
+    """C."""
+    return self.inner.channels // 2  # pyright: ignore[reportAttributeAccessIssue]
+
   def __call__(self, latent: Latent, x: Array, *, train: bool) -> Decoded:
     """Latent -> Decoded(x [B,*S,C] float32)."""
     both = self.inner.reconstruct(latent, train=train).astype(jnp.float32)

@@ -25,7 +25,7 @@ DALLE = Table.of({
   "encoder": ("encoder/blocks", {"conv_in": ("input", _CONV), **_GROUPS}),
   "bottleneck": ("decoder/blocks", {"codebook": ("input.w", POINTWISE)}),
   "decoder": ("decoder/blocks", {"inner": ("", {"bias": ("input.b", SAME), **_GROUPS})}),
-})  # fmt: skip
+}, unsaid=("codebook/",))  # fmt: skip
 
 
 def model_of(shapes: Shapes, config: Mapping[str, Any], need: Callable[[str], tuple[int, ...]]) -> Autoencoder:
@@ -43,7 +43,7 @@ def model_of(shapes: Shapes, config: Mapping[str, Any], need: Callable[[str], tu
   channels = need("decoder/inner/conv_out/kernel")[-1]
   return Autoencoder(
     encoder=DVAEEncoder(out=vocab, **fields),
-    bottleneck=Gumbel(vocab=vocab, dim=dim, project=False),
+    bottleneck=Gumbel(vocab=vocab, dim=dim, cooling=0, project=False),  # it is cold already
     decoder=LogitLaplaceDecoder(DVAEDecoder(channels=channels, **fields)),
   )
 
@@ -52,8 +52,7 @@ def _side(side: str, shapes: Shapes, need: Callable[[str], tuple[int, ...]]) -> 
   """(the widths of one half's groups, blocks of a group)."""
   found = [m for name in shapes if (m := re.match(rf"{side}/group(\d+)_block(\d+)/", name))]
   groups, blocks = (max((int(m[k]) for m in found), default=1) for k in (1, 2))
-  last = max((int(m[1]) for name in shapes if (m := re.match(rf"{side}/.*/conv(\d+)/", name))), default=4)
-  return tuple(need(f"{side}/group{i}_block1/conv{last}/kernel")[-1] for i in range(1, groups + 1)), blocks
+  return tuple(need(f"{side}/group{i}_block1/conv4/kernel")[-1] for i in range(1, groups + 1)), blocks
 
 
 def check_model(model: Any) -> None:

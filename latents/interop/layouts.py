@@ -13,7 +13,7 @@ import numpy as np
 
 from latents.autoencoders import Autoencoder
 from latents.errors import UserError, nearest
-from latents.interop import conv, dc, vq
+from latents.interop import conv, dalle, dc, vq
 from latents.interop.mapping import Arrays, Table, few
 from latents.types import Latent
 
@@ -53,6 +53,7 @@ LAYOUTS = {
   "diffusers-vq-reg": Layout(vq.DIFFUSERS_REG, _model, _check, _DIFFUSERS, _config, asked=True),
   "taming": Layout(vq.TAMING, vq.model_of, vq.check_ldm, "ae.safetensors", mark=vq.CODEBOOK),
   "ldm-vq": Layout(vq.LDM, _model, _ldm, "ae.safetensors", asked=True),
+  "dalle": Layout(dalle.DALLE, dalle.model_of, dalle.check_model, "dalle.safetensors"),
 }
 
 
@@ -124,7 +125,7 @@ def read(name: str, arrays: Arrays, config: Config, what: str) -> tuple[Autoenco
     return shapes[path]
 
   model = LAYOUTS[name].model(shapes, config, need)
-  _compare(table, shapes, parameters(model, channels(found)), what)
+  _compare(table, shapes, table.said(parameters(model, channels(found))), what)
   return model, found
 
 

@@ -28,8 +28,8 @@ _REMAPPED = (("quantize.used", "its codes are numbered anew (remap: quantize.use
 
 DIFFUSERS = Table.of({**conv.DIFFUSERS_HALVES, **_CODES}, refused=_MOVQ)
 DIFFUSERS_REG = Table.of({**conv.DIFFUSERS_HALVES, **_VECTORS}, refused=_MOVQ)
-TAMING = Table.of({**conv.LDM_HALVES, **_CODES}, conv.LDM_IGNORED, _REMAPPED)
-LDM = Table.of({**conv.LDM_HALVES, **_VECTORS}, conv.LDM_IGNORED, _REMAPPED)
+TAMING = Table.of({**conv.LDM_HALVES, **_CODES}, conv.LDM_IGNORED, refused=_REMAPPED)
+LDM = Table.of({**conv.LDM_HALVES, **_VECTORS}, conv.LDM_IGNORED, refused=_REMAPPED)
 
 
 def model_of(

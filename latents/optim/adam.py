@@ -13,8 +13,8 @@ from latents.types import later
 class Adam(Optimizer):
   """AdamW (Adam where `decay` is 0) with warm-up, a schedule and clipping by the global norm.
 
-  lr, clip, warmup, schedule, final, decays: as of every optimiser. betas, eps: Adam's. decay: decoupled weight decay
-  (times lr).
+  lr, clip, warmup, schedule, final, decays, over: as of every optimiser. betas, eps: Adam's. decay: decoupled weight
+  decay (times lr).
   """
 
   lr: float = 1e-4
@@ -26,6 +26,7 @@ class Adam(Optimizer):
   schedule: Literal["constant", "cosine"] = "constant"
   final: float = 0.0
   decays: Literal["all", "kernels", "matrices"] = later("all")
+  over: int = later(0)
 
   def transform(self, schedule: optax.Schedule, decays: Decays | None) -> optax.GradientTransformation:
     """Loshchilov and Hutter 2019, arXiv:1711.05101."""

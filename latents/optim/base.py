@@ -18,8 +18,9 @@ class Optimizer(abc.ABC):
 
   Each has lr: peak learning rate, never scaled by the batch or the number of devices. clip: largest global norm; 0 =
   none. warmup: updates of linear warm-up, from lr / warmup at the first to lr after the last of them. schedule:
-  constant, or cosine to `final` * lr at `steps`. decays: which leaves the weight decay is of (`DECAYS`). The schedule
-  counts the updates of its own network: one that begins later warms up then, and `steps` are those that are left to it.
+  constant, or cosine to `final` * lr at `steps`; at update `over` where one has that field and it is not 0, and then it
+  stays there. decays: which leaves the weight decay is of (`DECAYS`). The schedule counts the updates of its own
+  network: one that begins later warms up then, and `steps` are those that are left to it.
   """
 
   lr: float  # annotations of a class that is no dataclass: the order of a member's own fields is its own
@@ -28,6 +29,7 @@ class Optimizer(abc.ABC):
   schedule: Literal["constant", "cosine"]
   final: float
   decays: str
+  over = 0  # a field where one has it
 
   @abc.abstractmethod
   def transform(self, schedule: optax.Schedule, decays: Decays | None) -> optax.GradientTransformation:
@@ -42,7 +44,7 @@ class Optimizer(abc.ABC):
     """The learning rate as a function of the step, for a run of `steps` steps."""
     warmup = min(self.warmup, steps)
     if self.schedule == "cosine":
-      after = optax.cosine_decay_schedule(self.lr, max(steps - warmup, 1), alpha=self.final)
+      after = optax.cosine_decay_schedule(self.lr, max((self.over or steps) - warmup, 1), alpha=self.final)
     else:
       after = optax.constant_schedule(self.lr)
     if not warmup:

@@ -34,6 +34,11 @@ _STORAGES = {
   "BFloat16Storage": ml_dtypes.bfloat16, "LongStorage": np.int64, "IntStorage": np.int32,
   "ShortStorage": np.int16, "CharStorage": np.int8, "ByteStorage": np.uint8, "BoolStorage": np.bool_,
 }  # fmt: skip
+# What to do with releases that are whole modules, by the start of the modules' names.
+WHOLE = {
+  "dall_e": ": where you trust both files, torch.save({side: torch.load(f'{side}.pkl', weights_only=False).state_dict()"
+  " for side in ('encoder', 'decoder')}, 'dalle.pt') makes one that is",
+}
 _DTYPES = (
   "float64", "double", "float32", "float", "float16", "half", "bfloat16",
   "int64", "long", "int32", "int", "int16", "short", "int8", "uint8", "bool",
@@ -182,7 +187,8 @@ def _allow(module: str, name: str) -> Any:
     return _Allowed(tuple)
   if module == "torch" and name in _DTYPES:
     return _Allowed()
-  raise UserError(f"refused: the pickle asks for {module}.{name}, and only tensors are read")
+  hint = next((how for start, how in WHOLE.items() if module.startswith(start)), "")
+  raise UserError(f"refused: the pickle asks for {module}.{name}, and only tensors are read{hint}")
 
 
 class _Unpickler(pickle._Unpickler):  # pyright: ignore[reportAttributeAccessIssue]
