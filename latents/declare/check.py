@@ -170,6 +170,8 @@ def _recode(place: str, stage: Stage2, recode: Recode, one: Stage1) -> None:
     raise UserError(f"{place}.recode: {name} merges codes of one grid, but the bottleneck has {len(vocab)}")
   if recode.length < 1:
     raise UserError(f"{place}.recode.length is {recode.length}: it must be at least 1")
+  if recode.sample < 0:
+    raise UserError(f"{place}.recode.sample is {recode.sample}: it must be at least 0 (0 = all)")
   known, found = stage.prior.vocabs, recode.tokens(vocab) + 1
   if known != (found,):
     told = " and ".join(map(str, known)) or "no"

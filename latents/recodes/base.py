@@ -22,10 +22,11 @@ class Recode(abc.ABC):
   """Codes [*s] of one grid <-> at most `length` merged tokens, without loss.
 
   length: the most tokens that an example takes; one that takes more is a UserError. As many as the grid has codes
-  always suffice.
+  always suffice. sample: so many training examples, a fixed choice over all of them, are what it is fitted on; 0 = all.
   """
 
   length: int
+  sample: int = 0
 
   entry: ClassVar[str]  # of the table, beside those that every recode has
 

@@ -9,7 +9,7 @@ from typing import Any
 import jax
 import numpy as np
 
-from latents.data import CachedLatents, write_cache
+from latents.data import CachedLatents, choice, write_cache
 from latents.declare import Experiment
 from latents.machine import endings, hosts, progress
 from latents.machine.disk import disk_errors
@@ -72,7 +72,9 @@ def _write(experiment: Experiment, one: Artefact, made: CachedLatents, folder: P
   records: Any = made.records("train")
   records = records.arrays
   codes: Any = records["stored"]
-  seen = codes[:, : 2 if flip else 1].reshape(-1, *made.shape)  # a mirror image that no step sees is no training data
+  some = np.sort(choice(len(codes), stage.recode.sample or len(codes)))
+  copies = 2 if flip else 1  # a mirror image that no step sees is no training data
+  seen = codes[some, :copies].reshape(-1, *made.shape)
   found = fitted(stage.recode, seen, vocab, one.latents)
   artefact.write_arrays(folder / artefact.RECODE, dict(found.table))
 
