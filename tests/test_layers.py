@@ -18,7 +18,7 @@ ORDER = (
   "decoders",
   "autoencoders",
   "frozen",
-  "priors discriminators",
+  "priors discriminators recodes",
   "losses",
   "regularisers evaluate",
   "declare",

@@ -21,6 +21,7 @@ from tests.members import (
   evaluate,
   losses,
   priors,
+  recodes,
 )
 
 # room -> its lists, and the parts whose contract is another (they have their own tests)
@@ -32,6 +33,7 @@ ROOMS: dict[str, tuple[list, set[str]]] = {
   "diffusion.paths": (diffusion.PATHS, set()),
   "conditioners": (conditioners.CONDITIONERS, set()),
   "priors": (priors.PRIORS, set()),
+  "recodes": (recodes.RECODES, set()),
   "discriminators": (discriminators.DISCRIMINATORS, set()),
   "losses": (
     losses.LOSSES + losses.TOKEN_LOSSES + losses.DISTRIBUTION_LOSSES,

@@ -209,7 +209,7 @@ def test_stage1_gradients_in_stage2_are_exactly_zero(codes):
   state = jax.jit(lambda a, b: micro.first_state(made.stage2, a, b, made.stage1.model))(arrays, batch)
 
   def loss(arrays):
-    latent = stage2.latents_of(Frozen(made.stage1.model), arrays, batch, jax.random.key(0))
+    latent = stage2.latents_of(made.stage2, Frozen(made.stage1.model), arrays, batch, jax.random.key(0))
     terms = made.stage2.prior.apply(
       {"params": state.params["prior"]},
       latent,

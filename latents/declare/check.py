@@ -12,6 +12,7 @@ from latents.errors import UserError, nearest
 from latents.evaluate import Measure
 from latents.nn.streams import check_seed
 from latents.optim import Optimizer
+from latents.recodes import Recode
 
 DTYPES = ("float32", "bfloat16", "float16")
 LEAST = {
@@ -48,6 +49,8 @@ def check(experiment: Experiment) -> None:
     _numbers(place, stage)
     _values(place, stage)
     _starts(place, stage)
+    if isinstance(stage, Stage2) and stage.recode is not None:
+      _recode(place, stage, stage.recode, experiment.stage1)
   for name in ("images", "samples", "batch"):
     if getattr(experiment.evaluation, name) < 1:
       raise UserError(f"evaluation.{name} is {getattr(experiment.evaluation, name)}: it must be at least 1")
@@ -152,6 +155,29 @@ def _values(place: str, tree: Any) -> None:
     raise UserError(f"{place} is nan: it must be a number")
   elif place.endswith(".dtype") and tree not in DTYPES:
     raise UserError(f"{place} is {tree!r}{nearest(str(tree), DTYPES)}: one of {', '.join(DTYPES)}")
+
+
+def _recode(place: str, stage: Stage2, recode: Recode, one: Stage1) -> None:
+  """Merged tokens are of codes, cached, and as many as the prior knows."""
+  if not isinstance(recode, Recode):
+    raise UserError(f"{place}.recode is {type(recode).__name__}, not a recode (see latents.recodes)")
+  name, vocab = type(recode).__name__, one.model.bottleneck.vocab
+  if not stage.cache:
+    raise UserError(f"{place}.recode is fitted on the latent cache: set --{place}.cache True")
+  if vocab is None:
+    raise UserError(f"{place}.recode: {name} merges codes, but the bottleneck is continuous")
+  if isinstance(vocab, tuple):
+    raise UserError(f"{place}.recode: {name} merges codes of one grid, but the bottleneck has {len(vocab)}")
+  if recode.length < 1:
+    raise UserError(f"{place}.recode.length is {recode.length}: it must be at least 1")
+  if recode.sample < 0:
+    raise UserError(f"{place}.recode.sample is {recode.sample}: it must be at least 0 (0 = all)")
+  known, found = stage.prior.vocabs, recode.tokens(vocab) + 1
+  if known != (found,):
+    told = " and ".join(map(str, known)) or "no"
+    raise UserError(f"the prior knows {told} codes, but {name} gives {found}: merged tokens, and one for the end")
+  if (length := getattr(getattr(stage.prior, "backbone", None), "length", recode.length)) != recode.length:
+    raise UserError(f"the prior models {length} tokens, but {place}.recode.length is {recode.length}")
 
 
 def _starts(place: str, stage: Stage1 | Stage2) -> None:

@@ -16,6 +16,7 @@ from latents.losses import Loss, Weight
 from latents.losses.balancer import Rule
 from latents.optim import Adam, Average, Optimizer
 from latents.priors import Prior
+from latents.recodes import Recode
 from latents.types import Terms, aside, later
 
 Units = float | tuple[float, ...]  # of all channels together, or of each
@@ -123,8 +124,9 @@ class Stage2:
 
   data: usually stage 1's; another crop or size where the autoencoder is used on larger grids.
   cache: encode the data once (both mirrored copies) instead of in every step. losses: beside the prior's own terms,
-  which count once where nothing here weighs them. conditioner: what the prior is told of each example. Others as
-  `Stage1`.
+  which count once where nothing here weighs them. conditioner: what the prior is told of each example. recode: what
+  merges the codes to fewer tokens, which the prior models in their place (`latents.recodes`), fitted on the training
+  codes; it needs `cache`. Others as `Stage1`.
   """
 
   data: Source
@@ -147,6 +149,7 @@ class Stage2:
   conditioner: Conditioner = later(Labels())
   averages: Mapping[str, Average] = later({})
   held_out_every: int = later(0, address=False)
+  recode: Recode | None = later(None)
 
   def weighed(self, terms: Terms) -> Mapping[str, Loss]:
     """The losses by name, with a weight of 1 for each of the prior's terms that has none."""

@@ -14,8 +14,9 @@ from latents.frozen import Frozen
 from latents.nn.streams import streams
 from latents.runs import begin
 from latents.store.folder import Folder
-from latents.train import partition
-from latents.train.build_step import Program, build_step
+from latents.train import partition, stage2
+from latents.train.build_step import Program, abstract_autoencoder, build_step
+from latents.types import Latent
 from latents.use import score
 
 STATES = 3.5  # two checkpoints, one that is being written, and the weights, in sizes of a state
@@ -44,7 +45,7 @@ def rehearse(folder: Folder, mesh: jax.sharding.Mesh) -> Program | None:
     _check_told(stage)
   if experiment.stage2:
     _check_guidance(experiment.stage2)
-    _check_codes(experiment.stage1, experiment.stage2)
+    _check_codes(experiment)
   made = {base.stage(n): (base, n, build_step(base.experiment, n, mesh)) for base, n in waiting}
   made |= {folder.stage(n): (folder, n, build_step(experiment, n, mesh)) for n in stages}
   for base, number, program in made.values():
@@ -101,8 +102,13 @@ def _check_guidance(stage: Stage2) -> None:
     raise UserError(f"guidance {stage.prior.guidance} needs labels, but {missing}: set --stage2.prior.guidance 1")
 
 
-def _check_codes(one: Stage1, two: Stage2) -> None:
+def _check_codes(experiment: Experiment) -> None:
   """A code that the prior does not know would make its loss not a number, hours later."""
+  one, two = experiment.stage1, experiment.stage2
+  assert two is not None
+  if two.recode is not None:  # its tokens are counted (declare/check.py)
+    stage2.code_grid(Frozen(one.model), abstract_autoencoder(experiment), two.data.shape)
+    return
   found, known = one.model.bottleneck.vocab, two.prior.vocabs
   if not known or found is None:
     return
@@ -120,10 +126,13 @@ def _check_sampling(experiment: Experiment, program: Program) -> None:
     key = jax.random.key(0)
     latent = frozen.encode(arrays, x, key=key, train=False)
     shape = (latent.codes if stage.prior.discrete else latent.z).shape[1:]
+    shape = shape if stage.recode is None else (stage.recode.length,)
     cond = stage.conditioner.asked(labels)
     drawn: Any = stage.prior.apply(variables, cond, shape=shape, method="sample", rngs=streams(key))
     one = experiment.stage1
     given = one.conditioner.asked(labels) if one.model.conditions else None
+    if stage.recode is not None:  # the tokens are expanded on the host
+      drawn = Latent(codes=latent.codes)
     return frozen.decode(arrays, drawn.replace(given=given), key=key)
 
   labels = jax.ShapeDtypeStruct((1,), jnp.int32)
@@ -138,6 +147,7 @@ def _check_disk(folder: Folder, programs: list[Program]) -> None:
   if stage is not None and stage.cache:
     x = jax.ShapeDtypeStruct((1, *stage.data.shape), jnp.float32)
     stored = jax.eval_shape(frozen.store, programs[-1].frozen, x)
+    needed += 2 * 4 * stage.recode.length * len(stage.data.records("train")) if stage.recode else 0
     needed += 2 * math.prod(stored.shape) * stored.dtype.itemsize * len(stage.data.records("train"))
   there = next(p for p in (folder.path, *folder.path.absolute().parents) if p.exists())
   free = shutil.disk_usage(there).free

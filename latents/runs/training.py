@@ -23,7 +23,7 @@ from latents.train.build_step import Program, build_step
 from latents.train.state import State, flatten
 from latents.types import Batch
 from latents.use import cache as latent_cache
-from latents.use import model
+from latents.use import merging, model
 
 KINDS = {1: "autoencoder", 2: "prior"}
 
@@ -58,7 +58,8 @@ def _train(folder: Folder, number: Literal[1, 2], mesh: jax.sharding.Mesh, progr
     save_every=stage.save_every, patience=stage.patience,
     headline=_headline(stage) if number == 1 else (),  # a prior's terms are few
     rate=stage.optimizer.rate(stage.steps),
-    held_out=_held_out(stage, program, arrays) if stage.held_out_every else None, held_out_every=stage.held_out_every,
+    held_out=_held_out(folder, number, program, arrays) if stage.held_out_every else None,
+    held_out_every=stage.held_out_every,
   )  # fmt: skip
   count = sum(a.size for a in jax.tree.leaves(program.state.params))
   for line in begin.describe(folder, number):
@@ -101,7 +102,9 @@ def _finish(
   weights, networks = flatten(hosts.gather(variables)), flatten(hosts.gather(begin.networks(folder, number, state)))
   averages = flatten(hosts.gather({"average": state.averages}))
   if hosts.first():
-    artefact.write(folder.stage(number), weights, facts, networks, averages)
+    stage, place = folder.experiment.stage(number), folder.stage(number)
+    table = merging.table(place) if isinstance(stage, Stage2) and stage.recode is not None else None
+    artefact.write(place, weights, facts, networks, averages, table)
     folder.keep(number)
   hosts.meet(f"the artefact of {folder.called(number)} is written")
 
@@ -121,7 +124,9 @@ def _prepare2(folder: Folder, mesh: jax.sharding.Mesh, program: Program | None) 
   assert stage is not None and one is not None
   arrays = sharding.place(model.stage1_arrays(experiment, one, str(folder.stage(1))), mesh)
   stored, source = None, None
-  if stage.cache:
+  if stage.recode is not None:
+    source = merging.prepared(experiment, mesh, arrays, one, folder.stage(2))[0]
+  elif stage.cache:
     source = latent_cache.cached(experiment, mesh, arrays, one, folder.stage(2) / "latents")
     stored = latent_cache.shapes(source)
   program = program or build_step(experiment, 2, mesh, stored=stored)
@@ -143,13 +148,20 @@ def _batches(
   )
 
 
-def _held_out(stage: Stage1 | Stage2, program: Program, arrays: dict[str, Any]) -> Callable[[State], dict[str, Any]]:
+def _held_out(
+  folder: Folder, which: int, program: Program, arrays: dict[str, Any]
+) -> Callable[[State], dict[str, Any]]:
   """state -> the losses on a fixed choice of held-out examples: a batch of them, or as many as there are and divide
   over the devices (where they are fewer than devices, some count twice)."""
+  stage = folder.experiment.stage(which)
   unit, there = sharding.parts(program.mesh) * stage.microbatches, len(stage.data.records("test"))
   number = max(unit, min(stage.batch, there) // unit * unit)
   with evaluation_batches(stage.data, split="test", batch=min(number, there), limit=min(number, there)) as found:
     batch = next(found)
+  if isinstance(stage, Stage2) and stage.recode is not None:
+    one = folder.artefact(1)
+    assert one is not None
+    batch = merging.batch(folder.experiment, program.mesh, arrays, one, folder.stage(which), batch)
   rows = np.resize(np.arange(min(number, there)), number)[sharding.rows_of(number, program.mesh)]
   batch = {name: array[rows] for name, array in batch.items() if name != "mask"}
   placed = sharding.place_batch(batch, number, program.mesh)

@@ -21,7 +21,7 @@ from safetensors.numpy import load_file, save_file
 from latents.errors import UserError, first_line
 
 WEIGHTS, LOSSES, AVERAGES = "weights.safetensors", "losses.safetensors", "averages.safetensors"
-FACTS = "artefact.json"
+FACTS, RECODE = "artefact.json", "recode.safetensors"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -61,13 +61,15 @@ _held: MutableMapping[tuple, Artefact] = weakref.WeakValueDictionary()  # a file
 
 
 def write(
-  folder: Path, weights: Arrays, facts: dict[str, Any], losses: Arrays | None = None, averages: Arrays | None = None
-) -> Artefact:
+  folder: Path, weights: Arrays, facts: dict[str, Any], losses: Arrays | None = None, averages: Arrays | None = None,
+  recode: Arrays | None = None,
+) -> Artefact:  # fmt: skip
   """Write all files; the facts come last and by a rename, so an artefact is complete or absent.
 
   losses: the networks that belong to the stage's losses ("NAME/params/..."), in a file of their own: a stage that goes
   on from this one may begin with them, and nothing else needs them. averages: other averages of the same weights
-  ("average/NAME/params/..."), in a file of their own too: who does not ask for one does not read it.
+  ("average/NAME/params/..."), in a file of their own too: who does not ask for one does not read it. recode: the merge
+  table whose tokens a prior models.
   """
   weights = {name: np.asarray(array, order="C") for name, array in weights.items()}
   facts = {**facts, "fingerprint": fingerprint(weights, facts)}
@@ -81,6 +83,9 @@ def write(
     averages = {name: np.asarray(array, order="C") for name, array in averages.items()}
     facts["averages"] = fingerprint(averages, {})
     _save(folder / AVERAGES, averages)
+  if recode:
+    facts["recode"] = fingerprint(recode, {})
+    _save(folder / RECODE, recode)
   write_json(folder / FACTS, facts)
   _hashed[_seen(folder / WEIGHTS, facts)] = facts["fingerprint"]
   return Artefact(weights, facts)
@@ -130,6 +135,25 @@ def read_losses(folder: Path) -> Arrays:
   found = _load(folder / LOSSES)
   if fingerprint(found, {}) != facts["losses"]:
     raise UserError(f"{folder / LOSSES} is damaged or not this stage's: its fingerprint does not match {FACTS}")
+  return found
+
+
+def read_arrays(path: Path) -> Arrays:
+  """The arrays of a file. UserError where it cannot be read."""
+  return _load(path)
+
+
+def write_arrays(path: Path, arrays: Arrays) -> None:
+  """Write arrays to a file, whole or not at all; its folder is made."""
+  path.parent.mkdir(parents=True, exist_ok=True)
+  _save(path, arrays)
+
+
+def read_recode(folder: Path) -> Arrays:
+  """The merge table of a finished stage 2 whose prior models merged tokens."""
+  facts, found = facts_of(folder), _load(folder / RECODE)
+  if fingerprint(found, {}) != facts.get("recode"):
+    raise UserError(f"{folder / RECODE} is damaged or not this stage's: its fingerprint does not match {FACTS}")
   return found
 
 

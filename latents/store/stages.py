@@ -1,7 +1,7 @@
 """Finished stages by address, in `.stages` beside the runs: whatever is trained once is there for every run.
 
     runs/.stages/<address>-<digest of the data's identity, and of the latents that a prior is trained on>/
-      weights.safetensors  losses.safetensors  metrics.jsonl  artefact.json
+      weights.safetensors  losses.safetensors  averages.safetensors  recode.safetensors  metrics.jsonl  artefact.json
 
 A run's folder holds hard links to these files (copies where links do not reach), so it is complete in itself, and
 `.stages` may be deleted at any time. Files are replaced, never written in place, so that a link cannot change.
@@ -19,7 +19,9 @@ from latents.store import artefact
 from latents.train import log
 
 STORE = ".stages"
-FILES = (artefact.WEIGHTS, artefact.LOSSES, log.FILE, artefact.FACTS)  # the facts last: they say that all is there
+FILES = (  # the facts last: they say that all is there
+  artefact.WEIGHTS, artefact.LOSSES, artefact.AVERAGES, artefact.RECODE, log.FILE, artefact.FACTS,
+)  # fmt: skip
 
 
 def place(runs: Path, facts: dict[str, Any]) -> Path:
@@ -34,8 +36,8 @@ def put(runs: Path, stage: Path, facts: dict[str, Any], lines: list[dict[str, An
   with disk_errors(there):
     there.mkdir(parents=True, exist_ok=True)
     log.rewrite(there / log.FILE, lines)
-    for name in (artefact.WEIGHTS, artefact.LOSSES, artefact.FACTS):
-      if (stage / name).exists():
+    for name in FILES:
+      if (stage / name).exists() and name != log.FILE:
         link(stage / name, there / name)
 
 

@@ -97,6 +97,8 @@ def abstract_prior(experiment: Experiment) -> dict[str, Any]:
   stage = experiment.stage2
   assert stage is not None
   batch = {"x": jax.ShapeDtypeStruct((1, *stage.data.shape), jnp.float32)}
+  if stage.recode is not None:
+    batch = {"stored": jax.ShapeDtypeStruct((1, stage.recode.length), jnp.int32)}
   batch["label"] = jax.ShapeDtypeStruct((1,), jnp.int32)  # a condition changes no shape of a variable
   first = stage2.passing(stage, Frozen(experiment.stage1.model)).first
   return {"params": {}, **jax.eval_shape(first, jax.random.key(0), abstract_autoencoder(experiment), batch)}
@@ -122,6 +124,8 @@ def build_step(experiment: Experiment, stage: Literal[1, 2], mesh: jax.sharding.
   declared = experiment.stage(stage)
   sharding.check_batch(declared.batch, mesh, declared.microbatches)
   batch = abstract_batch(declared.data, declared.batch, mesh)
+  if isinstance(declared, Stage2) and declared.recode is not None:
+    stored = jax.ShapeDtypeStruct((declared.recode.length,), jnp.int32)
   if stored is not None:
     rows = batch.pop("x").sharding
     for name, one in to_batch(stored).items():

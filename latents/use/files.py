@@ -40,10 +40,16 @@ def draw(
 ) -> tuple[np.ndarray, str]:
   """int32 labels [N] -> samples [N,*S,C] in [-1,1], and what is to be said of them. tile: they are decoded in tiles."""
   if tile is None:
-    return sampler.signals(labels, seed=seed, guidance=guidance, shown=True), ""
+    return sampler.signals(labels, seed=seed, guidance=guidance, shown=True), _mended(sampler)
   tiled = model.tiled(tile)
   x = tiled.signals(sampler, labels, seed, guidance)
-  return x, (note := tiled.note()) and f"; {note}"
+  return x, ((note := tiled.note()) and f"; {note}") + _mended(sampler)
+
+
+def _mended(sampler: Sampler) -> str:
+  """What is to be said of merged tokens that did not fill the grid exactly."""
+  codes, cut, filled = (sampler.mended[name] for name in ("codes", "cut", "filled"))
+  return f"; of {codes} codes {cut} were cut and {filled} filled" if cut or filled else ""
 
 
 def reconstruct(

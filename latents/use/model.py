@@ -15,13 +15,14 @@ from latents.errors import UserError, first_line
 from latents.frozen import Frozen
 from latents.machine import hosts
 from latents.nn.streams import check_seed, streams
+from latents.recodes import Fitted
 from latents.store import artefact
 from latents.store.folder import Folder, open_folder
 from latents.train import build_step, sharding
 from latents.train.build_step import InMesh
 from latents.train.state import flatten, nest
 from latents.types import Batch, Cond, Latent
-from latents.use import given, measures
+from latents.use import given, measures, recoded
 from latents.use.given import finite, whole
 from latents.use.sample import Labels, Sampler
 from latents.use.tiled import Tiled
@@ -31,10 +32,11 @@ class Model:
   """A run's autoencoder and prior on this machine's devices. Signals are [B,*S,C] float in [-1,1]."""
 
   def __init__(
-    self, experiment: Experiment, mesh: jax.sharding.Mesh, arrays: dict[str, Any], prior: Any, fingerprint: str
-  ):
+    self, experiment: Experiment, mesh: jax.sharding.Mesh, arrays: dict[str, Any], prior: Any, fingerprint: str,
+    fitted: Fitted | None = None,
+  ):  # fmt: skip
     self.experiment, self.mesh, self.arrays, self.prior = experiment, mesh, arrays, prior
-    self.fingerprint = fingerprint
+    self.fingerprint, self.fitted = fingerprint, fitted
     self.kind = media.kind(experiment.stage1.data.kind)
     self.frozen = Frozen(experiment.stage1.model)
     self._encode = InMesh(mesh, jax.jit(lambda a, x, k: self.frozen.encode(a, x, key=k, train=False)))
@@ -173,7 +175,7 @@ class Model:
     if self.experiment.stage2 is not None and self.prior is None:
       raise UserError("stage 2 of this run is not finished: the same `latents run` command goes on with it")
     if (batch, steps) not in self._samplers:
-      made = Sampler(self.experiment, self.mesh, self.arrays, self.prior, batch, steps)
+      made = Sampler(self.experiment, self.mesh, self.arrays, self.prior, batch, steps, self.fitted)
       self._samplers[batch, steps] = made
     return self._samplers[batch, steps]
 
@@ -263,7 +265,11 @@ def load_folder(folder: Folder, mesh: jax.sharding.Mesh, decoder: Folder | None 
   wanted = build_step.abstract_prior(experiment)
   artefact.check_shapes(str(folder.stage(2)), two.weights, flatten(wanted))
   prior = sharding.place({"params": {}, **nest(two.weights)}, mesh)
-  return Model(experiment, mesh, arrays, prior, shown.fingerprint)
+  fitted = None
+  if folder.experiment.stage2 is not None and folder.experiment.stage2.recode is not None:
+    place = folder.stage(2)
+    fitted = recoded.bound(experiment, arrays, one, artefact.read_recode(place), str(place / artefact.RECODE))
+  return Model(experiment, mesh, arrays, prior, shown.fingerprint, fitted)
 
 
 def _stage1(folder: Folder) -> artefact.Artefact:

@@ -10,9 +10,10 @@ import numpy as np
 from latents.evaluate.sums import add, sum_kept, total, zeros
 from latents.machine import hosts, progress
 from latents.nn.streams import streams
+from latents.recodes import latent as merged
 from latents.train.stage2 import condition
 from latents.types import Array, Latent, to_signal
-from latents.use import held_out, measures
+from latents.use import held_out, measures, recoded
 from latents.use.model import Model
 
 KEY = 2**31 - 3  # of times and noise: the same for every run
@@ -24,7 +25,9 @@ def measure(model: Model) -> dict[str, float]:
   Latents are modes and nothing is dropped out (`train=False`); times and noise are drawn as in training, by a fixed key
   and the number of the example: the same for every run, whatever the batch or the mesh. Each example is a batch of its
   own. nats_per_element, bits_per_element: of one code, or of one number of the normalised latent (a density);
-  bits_per_example: of all of them; bits_per_dim: of one number of its signal.
+  bits_per_example: of all of them; bits_per_dim: of one number of its signal. Of merged tokens: the likelihood is that
+  of the one way in which a recode merges an example, END included, so at most that of its codes, and is counted per
+  code as that of any prior on the same codes; how much shorter they are stands beside it (`Fitted.shortening`).
   """
   experiment, mesh = model.experiment, model.mesh
   stage, source = experiment.stage2, held_out.rows(experiment)
@@ -39,7 +42,10 @@ def measure(model: Model) -> dict[str, float]:
     return found
 
   def terms(arrays: Any, variables: Any, x: Array, cond: Any, index: Array) -> dict[str, Array]:
-    latent = model.frozen.encode(arrays, to_signal(x), key=jax.random.key(0), train=False)
+    if fitted is not None:
+      latent = merged(x)
+    else:
+      latent = model.frozen.encode(arrays, to_signal(x), key=jax.random.key(0), train=False)
     keys = jax.vmap(lambda i: jax.random.fold_in(jax.random.key(KEY), i))(index)
     return jax.vmap(each, (None, 0, 0, 0))(variables, latent.replace(terms={}, logs={}), cond, keys)
 
@@ -47,10 +53,17 @@ def measure(model: Model) -> dict[str, float]:
     values = terms(arrays, variables, x, cond, index) | {"images": jnp.ones(mask.shape)}
     return {name: add(acc[name], sum_kept(value, mask)) for name, value in values.items()}
 
+  fitted, codes, tokens = model.fitted, [], []
+  encode = recoded.encoder(experiment, mesh)
   run, acc, number = held_out.accumulator(mesh, update), None, 0
   there = min(len(measures.held_out(experiment).records("test")), experiment.evaluation.images)
   for batch in progress.over(source, "held-out loss", there, lambda batch: int(batch["mask"].sum())):
     x, cond, mask = batch["x"], condition(stage, batch), batch["mask"]
+    if fitted is not None:
+      codes.append(encode(model.arrays, x)[mask])
+      x = np.zeros((len(mask), fitted.recode.length), np.int32)
+      x[mask] = fitted.merge(codes[-1])
+      tokens.append(x[mask])
     given = held_out.placed(mesh, x, cond, np.arange(number, number + len(x)), mask)
     if acc is None:
       names = jax.eval_shape(terms, model.arrays, model.prior, *given[:-1])
@@ -59,7 +72,8 @@ def measure(model: Model) -> dict[str, float]:
   sums = {name: float(total(a)) for name, a in hosts.gather(acc).items()}
   count = sums.pop("images")
   means = {name: value / count for name, value in sums.items()}
-  return _bits(means, model) | {"images": int(count)}
+  found = _bits(means, model) | {"images": int(count)}
+  return found if fitted is None else found | fitted.shortening(np.concatenate(codes), np.concatenate(tokens))
 
 
 def _bits(means: dict[str, float], model: Model) -> dict[str, float]:
@@ -68,7 +82,7 @@ def _bits(means: dict[str, float], model: Model) -> dict[str, float]:
   if nats is None:
     return means
   signal, bits = measures.held_out(model.experiment).shape, nats / math.log(2)
-  elements = math.prod(model.sampler.shape)
+  elements = math.prod(model.sampler.shape if model.fitted is None else model.fitted.grid)
   return means | {
     "nats_per_element": nats / elements,
     "bits_per_element": bits / elements,

@@ -17,6 +17,7 @@ from latents.errors import UserError
 from latents.frozen import Frozen
 from latents.machine import hosts, progress
 from latents.nn.streams import check_seed, streams
+from latents.recodes import Fitted
 from latents.train import sharding
 from latents.train.build_step import InMesh
 from latents.types import Latent
@@ -32,12 +33,14 @@ class Sampler:
   arrays: what `Frozen` needs of stage 1. prior: the prior's variables. Both lie on the mesh, and so do the
   chunks while they are drawn: at most `chunk` samples at a time, of compiled sizes that are powers of two. A draw
   depends on (seed, its number, its label, guidance, steps) and on `chunk`; neither on how many are asked for nor on the
-  mesh, but for rounding. steps: of the prior's sampler, None = the experiment's.
+  mesh, but for rounding. steps: of the prior's sampler, None = the experiment's. fitted: what expands a prior's merged
+  tokens; `mended` counts, over all samples so far, the codes that found no place on the grid and the places without one
+  (`Fitted.expand`).
   """
 
   def __init__(
     self, experiment: Experiment, mesh: jax.sharding.Mesh, arrays: Any, prior: Any, chunk: int = 64,
-    steps: int | None = None,
+    steps: int | None = None, fitted: Fitted | None = None,
   ):  # fmt: skip
     if experiment.stage2 is None:
       raise UserError(f"{experiment.name} has no prior (stage 2), so it cannot sample")
@@ -53,7 +56,10 @@ class Sampler:
     self.classes = asked[0].count(two.data.classes) if asked else 0  # conditions that can be asked for
     self.tell = one.conditioner.asked if one.model.conditions else lambda _: None  # what the decoder is told
     latent = self.frozen.shape(arrays, experiment.stage2.data.shape)
+    self.fitted, self.mended = fitted, {"codes": 0, "cut": 0, "filled": 0}
     self.shape = (latent.codes if self.prior.discrete else latent.z).shape
+    if fitted is not None:
+      self.shape = (fitted.recode.length,)
     self._draw = InMesh(mesh, jax.jit(self._draw_chunk, static_argnums=3))
     self._decode = InMesh(mesh, jax.jit(lambda arrays, latent, key: self.frozen.decode(arrays, latent, key=key)))
 
@@ -119,7 +125,16 @@ class Sampler:
       full = np.concatenate([part, np.zeros(size - len(part), np.int32)])
       key = jax.random.fold_in(jax.random.key(seed), first)
       latent = self._draw(self.variables, sharding.spread(full, self.mesh), key, guidance)
+      if self.fitted is not None:
+        latent = self._expanded(self.fitted, latent, len(part))
       yield latent, len(part)
+
+  def _expanded(self, fitted: Fitted, latent: Latent, rows: int) -> Latent:
+    """Merged tokens -> the codes that they stand for; the first `rows` samples are those that were asked for."""
+    codes, cut, filled = fitted.expand(hosts.gather(latent.codes))
+    for name, number in (("codes", codes[:rows].size), ("cut", cut[:rows].sum()), ("filled", filled[:rows].sum())):
+      self.mended[name] += int(number)
+    return latent.replace(codes=sharding.spread(codes, self.mesh))
 
   def chunks(
     self, labels: np.ndarray, *, seed: int = 0, guidance: float | None = None, shown: bool = False

@@ -224,6 +224,8 @@ def _samples(
       found = {name: Measured(m.value, f"{m.protocol} (of {number}: too few to rely on)") for name, m in found.items()}
     measured |= found
   values = {"number": len(asked), "guidance": experiment.stage2.prior.guidance}
+  if codes := model.sampler.mended["codes"]:
+    values |= {f"codes_{name}": model.sampler.mended[name] / codes for name in ("cut", "filled")}
   values |= {name: m.value for name, m in measured.items()}
   return values, {name: m.protocol for name, m in measured.items()}, left_out
 
