@@ -1,5 +1,6 @@
 """The defaults of a bottleneck, and what the discrete ones share."""
 
+import math
 from collections.abc import Callable
 from typing import Any
 
@@ -99,6 +100,14 @@ def enter(module: Any, h: Array, width: int) -> Array:
   if h.shape[-1] != width:
     raise UserError(f"{type(module).__name__} with project=False takes {width}, got {h.shape[-1]} channels")
   return h
+
+
+def check_field(module: Any, name: str, least: float = 0, below: float = math.inf) -> None:
+  """UserError where a number that a module is declared with is not in [least, below)."""
+  value = getattr(module, name)
+  if not least <= value < below:
+    told = f"at least {least}" if below == math.inf else f"in [{least}, {below})"
+    raise UserError(f"{name} of {type(module).__name__} is {told}, not {value}")
 
 
 def check_codes(codes: Array, vocab: int, least: int = 0) -> Array:

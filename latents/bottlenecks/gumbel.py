@@ -5,7 +5,7 @@ import math
 import jax
 import jax.numpy as jnp
 
-from latents.bottlenecks.base import Discrete, check_codes, code_logs, enter, pointwise, straight_through
+from latents.bottlenecks.base import Discrete, check_codes, check_field, code_logs, enter, pointwise, straight_through
 from latents.bottlenecks.nearest import random_rows
 from latents.errors import UserError
 from latents.types import Array, Latent
@@ -36,7 +36,9 @@ class Gumbel(Discrete):
 
   def setup(self) -> None:
     """Makes the projection, the codebook and the counter."""
-    if min(self.hot, self.cold) <= 0:
+    for name, least in (("vocab", 1), ("dim", 1), ("cooling", 0), ("warm", 0)):
+      check_field(self, name, least)
+    if not min(self.hot, self.cold) > 0:
       raise UserError(f"a temperature is above 0, not {min(self.hot, self.cold)}")
     if self.project:
       self.projection = pointwise(self.vocab)

@@ -49,6 +49,8 @@ class LFQ(Discrete):
 
   def setup(self) -> None:
     """Makes the projection."""
+    if not self.temperature > 0:
+      raise UserError(f"the temperature of {type(self).__name__} is above 0, not {self.temperature}")
     together = self.joint or self.bits // self.groups
     if self.vocab and (together > TABLE or together < 1 or self.bits % together):
       raise UserError(f"the joint entropy of {together} of {self.bits} bits: an equal part, at most {TABLE} (`joint`)")

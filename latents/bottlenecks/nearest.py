@@ -6,7 +6,7 @@ from typing import Literal
 import jax
 import jax.numpy as jnp
 
-from latents.bottlenecks.base import Discrete, check_codes, code_logs, enter, pointwise, straight_through
+from latents.bottlenecks.base import Discrete, check_codes, check_field, code_logs, enter, pointwise, straight_through
 from latents.errors import UserError
 from latents.types import Array, Latent, Terms
 
@@ -33,6 +33,8 @@ class NearestCode(Discrete):
 
   def setup(self) -> None:
     """Makes the projection."""
+    check_field(self, "vocab", 1)
+    check_field(self, "dim", 1)
     if self.gradient == "rotation" and self.dim < 2:
       raise UserError(f"nothing turns in {self.dim} dimension: the rotation trick wants a dim of 2 or more")
     if self.project:

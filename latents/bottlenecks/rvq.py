@@ -3,7 +3,7 @@
 import jax
 import jax.numpy as jnp
 
-from latents.bottlenecks.base import Discrete, check_codes, code_logs, pointwise
+from latents.bottlenecks.base import Discrete, check_codes, check_field, code_logs, pointwise
 from latents.bottlenecks.nearest import NearestCode, through
 from latents.bottlenecks.nested import check_stages, stage_prefixes, stages_kept
 from latents.errors import UserError
@@ -42,6 +42,9 @@ class ResidualVQ(Discrete):
   def setup(self) -> None:
     """Makes the projection in front, the stages and the ways up."""
     check_stages(self)
+    check_field(self.stage, "dim", 1)
+    if self.width is not None:
+      check_field(self, "width", 1)
     factorised, count = self.width is not None, 1 if self.shared else self.quantizers
     if factorised and not self.stage.project:
       raise UserError("factorised codes (width) are projections of what is left: a stage with project=True")

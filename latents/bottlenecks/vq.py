@@ -4,6 +4,7 @@ from typing import Literal
 
 import jax
 
+from latents.bottlenecks.base import check_field
 from latents.bottlenecks.nearest import Gradient, NearestCode, distance, random_rows, unit
 from latents.types import Array, Terms
 
@@ -30,6 +31,7 @@ class VQ(NearestCode):
   def setup(self) -> None:
     """Makes the projection and the codebook."""
     super().setup()
+    check_field(self, "beta")
     self.rows = self.param("codebook", random_rows, (self.vocab, self.dim))
 
   def table(self) -> Array:

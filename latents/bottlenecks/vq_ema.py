@@ -3,7 +3,7 @@
 import jax
 import jax.numpy as jnp
 
-from latents.bottlenecks.base import count_codes
+from latents.bottlenecks.base import check_field, count_codes
 from latents.bottlenecks.nearest import Gradient, NearestCode, distance, nearest_code, random_rows
 from latents.errors import UserError
 from latents.types import Array, Terms, later
@@ -36,6 +36,11 @@ class EMAVQ(NearestCode):
   def setup(self) -> None:
     """Makes the projection and the state."""
     super().setup()
+    check_field(self, "decay", below=1)
+    check_field(self, "restart")
+    check_field(self, "eps")
+    if self.kmeans is not None:
+      check_field(self, "kmeans")
     start = lambda: random_rows(self.make_rng("params"), (self.vocab, self.dim))  # noqa: E731
     self.embedding = self.variable("codebook", "embedding", start)
     self.counts = self.variable("codebook", "counts", jnp.ones, (self.vocab,))
