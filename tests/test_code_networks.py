@@ -9,10 +9,12 @@ import pytest
 
 from latents.autoencoders import Autoencoder
 from latents.bottlenecks import EMAVQ, Gumbel, Hierarchy
+from latents.command import overrides
 from latents.decoders import DVAEDecoder, LogitLaplaceDecoder, StridedDecoder
 from latents.encoders import DVAEEncoder, StridedEncoder
 from latents.encoders.dvae import inward
 from latents.errors import UserError
+from tests.declared import FOLDER
 from tests.test_bottlenecks import rng_normal
 from tests.test_encoders_decoders import count, started
 
@@ -174,3 +176,28 @@ def test_dvae_starts_near_its_shortcuts_and_with_normal_kernels():
     return float(jnp.std(first - stem))
 
   assert path(1) / path(2) == pytest.approx(64 / 16, rel=1e-4)
+
+
+# -- the experiments
+
+
+@pytest.mark.parametrize(
+  ("name", "side", "sizes"),
+  [("vq_vae", 128, (32**2,)), ("vq_vae2", 256, (32**2, 64**2)), ("dalle_dvae", 256, (32**2,))],
+)
+def test_paper_scale_has_the_grids_and_vocabularies_of_the_papers(name, side, sizes):
+  one = overrides.load_file(FOLDER / "codes" / f"{name}.py").experiment("paper").stage1
+  assert one.data.shape == (side, side, 3)
+  latent, variables = traced(one.model, side, side, 3)
+  grid = latent.z.shape[1:-1]
+  assert tuple(math.prod(g) for g in one.model.bottleneck.layout(grid)) == sizes
+  assert math.prod(latent.codes.shape) == sum(sizes)
+  vocab = one.model.bottleneck.vocab
+  assert vocab == {"vq_vae": 512, "vq_vae2": (512, 512), "dalle_dvae": 8192}[name]
+  if name == "dalle_dvae":
+    assert count(variables["params"]) == 97_616_006
+    assert one.losses["kl"].weight == pytest.approx(6.6 / 192, rel=1e-12)
+    factor = lambda step: float(one.losses["kl"].counted(jnp.float32(1.0), jnp.int32(step)))
+    np.testing.assert_allclose([factor(s) for s in (0, 2_500, 5_000, 10**6)], [0, 0.5, 1, 1], atol=1e-6)
+    rate = one.optimizer.rate(one.steps)
+    np.testing.assert_allclose([rate(s) for s in (0, 1_200_000, 3_000_000)], [1e-4, 1.25e-6, 1.25e-6], rtol=1e-5)

@@ -93,5 +93,6 @@ def test_in_and_out_by_command(tmp_path):
   y = made.decode(Latent(codes=latent.codes))
   assert y.shape == x.shape and np.abs(y).max() <= 1
   assert call("export", tmp_path / "runs" / "dalle", "--layout", "dalle", "--out", tmp_path / "out") == 0
+  assert call("import", tmp_path / "out", "--name", "again", "--size", 16, "--runs", tmp_path / "runs") == 0
   back = read_weights(str(tmp_path / "out" / "dalle.safetensors"))
   assert back.keys() == theirs.keys() and all(np.array_equal(back[n], theirs[n]) for n in theirs)

@@ -18,7 +18,7 @@ Paper: rFID 32.01 of the release, as taming-transformers measured it (ImageNet v
 
 import dataclasses
 import math
-from typing import Literal
+from typing import Any, Literal
 
 from experiments import imagenet
 from latents.autoencoders import Autoencoder
@@ -40,7 +40,7 @@ def experiment(
   tiny = scale == "tiny"
   vocab = vocab or (64 if tiny else 8192)
   data = Digits(size=32) if tiny else Tfds("imagenet2012", data_dir, 256, labels=1000)
-  part = {"ch": 32, "mult": (1, 2, 4), "blocks": 1} if tiny else {"dtype": "bfloat16"}
+  part: dict[str, Any] = {"ch": 32, "mult": (1, 2, 4), "blocks": 1} if tiny else {"dtype": "bfloat16"}
   encoder, channels = DVAEEncoder(out=vocab, **part), data.shape[-1]
   model = Autoencoder(
     encoder=encoder,

