@@ -5,6 +5,7 @@ import errno
 import fcntl
 import json
 import os
+import shutil
 import warnings
 
 import numpy as np
@@ -73,6 +74,19 @@ def test_a_stage1_on_the_same_data_is_borrowed_and_on_others_not(pictures, tmp_p
   assert b.artefact(1).fingerprint == a.artefact(1).fingerprint
   (pictures / "0.png").unlink()
   assert c.borrow(1) is None and c.artefact(1) is None
+
+
+def test_averages_travel_with_a_stage_that_is_borrowed(pictures, tmp_path):
+  a, b = (Folder(tmp_path / "runs" / name, experiment(pictures)) for name in "ab")
+  finish_stage1(a, data=a.experiment.stage1.data.identity())
+  one = a.artefact(1)
+  artefact.write(a.stage(1), one.weights, one.facts, averages={"average/slow/params/w": np.zeros(3, np.float32)})
+  a.keep(1)
+  shutil.rmtree(a.path)
+  b.path.mkdir(parents=True)
+  assert b.borrow(1) is not None
+  slow = artefact.with_average(b.artefact(1), b.stage(1), "slow")
+  np.testing.assert_array_equal(slow.weights["params/w"], np.zeros(3))
 
 
 def test_one_run_at_a_time_writes(tmp_path, pictures):

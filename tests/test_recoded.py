@@ -23,7 +23,7 @@ from latents.store import artefact
 from latents.store.folder import Folder, open_folder
 from latents.train.build_step import abstract_prior, build_step
 from latents.types import Latent
-from latents.use import held_out, merging
+from latents.use import files, held_out, merging
 from latents.use.sample import Sampler
 from tests import micro
 
@@ -59,8 +59,10 @@ def held_out_codes(model) -> np.ndarray:
 
 
 def test_every_held_out_example_comes_back_exactly(model):
-  codes = held_out_codes(model)
-  assert len(codes) == 20 and codes.shape[1:] == (4, 4)
+  """All of them, not only those that are scored."""
+  records = model.experiment.stage2.data.records("test")
+  codes = np.asarray(model.encode(np.stack([records[i]["x"] for i in range(len(records))])).codes)
+  assert len(codes) == 297 and codes.shape[1:] == (4, 4)
   rows = model.fitted.merge(codes)
   again, cut, filled = model.fitted.expand(rows)
   np.testing.assert_array_equal(again, codes)
@@ -126,6 +128,8 @@ def test_samples_are_codes_of_the_grid_and_what_does_not_fit_is_counted(model):
   codes, cut, filled = model.fitted.expand(np.asarray(tokens)[:12])
   np.testing.assert_array_equal(drawn.codes, codes)
   assert counted.mended == {"codes": 12 * 16, "cut": cut.sum(), "filled": filled.sum()} and filled.sum() > 0
+  told = files.draw(model, model.drawing(12), counted.labels(None, 12), 3, None, None)[1]
+  assert told == f"; of 192 codes {cut.sum()} were cut and {filled.sum()} filled"
 
 
 def test_a_moved_run_decodes_with_the_very_table(folder, model, tmp_path):

@@ -111,6 +111,14 @@ def test_the_mask_keeps_the_first_end_and_nothing_after_it():
   assert found.mask.dtype == bool
 
 
+def test_without_merges_a_prior_sees_the_codes_themselves():
+  """Every row is full, so no END is needed, and the likelihood is that of the codes."""
+  codes = drawn((4, 5), 6, 9)
+  rows = fitted(ImageBPE(length=20, merges=0), codes, 6, "one").merge(codes)
+  np.testing.assert_array_equal(rows - 1, codes.reshape(9, 20))
+  assert latent(jnp.asarray(rows)).mask.all()
+
+
 def test_entropy_a_code_before_and_after():
   """0 1 | 0 1, or 0 1 | 1 0 in another order: by hand."""
   codes = np.asarray([[0, 1, 0, 1], [0, 1, 0, 1]], np.int32)

@@ -62,8 +62,8 @@ def experiment(
       ),
       losses=losses,
       optimizer=Adam(lr=2e-3 if tiny else 1e-4, betas=(0.8, 0.99), warmup=30, schedule="cosine", clip=10.0),
-      steps=350 if tiny else 400_000,
-      batch=8 if tiny else 64,
+      steps=800 if tiny else 400_000,
+      batch=4 if tiny else 64,
       ema=0.98 if tiny else 0.999,
     ),
     stage2=Stage2(
