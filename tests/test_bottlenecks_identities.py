@@ -185,8 +185,9 @@ def test_a_million_words_of_36_bits(make):
 # -- what is planted is found
 
 
-@pytest.mark.parametrize("fields", [{"kmeans": 5, "restart": 0.2}, {"restart": 0.2}, {"kmeans": 5}], ids=str)
-@pytest.mark.parametrize("shared", [False, True])
+@pytest.mark.parametrize(
+  ("shared", "fields"), [(False, {"kmeans": 5}), (False, {"restart": 0.2}), (True, {"restart": 0.2})], ids=str
+)
 def test_residual_stages_find_planted_clusters(shared, fields):
   centres = 10.0 * jax.random.normal(jax.random.key(3), (8, 4))
   h = (centres + 0.05 * jax.random.normal(KEY, (16, 8, 4))).reshape(1, 128, 4)
