@@ -157,10 +157,11 @@ def torch_step(task: str, device: str) -> tuple[Callable[[], Any], int]:
     h.grad = None
     module.zero_grad(set_to_none=True)
     z, codes, *loss = module(h)
-    terms, pushed = sum((part.sum() for part in loss), start=torch.zeros((), device=place)), (z * push).sum()
+    terms: Any = sum((part.sum() for part in loss), start=torch.zeros((), device=place))
+    pushed, slope = (z * push).sum(), lambda a: a.grad.norm()
     (terms + pushed / share).backward()
-    book = module._codebook.embed.grad.norm() if learned else torch.zeros(())
-    numbers = (codes.float().mean(), terms * (1 + learned), pushed, h.grad.norm(), book)
+    book = slope(module._codebook.embed) if learned else torch.zeros(())
+    numbers: list[Any] = [codes.float().mean(), terms * (1 + learned), pushed, slope(h), book]
     return [float(n.detach()) for n in numbers]
 
   return step, books.numel()
