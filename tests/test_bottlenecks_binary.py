@@ -10,6 +10,7 @@ import pytest
 
 from latents.bottlenecks import BSQ, FSQ, LFQ, Gumbel
 from latents.bottlenecks.base import code_logs
+from latents.bottlenecks.fsq import nearest_digits
 from latents.bottlenecks.gumbel import risen
 from latents.bottlenecks.lfq import entropies
 from latents.errors import UserError
@@ -121,11 +122,23 @@ def test_bsq_is_on_the_sphere_within_its_bound(bits):
 
 def test_usage_of_many_codes_is_counted_without_a_table():
   codes = jax.random.randint(KEY, (4, 64), 0, 2**6)
-  few, many = code_logs(codes, 2**18), code_logs(codes * 2**20, 2**30)
-  for name, times in (("usage", 2**12), ("perplexity", 1)):
-    np.testing.assert_allclose(few[name], many[name] * times, rtol=1e-5)
+  gone = jnp.where(jnp.arange(64) % 3 == 0, -1, codes)  # stages that are left out are no codes
+  left = np.delete(codes, slice(0, 64, 3), 1)
+  for some, rest in ((codes, codes), (gone, left)):
+    few, many = code_logs(some, 2**18), code_logs(jnp.where(some < 0, -1, some * 2**20), 2**30)
+    for name, times in (("usage", 2**12), ("perplexity", 1)):
+      np.testing.assert_allclose(few[name], many[name] * times, rtol=1e-5)
+      np.testing.assert_allclose(few[name], code_logs(rest, 2**18)[name], rtol=1e-5)
   memory = jax.jit(lambda c: code_logs(c, 2**30)).lower(codes).compile().memory_analysis()
   assert memory.temp_size_in_bytes < 2**20
+
+
+def test_borders():
+  """A bit is whether u > 0, so that 0 is no; a level in the middle of two is the upper one."""
+  zero = LFQ(bits=3, project=False).apply({}, jnp.array([[0.0, -0.0, 1.0]]), train=True)
+  np.testing.assert_array_equal(zero.codes, [4])
+  np.testing.assert_array_equal(zero.z, [[-1, -1, 1]])
+  np.testing.assert_array_equal(nearest_digits(jnp.array([[-0.5, 0.5], [0.0, -1.0]]), (3, 3)), [[1, 2], [1, 0]])
 
 
 # -- symmetric fsq

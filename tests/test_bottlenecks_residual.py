@@ -99,6 +99,11 @@ def test_stages_that_are_left_out_count_nowhere():
     left = left - book[np.asarray(whole.codes[..., i])]
     loss += 1.25 * (np.square(left) * (kept > i)[..., None]).mean()
   np.testing.assert_allclose(latent.terms["vq"], loss, rtol=1e-5)
+  p = [np.bincount(np.asarray(whole.codes[kept[:, 0] > i, :, i]).ravel(), minlength=6) for i in range(3)]
+  p = [counts / max(counts.sum(), 1) for counts in p]  # the logs are of what was kept
+  np.testing.assert_allclose(latent.logs["usage"], np.mean([(q > 0).mean() for q in p]), rtol=1e-5)
+  entropies = [-(q[q > 0] * np.log(q[q > 0])).sum() for q in p]
+  np.testing.assert_allclose(latent.logs["perplexity"], np.exp(entropies).mean(), rtol=1e-5)
   many = ResidualFSQ((3, 3), 4, project=False, dropout=0.5).apply({}, normal(4000, 2), train=True, rngs=RNGS)
   counts = np.bincount(np.asarray((many.codes >= 0).sum(-1)), minlength=5)
   assert (np.abs(counts - np.array([0, 500, 500, 500, 2500])) < 120).all(), counts
@@ -128,6 +133,18 @@ def test_averages_move_once_by_what_was_kept(shared):
     np.testing.assert_allclose(state["codebook"][place]["counts"], 0.8 + 0.2 * n, rtol=1e-5)
     wanted = 0.8 * np.asarray(old[place]["sums"]) + 0.2 * m
     np.testing.assert_allclose(state["codebook"][place]["sums"], wanted, atol=1e-5)
+
+
+def test_restart_asks_for_a_share_of_the_tokens_that_were_kept():
+  """200 codes for 4 tokens a stage: all that decay to less than half of kept / V start again with that count."""
+  stage = EMAVQ(vocab=200, dim=2, decay=0.0, restart=0.5, project=False)
+  module, h = ResidualVQ(stage, quantizers=2, dropout=1.0), normal(8, 4, 2)
+  variables = module.init(RNGS, h, train=True)
+  latent, state = module.apply(variables, h, train=True, mutable=["codebook"], rngs=RNGS)
+  for i in range(2):
+    kept = int((latent.codes[..., i] >= 0).sum())
+    counts = np.asarray(state["codebook"][f"stages_{i}"]["counts"])
+    assert kept > 0 and counts.min() == np.float32(0.5 * kept / 200)
 
 
 def test_factorised_codes_go_down_and_up_in_every_stage():

@@ -74,17 +74,17 @@ class EMAVQ(NearestCode):
     """x [B,*s,D], codes [B,*s], weight [B,*s] (0 = does not count) or None: one step of the averages."""
     g, v, codes = self.decay, self.vocab, codes.reshape(-1)
     rows = jax.lax.stop_gradient(x).reshape(-1, self.dim)
-    counted, shares = rows, None
+    counted, shares, tokens = rows, None, rows.shape[0]
     if weight is not None:
       shares = weight.reshape(-1)
-      counted = rows * shares[:, None]
+      counted, tokens = rows * shares[:, None], shares.sum()
     counts = g * self.counts.value + (1 - g) * count_codes(codes, v, shares)
     sums = g * self.sums.value + (1 - g) * jnp.zeros((v, self.dim)).at[codes].add(counted)
     total = counts.sum()
     smooth = (counts + self.eps) / (total + v * self.eps) * total
     embedding = sums / smooth[:, None]
     if self.restart > 0:
-      threshold = self.restart * rows.shape[0] / v
+      threshold = self.restart * tokens / v
       dead = counts < threshold
       fresh = rows[jax.random.randint(self.make_rng("bottleneck"), (v,), 0, rows.shape[0])]
       embedding = jnp.where(dead[:, None], fresh, embedding)
