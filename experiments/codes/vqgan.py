@@ -40,10 +40,12 @@ def experiment(
   made = vq_transformer.experiment(scale, vocab=vocab, data_dir=data_dir)
   one, two = made.stage1, made.stage2
   assert two is not None
-  losses, prior, training = dict(one.losses), two.prior, {}
+  losses: dict[str, Any] = dict(one.losses)
+  prior: Any = two.prior
+  training: dict[str, Any] = {}
   if tiny:
     losses = {"l1": L1(), "perceptual": Perceptual(weight=0.05, layers=(0, 1, 2)), "gan": tiny_judge()}
-    training: dict[str, Any] = {"steps": 600, "optimizer": dataclasses.replace(one.optimizer, schedule="constant")}
+    training = {"steps": 600, "optimizer": Adam(lr=1e-3, betas=(0.9, 0.99), warmup=10, clip=1.0)}
   else:
     prior = prior.clone(backbone=prior.backbone.clone(width=1536, depth=48, heads=24, remat="block"))
   losses.pop("commit", None)

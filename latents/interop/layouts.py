@@ -42,17 +42,23 @@ class Layout:
 
 
 _DIFFUSERS = "diffusion_pytorch_model.safetensors"
-_model, _check, _ldm, _config = (
-  partial(f, reg=True) for f in (vq.model_of, vq.check_model, vq.check_ldm, vq.config_of)
-)
 LAYOUTS = {
   "diffusers-kl": Layout(conv.DIFFUSERS, conv.model_of, conv.check_model, _DIFFUSERS, conv.config_of),
   "ldm-kl": Layout(conv.LDM, conv.model_of, conv.check_ldm, "ae.safetensors"),
   "diffusers-dc": Layout(dc.DIFFUSERS, dc.model_of, dc.check_model, _DIFFUSERS, dc.config_of),
   "diffusers-vq": Layout(vq.DIFFUSERS, vq.model_of, vq.check_model, _DIFFUSERS, vq.config_of, vq.CODEBOOK),
-  "diffusers-vq-reg": Layout(vq.DIFFUSERS_REG, _model, _check, _DIFFUSERS, _config, asked=True),
+  "diffusers-vq-reg": Layout(
+    vq.DIFFUSERS_REG,
+    partial(vq.model_of, reg=True),
+    partial(vq.check_model, reg=True),
+    _DIFFUSERS,
+    partial(vq.config_of, reg=True),
+    asked=True,
+  ),
   "taming": Layout(vq.TAMING, vq.model_of, vq.check_ldm, "ae.safetensors", mark=vq.CODEBOOK),
-  "ldm-vq": Layout(vq.LDM, _model, _ldm, "ae.safetensors", asked=True),
+  "ldm-vq": Layout(
+    vq.LDM, partial(vq.model_of, reg=True), partial(vq.check_ldm, reg=True), "ae.safetensors", asked=True
+  ),
 }
 
 
