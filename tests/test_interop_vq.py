@@ -9,11 +9,12 @@ import pytest
 import latents
 from latents import interop
 from latents.autoencoders import Autoencoder
-from latents.bottlenecks import EMAVQ, KL, VQ, VQReg
+from latents.bottlenecks import EMAVQ, KL, VQ, Gumbel, VQReg
 from latents.declare import Released, Stage1
 from latents.errors import UserError
 from latents.pretrained.readers import read_weights
 from latents.store.folder import open_folder
+from latents.train.state import nest
 from tests import releases
 from tests.test_interop import call
 
@@ -275,3 +276,37 @@ def test_statistics_of_a_posterior_stay(tmp_path):
   assert call("import", file, "--layout", "sd", "--name", "kl", "--runs", tmp_path, "--size", 16) == 0
   one = open_folder(tmp_path / "kl").experiment.stage1
   assert one.losses.keys() == {"kl"} and type(one.model.bottleneck) is KL
+
+
+# -- taming-transformers' Gumbel quantiser
+
+
+def gumbel() -> Autoencoder:
+  plain = model()
+  return plain.clone(encoder=plain.encoder.clone(out=6, project=6), bottleneck=Gumbel(vocab=20, dim=3, hard=True))
+
+
+def test_a_gumbel_quantiser_comes_in_and_goes_out(tmp_path):
+  """quant_conv, logits and rows; its passes, which no file has, are those of a finished training."""
+  made = gumbel()
+  ours = releases.weights(made)
+  theirs = interop.give("taming-gumbel", ours)
+  assert theirs["quantize.proj.weight"].shape == (20, 6, 1, 1) and theirs["quant_conv.weight"].shape == (6, 6, 1, 1)
+  assert interop.guess(theirs, "x") == "taming-gumbel"
+  found, again = interop.read("taming-gumbel", theirs, {}, "x")
+  assert found == made and again["codebook/bottleneck/passes"] == 150_000
+  back = interop.give("taming-gumbel", again)
+  assert back.keys() == theirs.keys() and all(np.array_equal(back[n], theirs[n]) for n in theirs)
+  with pytest.raises(UserError, match=r"holds a ConvEncoder, Gumbel and a ConvDecoder, and the run has VQ$"):
+    interop.LAYOUTS["taming-gumbel"].check(model())
+  file = releases.write(tmp_path / "gumbel.safetensors", theirs)
+  assert call("import", file, "--name", "x", "--runs", tmp_path, "--size", 16) == 0
+  run = latents.load(tmp_path / "x")
+  x = np.random.default_rng(0).uniform(-1, 1, (1, 16, 16, 3)).astype(np.float32)
+  latent = run.encode(x)
+  h = made.encoder.apply({"params": nest(ours)["encoder"]}, x, train=False)
+  logits = h @ theirs["quantize.proj.weight"][..., 0, 0].T + theirs["quantize.proj.bias"]
+  np.testing.assert_array_equal(latent.codes, logits.argmax(-1))
+  assert call("export", tmp_path / "x", "--layout", "taming-gumbel", "--out", tmp_path / "out") == 0
+  out = read_weights(str(tmp_path / "out" / "ae.safetensors"))
+  assert out.keys() == theirs.keys() and all(np.array_equal(out[n], theirs[n]) for n in theirs)

@@ -47,7 +47,8 @@ class Released:
   path: str = place()
   sha256: str
   layout: Literal[
-    "latents", "diffusers-kl", "ldm-kl", "diffusers-dc", "diffusers-vq", "diffusers-vq-reg", "taming", "ldm-vq"
+    "latents", "diffusers-kl", "ldm-kl", "diffusers-dc", "diffusers-vq", "diffusers-vq-reg", "taming",
+    "taming-gumbel", "ldm-vq",
   ] = "latents"  # fmt: skip
   statistics: Literal["measured"] | tuple[Units, Units] = "measured"
 

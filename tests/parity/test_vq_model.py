@@ -196,6 +196,27 @@ def test_latent_diffusions_first_stage():
   np.testing.assert_array_equal(decode(last(given)), decode(rows))
 
 
+def test_tamings_gumbel_quantiser():
+  """quant_conv, logits, the row of the largest (their code draws it, of the same logits), post_quant_conv."""
+  theirs, _, checkpoint, x = taming(3)
+  rng = np.random.default_rng(3)
+  proj = {"weight": rng.normal(size=(60, 4, 1, 1)), "bias": rng.normal(size=60)}
+  proj = {f"quantize.proj.{name}": a.astype(np.float32) for name, a in proj.items()}
+  rows = checkpoint.pop("quantize.embedding.weight")
+  model, ours = interop.read("taming-gumbel", checkpoint | proj | {"quantize.embed.weight": rows}, {}, "x")
+  with torch.no_grad():
+    h = theirs.quant_conv(theirs.encoder(first(x)))
+    logits = torch.nn.functional.conv2d(h, *map(torch.from_numpy, proj.values()))
+    codes = logits.argmax(1)
+    y = last(theirs.decoder(theirs.post_quant_conv(torch.from_numpy(rows)[codes].movedim(-1, 1))))
+  latent = jax.jit(lambda v, x: model.apply(v, x, method="encode"))(nest(whole(ours)), x)
+  np.testing.assert_array_equal(latent.codes, codes)
+  assert worst(model.apply(nest(whole(ours)), latent, method="decode"), y) <= 1e-5
+  log_p = torch.log_softmax(logits, 1)
+  kl = (log_p.exp() * torch.log(log_p.exp() * 60 + 1e-10)).sum(1).mean()  # as theirs
+  np.testing.assert_allclose(latent.logs["kl_nats"], kl, rtol=1e-5)
+
+
 @pytest.mark.parametrize("seed", range(3))
 def test_the_way_there_and_back(seed, tmp_path):
   """What diffusers saved comes in, goes out, and is loaded by it, equal to the bit; codes and pictures are the same."""
