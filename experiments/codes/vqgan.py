@@ -10,7 +10,7 @@ reads the authors' checkpoints.
     latents run experiments/codes/vqgan.py --scale paper --data-dir DIR --vocab 1024 --stage1.losses.lpips.path vgg.pth
 
 tiny: 32 px digits, 64 codes of 256 entries and 4 channels (a codebook of 8 channels is hardly used in so few steps),
-the first stages of EfficientNet-Lite0 in place of VGG, the judge from step 400 of 600. paper: ImageNet at 256 px, f16,
+the first stages of EfficientNet-Lite0 in place of VGG, the judge from step 350 of 500. paper: ImageNet at 256 px, f16,
 K = 16,384. The prior has the size of the authors' 1.4 billion for ImageNet (48 layers of 1,536), but it is LlamaGen's
 transformer (RMSNorm, SwiGLU), not GPT-2's.
 
@@ -44,8 +44,8 @@ def experiment(
   prior: Any = two.prior
   training: dict[str, Any] = {}
   if tiny:
-    losses = {"l1": L1(), "perceptual": Perceptual(weight=0.05, layers=(0, 1, 2)), "gan": tiny_judge()}
-    training = {"steps": 600, "optimizer": Adam(lr=1e-3, betas=(0.9, 0.99), warmup=10, clip=1.0)}
+    losses = {"l1": L1(), "perceptual": Perceptual(weight=0.05, layers=(0, 1, 2), side=32), "gan": tiny_judge()}
+    training = {"steps": 500, "optimizer": Adam(lr=1e-3, betas=(0.9, 0.99), warmup=10, clip=1.0)}
   else:
     prior = prior.clone(backbone=prior.backbone.clone(width=1536, depth=48, heads=24, remat="block"))
   losses.pop("commit", None)
@@ -64,5 +64,5 @@ def tiny_judge() -> Adversarial:
   """The small PatchGAN, which the decoder feels in the last third."""
   return Adversarial(
     discriminator=PatchGAN(ch=16, layers=2), weight=0.1, clamp=10.0, optimizer=Adam(lr=2e-4, betas=(0.5, 0.9)),
-    start=400, lead=50, ramp=50,
+    start=350, lead=50, ramp=50,
   )  # fmt: skip
