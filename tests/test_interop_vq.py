@@ -9,10 +9,12 @@ import pytest
 import latents
 from latents import interop
 from latents.autoencoders import Autoencoder
-from latents.bottlenecks import EMAVQ, KL, VQ, VQReg
+from latents.bottlenecks import EMAVQ, KL, VQ, Gumbel, VQReg
+from latents.declare import Released, Stage1
 from latents.errors import UserError
 from latents.pretrained.readers import read_weights
 from latents.store.folder import open_folder
+from latents.train.state import nest
 from tests import releases
 from tests.test_interop import call
 
@@ -155,15 +157,23 @@ def test_models_that_a_layout_does_not_hold():
   ):
     with pytest.raises(UserError, match=words):
       interop.LAYOUTS[layout].check(of)
-  config = interop.LAYOUTS["diffusers-vq"].config
+  config, kl = (interop.LAYOUTS[name].config for name in ("diffusers-vq", "diffusers-kl"))
+  assert config is not None and kl is not None
   with pytest.raises(UserError, match="VQModel has encoder and decoder of the same sizes"):
     config(made.clone(decoder=made.decoder.clone(blocks=2)), OPEN, (16, 16, 3))
   wide = releases.model().clone(decoder=releases.model().decoder.clone(entry=7))
   with pytest.raises(UserError, match="AutoencoderKL's decoder reads 4 channels, this one 7"):
-    interop.LAYOUTS["diffusers-kl"].config(wide, {"mean": [0.0] * 4, "std": [1.0] * 4}, (16, 16, 3))
+    kl(wide, {"mean": [0.0] * 4, "std": [1.0] * 4}, (16, 16, 3))
 
 
 # -- the commands
+
+
+def begun(one: Stage1) -> str:
+  """The layout of the weights that a stage begins with."""
+  made = one.start[0].stage
+  assert isinstance(made, Released)
+  return made.layout
 
 
 @pytest.fixture(scope="module")
@@ -180,9 +190,7 @@ def test_codes_come_in_and_go_out(release, tmp_path, capsys):
   runs = tmp_path / "runs"
   assert call("import", file, "--name", "vq", "--runs", runs) == 0
   one = open_folder(runs / "vq").experiment.stage1
-  assert (
-    one.losses.keys() == {"vq"} and one.model == model(dim=4, out=16) and one.start[0].stage.layout == "diffusers-vq"
-  )
+  assert one.losses.keys() == {"vq"} and one.model == model(dim=4, out=16) and begun(one) == "diffusers-vq"
   made = latents.load(runs / "vq")
   x = np.random.default_rng(0).uniform(-1, 1, (2, 16, 24, 3)).astype(np.float32)
   latent = made.encode(x)
@@ -208,7 +216,7 @@ def test_units_of_codes_and_of_vectors(tmp_path, capsys):
   file = releases.write(tmp_path / "vq.safetensors", interop.give("taming", releases.weights(model(reg=False))))
   words = ("import", file, "--size", 16, "--runs", tmp_path)
   assert call(*words, "--name", "codes") == 0
-  assert open_folder(tmp_path / "codes").experiment.stage1.start[0].stage.layout == "taming"
+  assert begun(open_folder(tmp_path / "codes").experiment.stage1) == "taming"
   capsys.readouterr()
   assert call(*words, "--layout", "ldm-vq", "--name", "no") == 2
   assert "does not say the units of its latents: --layout sd, sdxl, " in capsys.readouterr().err
@@ -222,7 +230,9 @@ def test_units_of_codes_and_of_vectors(tmp_path, capsys):
   assert latent.codes is None and len(np.unique(latent.z.reshape(-1, 3), axis=0)) == 2 * 8 * 8
   np.testing.assert_array_equal(made.decode(latent), other.decode(other.encode(x)))  # the decoder quantises
   assert call(*words, "--layout", "ldm-vq", "--data", "photos", "--name", "measured") == 0
-  found = open_folder(tmp_path / "measured").artefact(1).facts["statistics"]
+  artefact = open_folder(tmp_path / "measured").artefact(1)
+  assert artefact is not None
+  found = artefact.facts["statistics"]
   assert found["count"] > 0 and found["std"] != [1.0] * 3
   assert call("export", tmp_path / "measured", "--layout", "diffusers-vq-reg", "--out", tmp_path / "out") == 0
   said = json.loads((tmp_path / "out" / "config.json").read_text())
@@ -266,3 +276,37 @@ def test_statistics_of_a_posterior_stay(tmp_path):
   assert call("import", file, "--layout", "sd", "--name", "kl", "--runs", tmp_path, "--size", 16) == 0
   one = open_folder(tmp_path / "kl").experiment.stage1
   assert one.losses.keys() == {"kl"} and type(one.model.bottleneck) is KL
+
+
+# -- taming-transformers' Gumbel quantiser
+
+
+def gumbel() -> Autoencoder:
+  plain = model()
+  return plain.clone(encoder=plain.encoder.clone(out=6, project=6), bottleneck=Gumbel(vocab=20, dim=3, hard=True))
+
+
+def test_a_gumbel_quantiser_comes_in_and_goes_out(tmp_path):
+  """quant_conv, logits and rows; its passes, which no file has, are those of a finished training."""
+  made = gumbel()
+  ours = releases.weights(made)
+  theirs = interop.give("taming-gumbel", ours)
+  assert theirs["quantize.proj.weight"].shape == (20, 6, 1, 1) and theirs["quant_conv.weight"].shape == (6, 6, 1, 1)
+  assert interop.guess(theirs, "x") == "taming-gumbel"
+  found, again = interop.read("taming-gumbel", theirs, {}, "x")
+  assert found == made and again["codebook/bottleneck/passes"] == 150_000
+  back = interop.give("taming-gumbel", again)
+  assert back.keys() == theirs.keys() and all(np.array_equal(back[n], theirs[n]) for n in theirs)
+  with pytest.raises(UserError, match=r"holds a ConvEncoder, Gumbel and a ConvDecoder, and the run has VQ$"):
+    interop.LAYOUTS["taming-gumbel"].check(model())
+  file = releases.write(tmp_path / "gumbel.safetensors", theirs)
+  assert call("import", file, "--name", "x", "--runs", tmp_path, "--size", 16) == 0
+  run = latents.load(tmp_path / "x")
+  x = np.random.default_rng(0).uniform(-1, 1, (1, 16, 16, 3)).astype(np.float32)
+  latent = run.encode(x)
+  h = made.encoder.apply({"params": nest(ours)["encoder"]}, x, train=False)
+  logits = h @ theirs["quantize.proj.weight"][..., 0, 0].T + theirs["quantize.proj.bias"]
+  np.testing.assert_array_equal(latent.codes, logits.argmax(-1))
+  assert call("export", tmp_path / "x", "--layout", "taming-gumbel", "--out", tmp_path / "out") == 0
+  out = read_weights(str(tmp_path / "out" / "ae.safetensors"))
+  assert out.keys() == theirs.keys() and all(np.array_equal(out[n], theirs[n]) for n in theirs)

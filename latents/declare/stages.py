@@ -48,8 +48,8 @@ class Released:
   path: str = place()
   sha256: str
   layout: Literal[
-    "latents", "diffusers-kl", "ldm-kl", "diffusers-dc", "diffusers-vq", "diffusers-vq-reg", "taming", "ldm-vq",
-    "dalle",
+    "latents", "diffusers-kl", "ldm-kl", "diffusers-dc", "diffusers-vq", "diffusers-vq-reg", "taming",
+    "taming-gumbel", "ldm-vq", "dalle",
   ] = "latents"  # fmt: skip
   statistics: Literal["measured"] | tuple[Units, Units] = "measured"
 

@@ -1,6 +1,6 @@
 """The convolutional encoder of latent diffusion (Rombach et al. 2022, arXiv:2112.10752), from VQGAN (2012.09841)."""
 
-from typing import Any, ClassVar
+from typing import Any
 
 import flax.linen as nn
 
@@ -20,11 +20,10 @@ class ConvEncoder(nn.Module):
   zero: residual blocks start as the identity (their last convolution at 0); LDM's do not, but learn faster so.
   remat: residual blocks are recomputed in the backward pass. groups, least: of all norms (`GroupNorm`); with least 1
   there are as many groups as the releases of others have, however narrow the layer. stem: channels of the first
-  convolution (0: ch). Sizes that f does not divide are a UserError.
+  convolution (0: ch). project: a 1x1 conv to so many channels at the end (0: none). Sizes that f does not divide are a
+  UserError.
   LDM: f4 mult (1,2,4); f8 (1,2,4,4); f16 (1,1,2,2,4), attention (4,); f32 (1,1,2,2,4,4), attention (4,5).
   """
-
-  last: ClassVar[tuple[str, ...]] = ("conv_out", "kernel")
 
   ch: int = 128
   mult: tuple[int, ...] = (1, 2, 4, 4)
@@ -39,6 +38,12 @@ class ConvEncoder(nn.Module):
   groups: int = later(32)
   least: int = later(4)
   stem: int = later(0)
+  project: int = later(0)
+
+  @property
+  def last(self) -> tuple[str, ...]:
+    """The path of the last kernel."""
+    return ("project" if self.project else "conv_out", "kernel")
 
   @property
   def stride(self) -> int:
@@ -68,7 +73,8 @@ class ConvEncoder(nn.Module):
       h = AttentionBlock(dtype=self.dtype, **norm, name="mid_attention")(h)
     h = block(h, h.shape[-1], "mid_block1")
     h = nn.silu(GroupNorm(dtype=self.dtype, **norm, name="norm_out")(h))
-    return Conv(self.out, dtype=self.dtype, name="conv_out")(h)
+    h = Conv(self.out, dtype=self.dtype, name="conv_out")(h)
+    return Conv(self.project, size=1, dtype=self.dtype, name="project")(h) if self.project else h
 
 
 def check_stride(sizes: tuple[int, ...], stride: int) -> None:

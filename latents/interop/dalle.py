@@ -25,7 +25,7 @@ DALLE = Table.of({
   "encoder": ("encoder/blocks", {"conv_in": ("input", _CONV), **_GROUPS}),
   "bottleneck": ("decoder/blocks", {"codebook": ("input.w", POINTWISE)}),
   "decoder": ("decoder/blocks", {"inner": ("", {"bias": ("input.b", SAME), **_GROUPS})}),
-}, unsaid=("codebook/",))  # fmt: skip
+})  # fmt: skip
 
 
 def model_of(shapes: Shapes, config: Mapping[str, Any], need: Callable[[str], tuple[int, ...]]) -> Autoencoder:

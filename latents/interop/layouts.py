@@ -18,6 +18,7 @@ from latents.interop.mapping import Arrays, Table, few
 from latents.types import Latent
 
 Config = Mapping[str, Any]
+OTHERS = ("batch_stats/", "codebook/")  # collections that are no parameters
 # "encoder/conv_in/kernel": parameters by path; "batch_stats/decoder/..": other variables, with their collection before
 Ours = dict[str, np.ndarray]
 
@@ -29,7 +30,8 @@ class Layout:
   table: both directions. model(shapes by our paths, what the release says of itself, a path -> its shape or an error)
   -> the model. check: UserError for a model that it does not hold. config: what is written beside the weights; None =
   nothing. file: what the weights are called. mark: a path of ours that a file of it has and one of another lacks.
-  asked: it is read only where it is asked for, since its names are another's too.
+  asked: it is read only where it is asked for, since its names are another's too. state: variables of ours that no
+  file of it has.
   """
 
   table: Table
@@ -39,21 +41,31 @@ class Layout:
   config: Callable[..., dict[str, Any]] | None = None
   mark: str = ""
   asked: bool = False
+  state: Mapping[str, Any] = dataclasses.field(default_factory=dict)
 
 
 _DIFFUSERS = "diffusion_pytorch_model.safetensors"
-_model, _check, _ldm, _config = (
-  partial(f, reg=True) for f in (vq.model_of, vq.check_model, vq.check_ldm, vq.config_of)
-)
 LAYOUTS = {
   "diffusers-kl": Layout(conv.DIFFUSERS, conv.model_of, conv.check_model, _DIFFUSERS, conv.config_of),
   "ldm-kl": Layout(conv.LDM, conv.model_of, conv.check_ldm, "ae.safetensors"),
   "diffusers-dc": Layout(dc.DIFFUSERS, dc.model_of, dc.check_model, _DIFFUSERS, dc.config_of),
   "diffusers-vq": Layout(vq.DIFFUSERS, vq.model_of, vq.check_model, _DIFFUSERS, vq.config_of, vq.CODEBOOK),
-  "diffusers-vq-reg": Layout(vq.DIFFUSERS_REG, _model, _check, _DIFFUSERS, _config, asked=True),
+  "diffusers-vq-reg": Layout(
+    vq.DIFFUSERS_REG,
+    partial(vq.model_of, reg=True),
+    partial(vq.check_model, reg=True),
+    _DIFFUSERS,
+    partial(vq.config_of, reg=True),
+    asked=True,
+  ),
   "taming": Layout(vq.TAMING, vq.model_of, vq.check_ldm, "ae.safetensors", mark=vq.CODEBOOK),
-  "ldm-vq": Layout(vq.LDM, _model, _ldm, "ae.safetensors", asked=True),
-  "dalle": Layout(dalle.DALLE, dalle.model_of, dalle.check_model, "dalle.safetensors"),
+  "taming-gumbel": Layout(
+    vq.GUMBEL, vq.gumbel_of, vq.check_gumbel, "ae.safetensors", None, vq.CODEBOOK, False, vq.PASSES
+  ),
+  "ldm-vq": Layout(
+    vq.LDM, partial(vq.model_of, reg=True), partial(vq.check_ldm, reg=True), "ae.safetensors", asked=True
+  ),
+  "dalle": Layout(dalle.DALLE, dalle.model_of, dalle.check_model, "dalle.safetensors", state=vq.PASSES),
 }
 
 
@@ -125,7 +137,7 @@ def read(name: str, arrays: Arrays, config: Config, what: str) -> tuple[Autoenco
     return shapes[path]
 
   model = LAYOUTS[name].model(shapes, config, need)
-  _compare(table, shapes, table.said(parameters(model, channels(found))), what)
+  _compare(table, shapes, parameters(model, channels(found)), what)
   return model, found
 
 
@@ -143,13 +155,14 @@ def take(name: str, arrays: Arrays, what: str) -> Ours:
   if strange:
     lacking = [key for key in _expected(table, found) if key not in arrays]
     raise UserError(f"{what} is no {name}: {table.why(strange, few('extra', strange, lacking))}")
-  return table.take(arrays, what)
+  return table.take(arrays, what) | {path: np.asarray(value) for path, value in LAYOUTS[name].state.items()}
 
 
 def give(name: str, ours: Arrays, dtype: Any = np.float32) -> dict[str, np.ndarray]:
   """Our parameters by path -> the arrays of a layout. UserError for a number that is too large for `dtype`."""
   out = {}
-  for key, array in LAYOUTS[name].table.give(ours).items():
+  table, state = LAYOUTS[name].table, LAYOUTS[name].state
+  for key, array in table.give({path: array for path, array in ours.items() if path not in state}).items():
     with np.errstate(over="ignore"):
       out[key] = array.astype(dtype)
     if not np.isfinite(out[key].astype(np.float32)).all():
@@ -181,7 +194,7 @@ def _passed(model: Autoencoder, channels: int) -> Any:
 
 def whole(ours: Arrays) -> dict[str, np.ndarray]:
   """`Ours` -> the same by the whole paths of variables, "params/encoder/..."."""
-  return {path if path.startswith("batch_stats/") else f"params/{path}": array for path, array in ours.items()}
+  return {path if path.startswith(OTHERS) else f"params/{path}": array for path, array in ours.items()}
 
 
 def _compare(table: Table, shapes: Mapping[str, tuple], wanted: Mapping[str, tuple], what: str) -> None:

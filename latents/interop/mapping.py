@@ -56,18 +56,16 @@ class Row(NamedTuple):
 @dataclasses.dataclass(frozen=True)
 class Table:
   """The rows of a tree. ignored: prefixes of names of theirs that nobody reads. refused: (a part of names that are
-  known to have no row, why). unsaid: prefixes of paths of ours that none of their files holds (counters), and that
-  begin as in a new model."""
+  known to have no row, why)."""
 
   rows: tuple[Row, ...]
   ignored: tuple[str, ...] = ()
   refused: tuple[tuple[str, str], ...] = ()
-  unsaid: tuple[str, ...] = ()
 
   @classmethod
-  def of(cls, tree: Tree, ignored: tuple[str, ...] = (), **more: Any) -> "Table":
-    """From a tree, see the module. more: other fields."""
-    return cls(tuple(_rows(tree, (), ("",))), ignored, **more)
+  def of(cls, tree: Tree, ignored: tuple[str, ...] = (), refused: tuple[tuple[str, str], ...] = ()) -> "Table":
+    """From a tree, see the module."""
+    return cls(tuple(_rows(tree, (), ("",))), ignored, refused)
 
   def find(self, names: Iterable[str]) -> tuple[dict[str, list[list[str]]], list[str]]:
     """Names of theirs -> ({path of ours: for each part, its names: more than one where there are copies}, names that
@@ -109,7 +107,7 @@ class Table:
 
   def give(self, ours: Arrays) -> dict[str, np.ndarray]:
     """Ours -> theirs, every copy written. UserError that names a variable without a row."""
-    hits = [(*self._row(path), array) for path, array in self.said(ours).items()]
+    hits = [(*self._row(path), array) for path, array in ours.items()]
     count = _counts(places for _, places, _ in hits)
     out = {}
     for row, places, array in hits:
@@ -122,10 +120,6 @@ class Table:
   def why(self, strange: list[str], otherwise: str) -> str:
     """Why names of theirs have no row, where that is known."""
     return next((why for part, why in self.refused if any(part in name for name in strange)), otherwise)
-
-  def said(self, ours: Mapping[str, Any]) -> dict[str, Any]:
-    """What of ours has a place in a file of theirs."""
-    return {path: held for path, held in ours.items() if not path.startswith(self.unsaid or ("\0",))}
 
   def names(self, path: str, among: Iterable[str]) -> list[str]:
     """What they call a variable of ours. among: the paths of all variables, from which is counted."""

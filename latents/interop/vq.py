@@ -9,13 +9,15 @@ diffusers-vq, taming), or the vectors in front of the quantiser (`VQReg`: diffus
 from collections.abc import Callable, Mapping
 from typing import Any
 
+import numpy as np
+
 from latents.autoencoders import Autoencoder
-from latents.bottlenecks import VQ, VQReg
+from latents.bottlenecks import VQ, Gumbel, VQReg
 from latents.decoders import ConvDecoder
 from latents.encoders import ConvEncoder
 from latents.errors import UserError
 from latents.interop import conv
-from latents.interop.mapping import CONV1, SAME, Table, Tree
+from latents.interop.mapping import CONV, CONV1, SAME, Table, Tree
 
 Shapes = Mapping[str, tuple[int, ...]]
 
@@ -30,6 +32,16 @@ DIFFUSERS = Table.of({**conv.DIFFUSERS_HALVES, **_CODES}, refused=_MOVQ)
 DIFFUSERS_REG = Table.of({**conv.DIFFUSERS_HALVES, **_VECTORS}, refused=_MOVQ)
 TAMING = Table.of({**conv.LDM_HALVES, **_CODES}, conv.LDM_IGNORED, refused=_REMAPPED)
 LDM = Table.of({**conv.LDM_HALVES, **_VECTORS}, conv.LDM_IGNORED, refused=_REMAPPED)
+GUMBEL = Table.of({  # both a quant_conv and the projection to logits
+  "encoder": ("", {
+    "project": ("quant_conv", CONV),
+    **{ours: (f"encoder.{theirs}", below) for ours, (theirs, below) in conv.LDM_HALVES["encoder"][1].items()},
+  }),
+  "bottleneck": ("quantize", {"projection": ("proj", CONV1), "codebook": ("embed.weight", SAME)}),
+  "decoder": conv.LDM_HALVES["decoder"],
+}, conv.LDM_IGNORED, refused=_REMAPPED)  # fmt: skip
+# the passes of training that a temperature counts: no file says them, and a released model has done its own
+PASSES = {"codebook/bottleneck/passes": np.int32(Gumbel.cooling)}
 
 
 def model_of(
@@ -44,6 +56,15 @@ def model_of(
   encoder, decoder = conv.halves_of(shapes, config, need)
   inner = VQ(vocab=vocab, dim=dim, legacy=True)
   return Autoencoder(encoder=encoder, bottleneck=VQReg(inner) if reg else inner, decoder=decoder)
+
+
+def gumbel_of(shapes: Shapes, config: Mapping[str, Any], need: Callable[[str], tuple[int, ...]]) -> Autoencoder:
+  """As `model_of`: taming-transformers' GumbelVQ, whose logits' largest is the code (the authors' code draws it)."""
+  vocab, dim = need(CODEBOOK)
+  need("decoder/project/kernel")
+  encoder, decoder = conv.halves_of(shapes, config, need)
+  encoder = encoder.clone(project=need("encoder/project/kernel")[-1])
+  return Autoencoder(encoder=encoder, bottleneck=Gumbel(vocab=vocab, dim=dim, hard=True), decoder=decoder)
 
 
 def config_of(
@@ -79,3 +100,11 @@ def check_ldm(model: Any, reg: bool = False) -> None:
   """As `check_model`, and `conv.check_groups`."""
   one, _, three = check_model(model, reg)
   conv.check_groups(one, three)
+
+
+def check_gumbel(model: Any) -> None:
+  """As `check_ldm`, of Gumbel."""
+  one, two, three = conv.parts_of(model, Gumbel)
+  conv.check_groups(one, three)
+  if not (two.project and three.project and one.project):
+    raise UserError("this layout has quant_conv, a projection to logits and post_quant_conv")

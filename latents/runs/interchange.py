@@ -55,8 +55,8 @@ def bring_in(
   """Make the run `runs/NAME`, whose stage 1 are the weights of a file, a folder or hf:OWNER/NAME, and return it.
 
   layout: of `interop.LAYOUTS`, or a release of `interop.RELEASES`, whose units are known; None: as the names of the
-  arrays say. statistics: (scale, shift) of the latents where the release is none of these. data: to measure them on.
-  size: pixels a side of the pictures. UserError, one line; nothing is left of what failed.
+  arrays say. statistics: (scale, shift) of the latents where the release is none of these (codes need none). data: to
+  measure them on. size: pixels a side of the pictures. UserError, one line; nothing is left of what failed.
   """
   release = interop.RELEASES.get(layout or "")
   if layout is not None and release is None and layout not in interop.LAYOUTS:

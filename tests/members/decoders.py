@@ -26,7 +26,7 @@ DECODERS = [
     (4, 4, 2),
     (8, 8, 3),
   ),
-  ("conv 1d", lambda: ConvDecoder(ch=8, mult=(1, 2), blocks=1, channels=2), (8, 2), (16, 2)),
+  ("conv 1d", lambda: ConvDecoder(ch=8, mult=(1, 2), blocks=1, channels=2, entry=5), (8, 2), (16, 2)),
   (
     "dc",
     lambda: DCDecoder(

@@ -19,7 +19,7 @@ ENCODERS = [
   ("conv", lambda: ConvEncoder(ch=8, mult=(1, 2, 2), blocks=1, out=4, attention=(1,)), (16, 8, 3)),
   ("conv remat", lambda: ConvEncoder(ch=8, mult=(1, 2), blocks=1, out=4, remat=True, mid_attention=False), (8, 8, 1)),
   ("conv of others", lambda: ConvEncoder(ch=8, mult=(2, 3), blocks=1, out=4, groups=16, least=1, stem=16), (8, 8, 3)),
-  ("conv 1d", lambda: ConvEncoder(ch=8, mult=(1, 2), blocks=1, out=4), (16, 2)),
+  ("conv 1d", lambda: ConvEncoder(ch=8, mult=(1, 2), blocks=1, out=4, project=3), (16, 2)),
   ("conv 3d", lambda: ConvEncoder(ch=8, mult=(1, 2), blocks=1, out=4), (4, 8, 8, 1)),
   ("dc", lambda: DCEncoder((4, 8, 16), (0, 1, 2), out=8, attention=(2,), scales=(3,), head=4), (16, 8, 3)),
   ("dc strided", lambda: DCEncoder((8, 8), (1, 1), 4, (), strided=True, shortcut=False, remat=True), (8, 8, 1)),
