@@ -1,16 +1,21 @@
 """Convolutional autoencoders with a codebook against diffusers' VQModel, and the order of quantiser and layers of
 taming-transformers and latent-diffusion, written in torch here; weights go over by the tables of `latents.interop`."""
 
+import json
+
 import jax
 import numpy as np
 import pytest
 import torch
 from diffusers import VQModel
+from diffusers.loaders.single_file_utils import convert_ldm_vae_checkpoint
 
+import latents
 from latents import interop
 from latents.interop.layouts import whole
 from latents.train.state import nest
-from tests.parity.test_autoencoder_kl import first, last, randomise, worst
+from latents.types import Latent
+from tests.parity.test_autoencoder_kl import call, first, last, randomise, worst
 
 
 def vq(widths=(64, 64), attended=(), **options) -> VQModel:
