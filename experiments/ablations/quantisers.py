@@ -127,6 +127,7 @@ def _variant(scale: Literal["tiny", "paper"], bottleneck: Bottleneck, weights: d
   if not isinstance(bottleneck, KL):
     return with_quantiser(start, "quantisers", bottleneck, weights, groups=getattr(bottleneck, "quantizers", 1))
   made = with_quantiser(start, "quantisers", FSQ(), {})
+  assert made.stage2 is not None
   losses = {**made.stage1.losses, **{k: Weight(weight) for k, weight in weights.items()}}
   one = dataclasses.replace(made.stage1, model=made.stage1.model.clone(bottleneck=bottleneck), losses=losses)
   size: dict[str, Any] = {"width": 96, "depth": 4, "heads": 4, "classes": 20}
