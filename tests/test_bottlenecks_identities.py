@@ -164,6 +164,7 @@ def test_2_to_the_18_levels_are_a_bijection(module):
   np.testing.assert_array_equal(np.asarray(codes).reshape(-1), every)
 
 
+@pytest.mark.slow
 def test_2_to_the_18_rows_are_found_again():
   module = EMAVQ(vocab=2**18, dim=3, project=False)
   variables = module.init(RNGS, jnp.zeros((1, 1, 3)), train=False)
