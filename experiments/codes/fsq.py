@@ -10,6 +10,7 @@ tiny: 4 x 4 x 4 levels. paper: (8, 5, 5, 5), 1000 codes, of ImageNet at 256 px, 
 here LlamaGen's transformer.
 
 Paper: FID 4.53 against 4.51 of VQ, usage 100 % against 81 % (MaskGIT, ImageNet-256, 2^10 codes)
+Shown: 40 of 64 codes in use without any loss; samples are digits of their class, strokes broken now and then
 """
 
 from typing import Literal

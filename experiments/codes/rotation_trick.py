@@ -11,6 +11,7 @@ are pushed apart or together as they lie, and more of the codebook is used. Netw
 paper: VQGAN, f16, K = 16384, with the rotation trick in place of straight-through gradients.
 
 Paper: rFID 5.0 to 1.1, usage 2 % to 27 % (VQGAN, as quoted by others)
+Shown: only 8 of 64 codes in use, blurred; samples are digits of their class
 """
 
 from typing import Literal
