@@ -1,12 +1,14 @@
 """Autoencoders with a codebook, in and out: layouts of VQModel and of VQGAN, what a prior sees, what is refused."""
 
 import json
+import math
 import re
 
 import numpy as np
 import pytest
 
 import latents
+from experiments.codes import ldm_vq, vqgan
 from latents import interop
 from latents.autoencoders import Autoencoder
 from latents.bottlenecks import EMAVQ, KL, VQ, Gumbel, VQReg
@@ -164,6 +166,26 @@ def test_models_that_a_layout_does_not_hold():
   wide = releases.model().clone(decoder=releases.model().decoder.clone(entry=7))
   with pytest.raises(UserError, match="AutoencoderKL's decoder reads 4 channels, this one 7"):
     kl(wide, {"mean": [0.0] * 4, "std": [1.0] * 4}, (16, 16, 3))
+
+
+SIZES = (  # as counted in the released models (tests/parity/test_vq_model.py)
+  ("taming", vqgan.experiment("paper", vocab=1024), 72_141_699),
+  ("taming", vqgan.experiment("paper"), 76_073_859),
+  ("ldm-vq", ldm_vq.experiment("paper"), 55_322_782),
+)
+
+
+@pytest.mark.parametrize(("layout", "made", "count"), SIZES)
+def test_paper_scales_are_the_released_networks(layout, made, count):
+  one = made.stage1.model
+  interop.LAYOUTS[layout].check(one)
+  shapes = interop.parameters(one, 3)
+  assert sum(math.prod(shape) for shape in shapes.values()) == count
+  theirs = interop.give(layout, {path: np.broadcast_to(np.float32(0), shape) for path, shape in shapes.items()})
+  plain = {"dtype": "float32", "groups": 32, "least": 1}
+  assert interop.read(layout, theirs, {}, "x")[0] == one.clone(
+    encoder=one.encoder.clone(**plain), decoder=one.decoder.clone(**plain)
+  )
 
 
 # -- the commands

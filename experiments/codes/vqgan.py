@@ -9,10 +9,10 @@ reads the authors' checkpoints.
     latents run experiments/codes/vqgan.py --scale tiny
     latents run experiments/codes/vqgan.py --scale paper --data-dir DIR --vocab 1024 --stage1.losses.lpips.path vgg.pth
 
-tiny: 32 px digits, 64 codes of 256 entries and 4 channels (a codebook of 8 channels is hardly used in so few steps),
-the first stages of EfficientNet-Lite0 in place of VGG, the judge from step 350 of 500. paper: ImageNet at 256 px, f16,
-K = 16,384. The prior has the size of the authors' 1.4 billion for ImageNet (48 layers of 1,536), but it is LlamaGen's
-transformer (RMSNorm, SwiGLU), not GPT-2's.
+tiny: 32 px digits, 64 codes of 256 entries and 4 channels, the first stages of EfficientNet-Lite0 in place of VGG, the
+judge from step 350 of 500 (which has little to find: digits are rebuilt too well by then). paper: ImageNet at 256 px,
+f16, K = 16,384. The prior has the size of the authors' 1.4 billion for ImageNet (48 layers of 1,536), but it is
+LlamaGen's transformer (RMSNorm, SwiGLU), not GPT-2's.
 
 Paper: rFID 7.94 (K 1024), 4.98 (K 16384); FID 15.78, 5.20 with rejection (README of taming-transformers)
 """
