@@ -205,7 +205,8 @@ def _two_steps(program: Any, state: Any, frozen: Any, stage: Any, seed: int) -> 
       batch = next(stream)
       if "stored" in program.batch:  # merged tokens: a table is fitted on a cache, and any tokens will do here
         tokens = np.random.default_rng(0).integers(0, 2, program.batch["stored"].shape, np.int32)
-        batch = {**{name: array for name, array in batch.items() if name != "x"}, "stored": tokens}
+        made = {name: tokens for name in program.batch if "stored" in name or "places" in name}
+        batch = {**{name: array for name, array in batch.items() if name != "x"}, **made}
       state, logs = program.step(state, frozen, place_batch(batch, stage.batch, program.mesh))
   assert np.isfinite(float(logs["total"])) and int(state.extra["skipped_total"]) == 0
   after = jax.device_get(state.params)

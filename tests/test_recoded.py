@@ -26,12 +26,13 @@ from latents.types import Latent
 from latents.use import files, held_out, merging
 from latents.use.sample import Sampler
 from tests import micro
+from tests.test_nn import randomise
 
 LENGTH, MERGES, VOCAB = 16, 10, 16
 
 
-def transformer(vocab: int = VOCAB + MERGES + 1, length: int = LENGTH) -> AutoregressivePrior:
-  backbone = Transformer(vocab=vocab, width=16, depth=1, heads=2, length=length, classes=10)
+def transformer(vocab: int = VOCAB + MERGES + 1, length: int = LENGTH, places: int = 16) -> AutoregressivePrior:
+  backbone = Transformer(vocab=vocab, width=16, depth=1, heads=2, length=length, classes=10, places=places)
   return AutoregressivePrior(backbone=backbone)
 
 
@@ -105,7 +106,7 @@ def test_scores_are_counted_per_code(folder, model):
 
 def test_the_likelihood_is_that_of_the_tokens_up_to_the_first_end():
   """A new transformer gives every token 1 / 27: the nats of an example are a count, END included where there is one."""
-  prior, rows = transformer(), np.full((3, LENGTH), END, np.int32)
+  prior, rows = transformer(places=0), np.full((3, LENGTH), END, np.int32)
   rows[0, :5], rows[1], rows[2, 4:] = 3, 7, 9  # five and an end; full; an end at once
   rngs = {name: jax.random.key(0) for name in ("params", "prior")}
   variables = prior.init(rngs, latent(rows), None, train=False, method="loss")
@@ -130,6 +131,26 @@ def test_samples_are_codes_of_the_grid_and_what_does_not_fit_is_counted(model):
   assert counted.mended == {"codes": 12 * 16, "cut": cut.sum(), "filled": filled.sum()} and filled.sum() > 0
   told = files.draw(model, model.drawing(12), counted.labels(None, 12), 3, None, None)[1]
   assert told == f"; of 192 codes {cut.sum()} were cut and {filled.sum()} filled"
+
+
+def test_a_prior_is_told_the_places_of_its_own_tokens_as_it_is_of_the_data(model):
+  """The likeliest tokens, drawn one by one, are those of the logits of all at once with the places of `places`."""
+  prior = model.experiment.stage2.prior.clone(temperature=0.0)
+  variables = randomise(jax.eval_shape(lambda: model.prior), 0.7)
+  labels = {"label": np.arange(8, dtype=np.int32)}
+  options = {"shape": (LENGTH,), "walk": model.fitted.walk, "rngs": {"prior": jax.random.key(0)}}
+  rows = np.asarray(prior.apply(variables, labels, method="sample", **options).codes)
+  places = model.fitted.places(rows)
+  assert len(np.unique(rows)) > 3 and (places != np.arange(LENGTH)).any()
+
+  def logits(places):
+    inner = {"params": variables["params"]["backbone"]}
+    return np.asarray(prior.backbone.apply(inner, rows, labels, places=places))
+
+  np.testing.assert_array_equal(logits(places).argmax(-1), rows)
+  assert (logits(np.broadcast_to(np.arange(LENGTH), rows.shape)).argmax(-1) != rows).any()
+  with pytest.raises(UserError, match="reads the places of merged tokens, and there are none: it needs a recode"):
+    prior.apply(variables, Latent(codes=rows), labels, method="nll")
 
 
 def test_a_moved_run_decodes_with_the_very_table(folder, model, tmp_path):
@@ -189,7 +210,7 @@ def test_shapes_are_known_without_data():
 
 
 def test_the_recode_belongs_to_the_address_and_to_the_text():
-  made, plain = experiment(), experiment(recode=None, prior=transformer(VOCAB))
+  made, plain = experiment(), experiment(recode=None, prior=transformer(VOCAB, places=0))
   assert loads(dumps(made), "x") == made
   assert addresses(made)[0] == addresses(plain)[0] and addresses(made)[1] != addresses(plain)[1]
   assert "recode" not in dumps(plain)

@@ -315,3 +315,24 @@ def test_large_codebooks_have_characters_of_their_own():
 def test_volumes_are_refused():
   with pytest.raises(UserError, match=r"on a line or a plane, these are on \(2, 2, 2\)"):
     fitted(ImageBPE(length=8, merges=2), np.zeros((3, 2, 2, 2), np.int32), 2, "one")
+
+
+def test_places_are_those_where_tokens_lie(member):
+  """Of merged examples, by the first code that a token covers, told by expanding ever longer beginnings; and the walk
+  that a sample takes ends where `expand` does, whatever a prior draws."""
+  _, made, train, _ = member
+  rows = made.merge(train[:12])
+  places, cells = made.places(rows), int(np.prod(made.grid))
+  for row, place, count in zip(rows, places, lengths(rows), strict=True):
+    found = []
+    for n in range(count):
+      covered, _ = made.recode.expand(made.table, row[:n] - 1, made.grid)
+      found.append(int((covered.reshape(-1) < 0).argmax()))
+    assert place[:count].tolist() == found
+    assert (place[count:] == cells - 1).all()
+  drawn_ = np.random.default_rng(5).integers(1, made.recode.tokens(int(made.table["vocab"])) + 1, rows.shape)
+  for row, place in zip(drawn_, made.places(drawn_), strict=True):
+    for n in (1, 3, len(row) - 1):
+      covered, _ = made.recode.expand(made.table, row[:n] - 1, made.grid)
+      free = covered.reshape(-1) < 0
+      assert place[n] == (free.argmax() if free.any() else cells - 1)

@@ -75,6 +75,7 @@ def experiment(
           depth=4 if tiny else 6,
           heads=4 if tiny else 8,
           length=count,
+          places=count,
           classes=sound.classes if tiny else 0,
           dropout=0.0 if tiny else 0.1,
         ),

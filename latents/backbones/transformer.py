@@ -85,6 +85,8 @@ class Transformer(nn.Module):
   layout: grids of a sequence that is grid after grid, each in raster order, coarse to fine (L = the sum of their
   sizes; groups is 1). Then every grid has its own embedding, positions, learned vector and head, and `vocab` may be one
   a grid: logits beyond a grid's own vocabulary are `NEVER`, a probability of 0. () = one sequence.
+  places: rows of the table of positions, where tokens say their own (merged tokens, the place of the first code that
+  they stand for): row i then knows the place of token i, not i itself. 0 = a token's place is its number.
   Raises UserError where L is not `length`.
   """
 
@@ -101,6 +103,7 @@ class Transformer(nn.Module):
   remat: Remat = "none"
   dtype: str = "float32"
   layout: tuple[tuple[int, ...], ...] = later(())
+  places: int = later(0)
 
   @property
   def vocabs(self) -> tuple[int, ...]:
@@ -125,7 +128,8 @@ class Transformer(nn.Module):
     self.embed = nn.Embed(rows, self.width, dtype=self.dtype, embedding_init=init)
     self.label = nn.Embed(self.classes + 1, self.width, dtype=self.dtype, embedding_init=init)
     if self.position == "learned":
-      self.positions = self.param("positions", init, (self.length // self.groups, self.width), jnp.float32)
+      rows = self.places or self.length // self.groups
+      self.positions = self.param("positions", init, (rows, self.width), jnp.float32)
     if (levels := max(self.groups, len(self.layout))) > 1:
       self.levels = self.param("levels", init, (levels, self.width), jnp.float32)
     self.drop = nn.Dropout(self.dropout)
@@ -148,6 +152,9 @@ class Transformer(nn.Module):
         f"grids of {self.layout} are {sum(self.sizes)} tokens in one group, not {self.length} in {self.groups}"
       )
 
+    if self.places and (self.layout or self.groups > 1):
+      raise UserError("tokens with places of their own are of one grid and one group")
+
   def _grid_of(self) -> np.ndarray:
     """[L] the grid that each token lies on."""
     return np.repeat(np.arange(len(self.sizes)), self.sizes)
@@ -160,12 +167,13 @@ class Transformer(nn.Module):
     return self.vocabs[0] * (jnp.arange(self.length) % self.groups)
 
   def _places(self) -> Array:
-    """[L,width]: what is added at row i, which says WHICH token row i predicts (its position and its level)."""
+    """[L,width], or [places,width]: what is added at row i, which says WHICH token row i predicts (its position and its
+    level)."""
     if self.layout:
       fixed = lambda: np.concatenate([sincos(grid, self.width) for grid in self.layout])  # noqa: E731
       places = self.positions if self.position == "learned" else jnp.asarray(fixed())
       return places + self.levels[self._grid_of()] if len(self.layout) > 1 else places
-    spatial = self.length // self.groups
+    spatial = self.places or self.length // self.groups
     table = self.positions if self.position == "learned" else jnp.asarray(sincos((spatial,), self.width))
     places = jnp.repeat(table, self.groups, 0)
     return places + jnp.tile(self.levels, (spatial, 1)) if self.groups > 1 else places
@@ -197,13 +205,18 @@ class Transformer(nn.Module):
       return self.head(h).astype(jnp.float32)
     return jnp.stack([self._padded(head(h)) for head in self.grid_heads])[jnp.asarray(self._grid_of())[index]]
 
-  def __call__(self, tokens: Array, cond: Cond | None, *, train: bool = False) -> Array:
-    """See the class."""
+  def __call__(self, tokens: Array, cond: Cond | None, *, train: bool = False, places: Array | None = None) -> Array:
+    """See the class. places: [B,L] of each token, where they have their own."""
     if tokens.ndim != 2 or tokens.shape[1] != self.length:
       raise UserError(f"this transformer models [B,{self.length}] tokens, got {tokens.shape}")
     before = tokens[:, :-1] + self._offsets()[:-1]
     h = jnp.concatenate([self._start(cond, tokens.shape[0])[:, None], self.embed(before)], 1)
-    h = constrain(self.drop(h + self._places().astype(h.dtype), deterministic=not train))
+    where = self._places()
+    if self.places:
+      if places is None:
+        raise UserError("the transformer reads the places of merged tokens, and there are none: it needs a recode")
+      where = where[places]
+    h = constrain(self.drop(h + where.astype(h.dtype), deterministic=not train))
     for block in self.blocks:
       h = block(h, train)
     return self._logits(h)
@@ -213,11 +226,14 @@ class Transformer(nn.Module):
     shape = (batch, self.heads, self.length, self.width // self.heads)
     return tuple((jnp.zeros(shape, self.dtype), jnp.zeros(shape, self.dtype)) for _ in range(self.depth))
 
-  def step(self, token: Array, cond: Cond | None, index: Array, cache: Cache) -> tuple[Array, Cache]:
-    """Logits [B,vocab] of token `index` [] given token index-1 (`token` [B]; ignored at index 0), and the cache."""
+  def step(
+    self, token: Array, cond: Cond | None, index: Array, cache: Cache, place: Array | None = None
+  ) -> tuple[Array, Cache]:
+    """Logits [B,vocab] of token `index` [] given token index-1 (`token` [B]; ignored at index 0), and the cache. place:
+    [B] of token `index`, where tokens have their own."""
     before = self.embed(token + self._offsets()[jnp.maximum(index - 1, 0)])
     h = jnp.where(index == 0, self._start(cond, token.shape[0]), before)
-    h = (h + self._places()[index].astype(h.dtype))[:, None]
+    h = (h + self._places()[place if self.places else index].astype(h.dtype))[:, None]
     written = []
     for block, old in zip(self.blocks, cache, strict=True):
       h, new = block.step(h, index, old)

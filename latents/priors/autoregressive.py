@@ -4,6 +4,7 @@ Esser et al. 2021, arXiv:2012.09841 (VQGAN's second stage); guidance as in Llama
 """
 
 import math
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -89,16 +90,20 @@ class AutoregressivePrior(Prior):
       raise UserError("an autoregressive prior needs codes, but this bottleneck is continuous")
     self._check(codes.shape[1:])
     tokens = codes.reshape(codes.shape[0], -1)
-    chances = jax.nn.log_softmax(self.backbone(tokens, cond, train=train))
+    told = {"places": latent.side.get("places")} if self.backbone.places else {}
+    chances = jax.nn.log_softmax(self.backbone(tokens, cond, train=train, **told))
     nll = -jnp.take_along_axis(chances, tokens[..., None], -1)[..., 0]
     if latent.mask is None:
       return nll, None
     return nll, jnp.repeat(latent.mask.reshape(codes.shape[0], -1), self.backbone.groups, 1)
 
   def sample(
-    self, cond: Cond | None, *, shape: tuple[int, ...], guidance: float | None = None, count: int = 1
-  ) -> Latent:
-    """See `Prior.sample`; codes [B,*shape]. Guidance runs both conditions as one batch of 2 B with one cache."""
+    self, cond: Cond | None, *, shape: tuple[int, ...], guidance: float | None = None, count: int = 1,
+    walk: Any = None,
+  ) -> Latent:  # fmt: skip
+    """See `Prior.sample`; codes [B,*shape]. Guidance runs both conditions as one batch of 2 B with one cache. walk: how
+    tokens find their places, for a backbone that reads them: start(B) -> state, step(state, token [B]) -> (state, the
+    next one's place [B])."""
     self._check(shape)
     scale = self.guidance if guidance is None else guidance
     check_guidance(scale, self.conditions)
@@ -116,16 +121,20 @@ class AutoregressivePrior(Prior):
       return jax.vmap(lambda key, row: jax.random.categorical(jax.random.fold_in(key, index), row))(keys, logits)
 
     def step(carry: tuple, index: Array) -> tuple:
-      token, cache = carry
-      given = jnp.concatenate([token, token]) if double else token
-      logits, cache = backbone.apply(variables, given, told, index, cache, method="step")
+      token, cache, state, place = carry
+      given, where = (jnp.concatenate([a, a]) if double else a for a in (token, place))
+      logits, cache = backbone.apply(variables, given, told, index, cache, where, method="step")
       logits = logits.astype(jnp.float32)
       if double:
         u, c = jnp.split(logits, 2)
         logits = guide(u, c, scale)
       token = draw(logits, index).astype(jnp.int32)
-      return (token, cache), token
+      if walk is not None:
+        state, place = walk.step(state, token)
+      return (token, cache, state, place), token
 
-    start = jnp.zeros(batch, jnp.int32), backbone.cache(2 * batch if double else batch)
+    zeros = jnp.zeros(batch, jnp.int32)
+    state = None if walk is None else walk.start(batch)
+    start = zeros, backbone.cache(2 * batch if double else batch), state, zeros
     tokens = jax.lax.scan(step, start, jnp.arange(self.backbone.length))[1]
     return Latent(codes=tokens.T.reshape(batch, *shape))

@@ -2,10 +2,12 @@
 
 import abc
 import dataclasses
+import functools
 import math
-from collections.abc import Mapping
-from typing import ClassVar
+from collections.abc import Callable, Mapping
+from typing import Any, ClassVar, NamedTuple
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 
@@ -13,6 +15,18 @@ from latents.errors import UserError
 from latents.types import Array, Latent
 
 END = 0  # the token that says that an example is over; merged tokens are 1, 2, ...
+State = Any
+
+
+class Walk(NamedTuple):
+  """How tokens find their places as they come, inside jit: start(B) -> state of B empty grids; step(state, token [B])
+  -> (state, [B] int32 the place of the next token). A place is the raster number of the first code that a token stands
+  for; the first token's is 0."""
+
+  start: Callable[[int], State]
+  step: Callable[[State, Array], tuple[State, Array]]
+
+
 Table = Mapping[str, np.ndarray]  # what was fitted, as a file holds it
 OWN = ("vocab", "fill", "origin")  # entries of a table that every recode has
 
@@ -48,6 +62,10 @@ class Recode(abc.ABC):
     """codes [N,*s] -> (the tokens of all examples, one after the other, in [0, tokens); how many each has [N])."""
 
   @abc.abstractmethod
+  def walk(self, table: Table, grid: tuple[int, ...]) -> Walk:
+    """The places of tokens as a prior sees them (END and up); on a full grid, its last place."""
+
+  @abc.abstractmethod
   def expand(self, table: Table, tokens: np.ndarray, grid: tuple[int, ...]) -> tuple[np.ndarray, int]:
     """Any tokens [n] of one example -> (codes [*s] int32, -1 where no token says one; how many codes that tokens stand
     for found no place). The inverse of `merge`."""
@@ -64,6 +82,27 @@ class Fitted:
   recode: Recode
   table: Table
   grid: tuple[int, ...]
+
+  @functools.cached_property
+  def walk(self) -> Walk:
+    """How the tokens find their places."""
+    return self.recode.walk(self.table, self.grid)
+
+  @functools.cached_property
+  def _walked(self) -> Any:
+    def walked(rows: Array) -> Array:
+      def step(carry: tuple, token: Array) -> tuple:
+        state, place = carry
+        return self.walk.step(state, token), place
+
+      begin = self.walk.start(len(rows)), jnp.zeros(len(rows), jnp.int32)
+      return jax.lax.scan(step, begin, rows.T)[1].T
+
+    return jax.jit(walked)
+
+  def places(self, rows: np.ndarray) -> np.ndarray:
+    """tokens [N,length] -> int32 [N,length], the place of each on the grid."""
+    return np.asarray(self._walked(np.asarray(rows, np.int32)))
 
   def merge(self, codes: np.ndarray) -> np.ndarray:
     """codes [N,*grid] -> tokens [N,length] int32, END from the end on. UserError for codes of another codebook, and for
@@ -145,10 +184,12 @@ def lengths(rows: np.ndarray) -> np.ndarray:
   return np.where(ends.any(1), ends.argmax(1), rows.shape[1])
 
 
-def latent(rows: Array) -> Latent:
-  """tokens [B,length] -> the Latent that a prior reads: its mask keeps the tokens up to the first END, and that."""
+def latent(rows: Array, places: Array | None = None) -> Latent:
+  """tokens [B,length] and their places -> the Latent that a prior reads: its mask keeps the tokens up to the first END,
+  and that; side "places"."""
   ends = (rows == END).astype(jnp.int32)
-  return Latent(codes=rows, mask=jnp.cumsum(ends, -1) <= ends)
+  side = {} if places is None else {"places": places}
+  return Latent(codes=rows, mask=jnp.cumsum(ends, -1) <= ends, side=side)
 
 
 def check_codes(codes: np.ndarray, vocab: int, grid: tuple[int, ...]) -> None:

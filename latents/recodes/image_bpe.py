@@ -4,10 +4,12 @@ import dataclasses
 import functools
 import heapq
 
+import jax.numpy as jnp
 import numpy as np
 
 from latents.errors import UserError
-from latents.recodes.base import Recode, Table
+from latents.recodes.base import Recode, Table, Walk
+from latents.types import Array
 
 ACROSS, DOWN = 0, 1
 Keys = tuple[np.ndarray, np.ndarray]  # (keys of pairs, how often each occurs)
@@ -94,6 +96,24 @@ class ImageBPE(Recode):
       plane.merge(*pair)
     starts = plane.starts()
     return plane.ids[starts], np.bincount(starts // plane.area, minlength=len(codes))
+
+  def walk(self, table: Table, grid: tuple[int, ...]) -> Walk:
+    """See `Recode.walk`: the first free place, as `expand` finds it."""
+    blocks = rectangles(tuple(map(tuple, table["merges"].tolist())), int(table["vocab"]))
+    sides = np.zeros((1 + self.tokens(int(table["vocab"])), 2), np.int32)
+    sides[1 : len(blocks) + 1] = [block.shape for block in blocks]  # END, and a merge that was never found: nothing
+    height, width = (1, *grid)[-2:]
+    row, column = (a.reshape(-1) for a in np.mgrid[:height, :width])  # numpy: it may be a trace that asks first
+
+    def step(taken: Array, token: Array) -> tuple[Array, Array]:
+      at = jnp.argmin(taken, 1)
+      size, full = jnp.asarray(sides)[token], taken.all(1, keepdims=True)
+      top, left = (jnp.asarray(a)[at][:, None] for a in (row, column))
+      inside = (row >= top) & (row < top + size[:, :1]) & (column >= left) & (column < left + size[:, 1:])
+      taken = taken | (inside & ~full)
+      return taken, jnp.where(taken.all(1), height * width - 1, jnp.argmin(taken, 1)).astype(jnp.int32)
+
+    return Walk(lambda batch: jnp.zeros((batch, height * width), bool), step)
 
   def expand(self, table: Table, tokens: np.ndarray, grid: tuple[int, ...]) -> tuple[np.ndarray, int]:
     """See `Recode.expand`: each token at the first free place; of one that overlaps others or the edge, the codes that

@@ -6,10 +6,12 @@ import io
 import math
 from typing import Any, Literal
 
+import jax.numpy as jnp
 import numpy as np
 
 from latents.errors import UserError, first_line
-from latents.recodes.base import Recode, Table
+from latents.recodes.base import Recode, Table, Walk
+from latents.types import Array
 
 PLANES = ((0xF0000, 65_534), (0x100000, 65_534))  # private-use planes 15 and 16: (first character, how many)
 MOST = sum(count for _, count in PLANES)
@@ -74,6 +76,18 @@ class SentencePiece(Recode):
     """See `Recode.merge`."""
     rows = [np.asarray(row, np.int32) for row in processor(bytes(table["model"]))[0].encode(list(texts(codes)))]
     return np.concatenate([np.zeros(0, np.int32), *rows]) - 1, np.asarray([len(row) for row in rows], np.int64)
+
+  def walk(self, table: Table, grid: tuple[int, ...]) -> Walk:
+    """See `Recode.walk`: how many codes came before."""
+    counts, most = np.zeros(self.vocab + 1, np.int32), math.prod(grid) - 1
+    words = processor(np.asarray(table["model"], np.uint8).tobytes())[1]
+    counts[1 : len(words) + 1] = [len(word) for word in words]
+
+    def step(before: Array, token: Array) -> tuple[Array, Array]:
+      before = before + jnp.asarray(counts)[token]
+      return before, jnp.minimum(before, most)
+
+    return Walk(lambda batch: jnp.zeros(batch, jnp.int32), step)
 
   def expand(self, table: Table, tokens: np.ndarray, grid: tuple[int, ...]) -> tuple[np.ndarray, int]:
     """See `Recode.expand`: one after the other; what goes beyond the grid is cut."""

@@ -12,6 +12,7 @@ from latents.declare import Experiment, Stage1, Stage2, trainable
 from latents.errors import UserError
 from latents.frozen import Frozen
 from latents.nn.streams import streams
+from latents.recodes import Walk
 from latents.runs import begin
 from latents.store.folder import Folder
 from latents.train import partition, stage2
@@ -128,7 +129,9 @@ def _check_sampling(experiment: Experiment, program: Program) -> None:
     shape = (latent.codes if stage.prior.discrete else latent.z).shape[1:]
     shape = shape if stage.recode is None else (stage.recode.length,)
     cond = stage.conditioner.asked(labels)
-    drawn: Any = stage.prior.apply(variables, cond, shape=shape, method="sample", rngs=streams(key))
+    still = Walk(lambda batch: None, lambda state, token: (state, token))  # what finds places is not fitted yet
+    walk: dict[str, Any] = {} if stage.recode is None else {"walk": still}
+    drawn: Any = stage.prior.apply(variables, cond, shape=shape, **walk, method="sample", rngs=streams(key))
     one = experiment.stage1
     given = one.conditioner.asked(labels) if one.model.conditions else None
     if stage.recode is not None:  # the tokens are expanded on the host

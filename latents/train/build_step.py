@@ -16,7 +16,7 @@ from latents.frozen import Frozen, to_batch
 from latents.train import objective, partition, sharding, stage1, stage2
 from latents.train import step as steps
 from latents.train.state import State
-from latents.types import Batch
+from latents.types import Batch, Encoded
 
 
 @dataclasses.dataclass(frozen=True)
@@ -98,10 +98,16 @@ def abstract_prior(experiment: Experiment) -> dict[str, Any]:
   assert stage is not None
   batch = {"x": jax.ShapeDtypeStruct((1, *stage.data.shape), jnp.float32)}
   if stage.recode is not None:
-    batch = {"stored": jax.ShapeDtypeStruct((1, stage.recode.length), jnp.int32)}
+    batch = to_batch(_merged((1, stage.recode.length)))
   batch["label"] = jax.ShapeDtypeStruct((1,), jnp.int32)  # a condition changes no shape of a variable
   first = stage2.passing(stage, Frozen(experiment.stage1.model)).first
   return {"params": {}, **jax.eval_shape(first, jax.random.key(0), abstract_autoencoder(experiment), batch)}
+
+
+def _merged(shape: tuple[int, ...]) -> Encoded:
+  """Merged tokens and their places, as a cache keeps them."""
+  tokens = jax.ShapeDtypeStruct(shape, jnp.int32)
+  return Encoded(h=tokens, side={"places": tokens})
 
 
 def abstract_variables(experiment: Experiment, number: Literal[1, 2]) -> dict[str, Any]:
@@ -125,7 +131,7 @@ def build_step(experiment: Experiment, stage: Literal[1, 2], mesh: jax.sharding.
   sharding.check_batch(declared.batch, mesh, declared.microbatches)
   batch = abstract_batch(declared.data, declared.batch, mesh)
   if isinstance(declared, Stage2) and declared.recode is not None:
-    stored = jax.ShapeDtypeStruct((declared.recode.length,), jnp.int32)
+    stored = _merged((declared.recode.length,))
   if stored is not None:
     rows = batch.pop("x").sharding
     for name, one in to_batch(stored).items():

@@ -17,7 +17,8 @@ def latents_of(stage: Stage2, frozen: Frozen, arrays: dict[str, Any], batch: Bat
   """The normalised latents of a batch, from the cache ("stored") or encoded now ("x"); merged tokens where the stage
   has a recode, and those are "stored" always."""
   if stage.recode is not None:
-    return merged(batch["stored"])
+    stored = from_batch(batch)
+    return merged(stored.h, stored.side["places"])
   if "stored" in batch:
     return frozen.recall(arrays, from_batch(batch), key=key, train=True)
   return frozen.encode(arrays, to_signal(batch["x"]), key=key, train=True)

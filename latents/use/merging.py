@@ -11,13 +11,14 @@ import numpy as np
 
 from latents.data import CachedLatents, choice, write_cache
 from latents.declare import Experiment
+from latents.frozen import to_batch
 from latents.machine import endings, hosts, progress
 from latents.machine.disk import disk_errors
 from latents.recodes import Fitted
 from latents.recodes.base import fitted
 from latents.store import artefact
 from latents.store.artefact import Artefact
-from latents.types import Batch
+from latents.types import Batch, Encoded
 from latents.use import cache, held_out, recoded
 
 BATCH = 4096  # examples that are merged at a time
@@ -61,7 +62,13 @@ def batch(
   """Examples with their merged tokens in place of "x", for a stage that is not finished yet."""
   found = recoded.bound(experiment, arrays, one, table(place), str(place / FOLDER / artefact.RECODE))
   codes = recoded.encoder(experiment, mesh)(arrays, examples["x"])
-  return {**{name: array for name, array in examples.items() if name != "x"}, "stored": found.merge(codes)}
+  return {**{name: array for name, array in examples.items() if name != "x"}, **keep(found, codes)}
+
+
+def keep(found: Fitted, codes: np.ndarray) -> Batch:
+  """codes [N,*s] -> what a cache keeps of them: tokens and their places."""
+  rows = found.merge(codes)
+  return to_batch(Encoded(h=rows, side={"places": found.places(rows)}))
 
 
 def _write(experiment: Experiment, one: Artefact, made: CachedLatents, folder: Path, flip: bool) -> None:
@@ -84,10 +91,10 @@ def _write(experiment: Experiment, one: Artefact, made: CachedLatents, folder: P
     for first in range(0, len(codes), BATCH):
       stop.check()
       part = codes[first : first + BATCH]
-      rows = found.merge(part[:, 0])
-      other = found.merge(part[:, 1]) if flip else rows
+      plain = keep(found, part[:, 0])
+      other = keep(found, part[:, 1]) if flip else plain
       labels = {"label": records["label"][first : first + BATCH]} if "label" in records else {}
-      yield {"stored": np.stack([rows, other], 1), **labels}
+      yield {**{name: np.stack([plain[name], other[name]], 1) for name in plain}, **labels}
 
   rows = progress.over(batches(), "tokens to merge", len(codes), lambda batch: len(batch["stored"]))
   with stop if hosts.processes() == 1 else contextlib.nullcontext():  # what is half written is removed

@@ -41,15 +41,15 @@ def measure(model: Model) -> dict[str, float]:
       found["nats"] = prior.apply(variables, latent, cond, method="nll", rngs=streams(key))[0]
     return found
 
-  def terms(arrays: Any, variables: Any, x: Array, cond: Any, index: Array) -> dict[str, Array]:
+  def terms(arrays: Any, variables: Any, x: Any, cond: Any, index: Array) -> dict[str, Array]:
     if fitted is not None:
-      latent = merged(x)
+      latent = merged(*x)
     else:
       latent = model.frozen.encode(arrays, to_signal(x), key=jax.random.key(0), train=False)
     keys = jax.vmap(lambda i: jax.random.fold_in(jax.random.key(KEY), i))(index)
     return jax.vmap(each, (None, 0, 0, 0))(variables, latent.replace(terms={}, logs={}), cond, keys)
 
-  def update(arrays: Any, variables: Any, acc: dict, x: Array, cond: Any, index: Array, mask: Array) -> dict:
+  def update(arrays: Any, variables: Any, acc: dict, x: Any, cond: Any, index: Array, mask: Array) -> dict:
     values = terms(arrays, variables, x, cond, index) | {"images": jnp.ones(mask.shape)}
     return {name: add(acc[name], sum_kept(value, mask)) for name, value in values.items()}
 
@@ -61,14 +61,15 @@ def measure(model: Model) -> dict[str, float]:
     x, cond, mask = batch["x"], condition(stage, batch), batch["mask"]
     if fitted is not None:
       codes.append(encode(model.arrays, x)[mask])
-      x = np.zeros((len(mask), fitted.recode.length), np.int32)
-      x[mask] = fitted.merge(codes[-1])
-      tokens.append(x[mask])
-    given = held_out.placed(mesh, x, cond, np.arange(number, number + len(x)), mask)
+      rows = np.zeros((len(mask), fitted.recode.length), np.int32)
+      rows[mask] = fitted.merge(codes[-1])
+      tokens.append(rows[mask])
+      x = rows, fitted.places(rows)
+    given = held_out.placed(mesh, x, cond, np.arange(number, number + len(mask)), mask)
     if acc is None:
       names = jax.eval_shape(terms, model.arrays, model.prior, *given[:-1])
       acc = held_out.copied({name: zeros() for name in (*names, "images")}, mesh)
-    acc, number = run(model.arrays, model.prior, acc, *given), number + len(x)
+    acc, number = run(model.arrays, model.prior, acc, *given), number + len(mask)
   sums = {name: float(total(a)) for name, a in hosts.gather(acc).items()}
   count = sums.pop("images")
   means = {name: value / count for name, value in sums.items()}

@@ -67,7 +67,10 @@ class Sampler:
     prior: Any = self.prior
     cond, told = self.conditioner.asked(jnp.maximum(labels, 0)), self.tell(jnp.maximum(labels, 0))
     cond, told = (c if c is None else {**c, "drop": labels == NOTHING} for c in (cond, told))
-    drawn = prior.apply(variables, cond, shape=self.shape, guidance=guidance, method="sample", rngs=streams(key))
+    options: dict[str, Any] = {"shape": self.shape, "guidance": guidance}
+    if self.fitted is not None:
+      options["walk"] = self.fitted.walk
+    drawn = prior.apply(variables, cond, **options, method="sample", rngs=streams(key))
     return drawn.replace(given=told)
 
   def labels(self, labels: Labels, number: int | None) -> np.ndarray:
