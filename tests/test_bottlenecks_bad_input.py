@@ -28,7 +28,6 @@ FIELDS = [
   ("NestedDropout(VQ(vocab=0))", "vocab of VQ is at least 1, not 0"),
   ("Gumbel(vocab=0)", "vocab of Gumbel is at least 1, not 0"),
   ("Gumbel(vocab=4, dim=0)", "dim of Gumbel is at least 1, not 0"),
-  ("Gumbel(vocab=4, warm=-1)", "warm of Gumbel is at least 0, not -1"),
   ("Gumbel(vocab=4, hot=float('nan'))", "a temperature is above 0, not nan"),
   ("Gumbel(vocab=4, hot=-1.0)", "a temperature is above 0, not -1.0"),
   ("LFQ(bits=4, temperature=0.0)", "the temperature of LFQ is above 0, not 0.0"),

@@ -36,7 +36,7 @@ class Gumbel(Discrete):
 
   def setup(self) -> None:
     """Makes the projection, the codebook and the counter."""
-    for name, least in (("vocab", 1), ("dim", 1), ("cooling", 0), ("warm", 0)):
+    for name, least in (("vocab", 1), ("dim", 1), ("cooling", 0)):
       check_field(self, name, least)
     if not min(self.hot, self.cold) > 0:
       raise UserError(f"a temperature is above 0, not {min(self.hot, self.cold)}")
