@@ -16,7 +16,7 @@ Paper: 8K merges the best of 1K to 16K; VQAv2 60.6 and MMBench 44.0 with an 8B l
 """
 
 import dataclasses
-from typing import Literal
+from typing import Any, Literal
 
 from experiments.codes import vq_transformer
 from latents.backbones import Transformer
@@ -40,7 +40,7 @@ def experiment(
   recode = ImageBPE(length=length, merges=merges, sample=0 if tiny else 100_000)
   prior = base.stage2.prior
   assert isinstance(prior, AutoregressivePrior) and isinstance(prior.backbone, Transformer)
-  sizes = {"vocab": recode.tokens(vocab) + 1, "length": recode.length, "places": 64 if tiny else 1024}
+  sizes: dict[str, Any] = {"vocab": recode.tokens(vocab) + 1, "length": recode.length, "places": 64 if tiny else 1024}
   prior = prior.clone(backbone=prior.backbone.clone(**sizes))
   one, two = base.stage1, dataclasses.replace(base.stage2, prior=prior, recode=recode)
   if not tiny:  # 32 x 32 codes at f16

@@ -20,11 +20,11 @@ Paper: rFID 7.94 (K 1024), 4.98 (K 16384); FID 15.78, 5.20 with rejection (READM
 import dataclasses
 from typing import Any, Literal
 
-from experiments.codes import vq_transformer
+from experiments.codes import vq_transformer, with_quantiser
 from latents.bottlenecks import VQ
 from latents.declare import Experiment
 from latents.discriminators import PatchGAN
-from latents.losses import L1, Adversarial, Perceptual, Weight
+from latents.losses import L1, Adversarial, Perceptual
 from latents.optim import Adam
 
 
@@ -37,27 +37,21 @@ def experiment(
   """vocab: codebook entries K. gan: weight of the judge's term. data_dir: where TFDS sets lie (paper)."""
   tiny = scale == "tiny"
   vocab = vocab or (256 if tiny else 16_384)
-  made = vq_transformer.experiment(scale, vocab=vocab, data_dir=data_dir)
+  code = VQ(vocab=vocab, dim=4 if tiny else 256, legacy=True)
+  made = with_quantiser(vq_transformer.experiment(scale, data_dir=data_dir), "vqgan", code, {"vq": 1.0})
   one, two = made.stage1, made.stage2
   assert two is not None
-  losses: dict[str, Any] = dict(one.losses)
-  prior: Any = two.prior
-  training: dict[str, Any] = {}
   if tiny:
+    fast = Adam(lr=1e-3, betas=(0.9, 0.99), warmup=10, clip=1.0)
     losses = {"l1": L1(), "perceptual": Perceptual(weight=0.05, layers=(0, 1, 2), side=32), "gan": tiny_judge()}
-    training = {"steps": 500, "optimizer": Adam(lr=1e-3, betas=(0.9, 0.99), warmup=10, clip=1.0)}
+    one = dataclasses.replace(one, losses=losses | {"vq": one.losses["vq"]}, steps=500, optimizer=fast)
   else:
-    prior = prior.clone(backbone=prior.backbone.clone(width=1536, depth=48, heads=24, remat="block"))
-  losses.pop("commit", None)
+    prior: Any = two.prior
+    large = prior.clone(backbone=prior.backbone.clone(width=1536, depth=48, heads=24, remat="block"))
+    two = dataclasses.replace(two, prior=large)
   if gan is not None:
-    losses["gan"] = dataclasses.replace(losses["gan"], weight=gan)
-  model = one.model.clone(bottleneck=VQ(vocab=vocab, dim=4 if tiny else 256, legacy=True))
-  return dataclasses.replace(
-    made,
-    name="vqgan",
-    stage1=dataclasses.replace(one, model=model, losses=losses | {"vq": Weight(1.0)}, **training),
-    stage2=dataclasses.replace(two, prior=prior),
-  )
+    one = dataclasses.replace(one, losses={**one.losses, "gan": dataclasses.replace(one.losses["gan"], weight=gan)})
+  return dataclasses.replace(made, stage1=one, stage2=two)
 
 
 def tiny_judge() -> Adversarial:
