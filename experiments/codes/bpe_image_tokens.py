@@ -8,10 +8,11 @@ merges neither (a,a) nor (b,a), and cannot say a token's shape: see `latents.rec
 
     latents run experiments/codes/bpe_image_tokens.py --scale tiny
 
-The transformer is told the place of each token on the grid (`places`): without, it does not find a row again, and digits
-are noise after as many steps. tiny: 128 merges over the 64 codes of 32 px digits; bits of a code are compared with
-`vq_transformer`'s, whose prior reads all 64 codes of an example. paper: 8,192 merges over 8,192 codes on 32 x 32, of 512 px ImageNet in place of
-captioned pictures, with a class in place of a text; fitted on 100,000 examples where they took 2.78M.
+The transformer is told the place of each token on the grid (`places`): without, it does not find a row again, and the
+digits are noise after as many steps. tiny: 128 merges over the 64 codes of 32 px digits; bits of a code are compared
+with `vq_transformer`'s, whose prior reads all 64 codes of an example. paper: 8,192 merges over 8,192 codes on 32 x 32,
+of 512 px ImageNet in place of captioned pictures, with a class in place of a text; fitted on 100,000 examples where
+they took 2.78M.
 
 Paper: 8K merges the best of 1K to 16K; VQAv2 60.6 and MMBench 44.0 with an 8B language model (not comparable).
 """
