@@ -42,8 +42,9 @@ def experiment(
   recode = ImageBPE(length=length, merges=merges, sample=0 if tiny else 100_000)
   prior = base.stage2.prior
   assert isinstance(prior, AutoregressivePrior) and isinstance(prior.backbone, Transformer)
-  sizes = {"vocab": recode.tokens(vocab) + 1, "length": recode.length, "places": 64 if tiny else 1024}
-  prior = prior.clone(backbone=prior.backbone.clone(**sizes))
+  places = 64 if tiny else 1024
+  backbone = prior.backbone.clone(vocab=recode.tokens(vocab) + 1, length=recode.length, places=places)
+  prior = prior.clone(backbone=backbone)
   one, two = base.stage1, dataclasses.replace(base.stage2, prior=prior, recode=recode)
   if not tiny:  # 32 x 32 codes at f16
     data = Tfds("imagenet2012", data_dir, 512, labels=1000)
