@@ -11,6 +11,7 @@ fewer bits, by two strided convolutions and two residual blocks of 256 channels 
 steps. The numbers of a code are not told: 64, as in the authors' own code (sonnet).
 
 Paper: no number on ImageNet; CIFAR-10 4.67 bits/dim (its VAE 4.51)
+Shown: a third of 64 codes in use; samples are digits of their class, eights and nines ragged
 """
 
 import dataclasses
