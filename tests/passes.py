@@ -218,7 +218,7 @@ def _two_steps(program: Any, state: Any, frozen: Any, stage: Any, seed: int) -> 
 def main() -> None:
   """Pass every file that is older than the code, and write each pass down."""
   with tempfile.TemporaryDirectory() as folder:
-    data, todo = make_data(Path(folder)), older()
+    data, todo = make_data(Path(folder)), sorted(older(), key=lambda p: p.stem in stored())  # the new ones first
     print(f"{len(todo)} of {len(FILES)} files are older than the code", flush=True)
     for path in todo:
       begun = time.monotonic()
