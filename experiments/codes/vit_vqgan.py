@@ -13,6 +13,7 @@ much beside the codes, or 750 steps end with 5 codes in use. paper: ImageNet at 
 36 layers of 2,048.
 
 Paper: rFID 1.28 (small encoder, large decoder), 1.55 (base, both); FID 4.17 (VIM-Large), 3.04 with rejection
+Shown: 62 of 64 codes in use; pictures grainy (2.4 times the high frequencies); samples are digits of their class
 """
 
 from typing import Any, Literal
