@@ -13,6 +13,7 @@ from the start on; the network, LPIPS and the DiT of `ldm_kl` at f4 (the authors
 3.60 with guidance).
 
 Paper: rFID 0.58, PSNR 27.43 dB (README, f4, K 8192; without attention 1.06, 25.21); FID 10.56, 3.60 with guidance
+Shown: samples are digits of their class, soft; the prior sees vectors, the decoder codes (a quarter of 512)
 """
 
 import dataclasses
