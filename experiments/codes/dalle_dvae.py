@@ -15,6 +15,7 @@ updates; its 250M pictures from the web are ImageNet here. The prior is a class-
 not DALL-E's of 12 billion parameters over text and codes, which is not here.
 
 Paper: rFID 32.01 of the release, as taming-transformers measured it (ImageNet val)
+Shown: 48 of 64 codes in use; samples are digits of their class; edges grainy (1.5 times the high frequencies)
 """
 
 import dataclasses
