@@ -128,8 +128,8 @@ def read(name: str, arrays: Arrays, config: Config, what: str) -> tuple[Autoenco
 
   UserError, one line, for arrays that are missing, left over, of a wrong shape or not finite, in the file's names.
   """
-  table, found = LAYOUTS[name].table, take(name, arrays, what)
-  shapes = {path: array.shape for path, array in found.items()}
+  table, state, found = LAYOUTS[name].table, LAYOUTS[name].state, take(name, arrays, what)
+  shapes = {path: array.shape for path, array in found.items() if path not in state}
 
   def need(path: str) -> tuple[int, ...]:
     if path not in shapes:
@@ -137,7 +137,8 @@ def read(name: str, arrays: Arrays, config: Config, what: str) -> tuple[Autoenco
     return shapes[path]
 
   model = LAYOUTS[name].model(shapes, config, need)
-  _compare(table, shapes, parameters(model, channels(found)), what)
+  wanted = {path: shape for path, shape in parameters(model, channels(found)).items() if path not in state}
+  _compare(table, shapes, wanted, what)
   return model, found
 
 
