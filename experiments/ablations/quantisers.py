@@ -8,7 +8,7 @@ arXiv:2309.15505; symmetric: Parker et al. 2024, arXiv:2411.19842), signs (Yu et
 sphere: Zhao et al. 2024, arXiv:2406.07548), and three codes in a row of 3 bits each (Lee et al. 2022,
 arXiv:2203.01941); KL is LDM's Gaussian (Rombach et al. 2022, arXiv:2112.10752), whose rate is its own.
 
-    TFDS_DATA_DIR=../shared/data latents ablate experiments/ablations/quantisers.py --scale tiny --seeds 3 \\
+    TFDS_DATA_DIR=../shared/data latents ablate experiments/ablations/quantisers.py --scale tiny --seeds 2 \\
         --lpips ../shared/data/weights/lpips_squeeze_torchvision_fp16.npz
 
 tiny: photographs of 32 px, the networks and losses of `reconstruction_losses` (L2, perceptual) at f4, 64 places, 1,000
@@ -16,6 +16,12 @@ steps; 576 bits a picture of every quantiser; a transformer 4x96 of 300 steps on
 loss is no likelihood). Usage and perplexity are of 12,800 held-out places, enough for all 512 codes; of three codes in
 a row they are means over codebooks of 8. paper: `vqgan`'s network at f16 and 2^14 codes or their like, ImageNet-256.
 The smallest differences that count: 0.2 dB, 0.05 of the usage, 20 bits of the prior.
+
+What does not hold here may be a matter of the length, 1,000 steps of 8 pictures; it was not tried longer. A codebook by
+gradient settles on a sixth to a fourth of its rows within the first hundred steps, with the rotation trick on fewer.
+Gumbel is cold from step 800 on; larger weights of its KL (5e-3, 2e-2) gave more codes and no better pictures. The
+entropies of LFQ and BSQ weigh so much that codes are in use, and that costs decibels: at 0.01 LFQ had 53 % of them in use
+and 20.2 dB, at 0.1 all and 18.8 dB.
 """
 
 import dataclasses

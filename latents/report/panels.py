@@ -11,10 +11,11 @@ from latents.report.curves import HEIGHT as TALL
 from latents.report.curves import LEFT, RIGHT, Axis, short, value_axis
 from latents.report.curves import WIDTH as BROAD
 
-WIDTH, HEIGHT, PAD = 230, 150, 34  # of one column's panel, in pixels
+WIDTH, ROW, HEAD, FOOT = 190, 13, 24, 20  # of one column's panel, in pixels: a row a variant
 ACROSS = 4  # panels in a row: as wide as a page shows without making them smaller
-HEAD = 22  # room for a curve's name
+LETTER = 5.2  # pixels, about
 COLOURS = ("#1f5fa8", "#c4501b", "#2f7d3b", "#7a3f98", "#8a6d00", "#00808a", "#b0305f", "#555555")
+DASHES = ("", "5 3", "1.5 2.5")  # once the colours are used up
 Values = list[float | None]
 Stored = Mapping[str, Any]
 
@@ -26,27 +27,33 @@ def summary(values: Values) -> tuple[float | None, tuple[float, float] | None]:
 
 
 def svg(table: Stored) -> str:
-  """One panel a column: a dot a seed, a line for the mean, a bar for its interval; variants from left to right. Curves
-  below, a line a variant, with their key."""
-  columns: Stored = table["values"]
-  panels = [
-    f'<g transform="translate({i % ACROSS * WIDTH},{i // ACROSS * (HEIGHT + PAD)})">'
-    f"{_panel(label(path), list(found.values()), list(found))}</g>"
-    for i, (path, found) in enumerate(columns.items())
-  ]
-  width, height = WIDTH * min(len(columns), ACROSS), (HEIGHT + PAD) * -(-len(columns) // ACROSS)
+  """One panel a column: a dot a seed, a line for the mean, a bar for its interval; a row a variant, named at the left.
+  Curves below, a line a variant, with their key."""
+  columns, names = table["values"], list(table["variants"])
+  aside = round(12 + LETTER * max(map(len, names)))
+  tall = HEAD + ROW * len(names) + FOOT
+  parts = []
+  for i, (path, found) in enumerate(columns.items()):
+    row, place = divmod(i, ACROSS)
+    if not place:
+      parts += [_text(aside - 6, row * tall + HEAD + ROW * k + 10, name, "end") for k, name in enumerate(names)]
+    panel = _panel(label(path), [found[name] for name in names])
+    parts.append(f'<g transform="translate({aside + place * WIDTH},{row * tall})">{panel}</g>')
+  width, height = aside + WIDTH * min(len(columns), ACROSS), tall * -(-len(columns) // ACROSS)
   curves: Stored = table.get("curves", {})
+  if curves:
+    width = max(width, BROAD)
   across = max(width // BROAD, 1)
   for i, (name, found) in enumerate(curves.items()):
     left, top = i % across * BROAD, height + HEAD + i // across * (TALL + HEAD)
-    panels.append(f'<g transform="translate({left},{top})">{_lines(name, found)}</g>')
+    parts.append(f'<g transform="translate({left},{top})">{_lines(name, found)}</g>')
   if curves:
-    width = max(width, BROAD)
-    height += -(-len(curves) // across) * (TALL + HEAD) + HEAD
-    panels.append(_key(list(table["variants"]), height - 6))
+    key, lines = _key(names, height + -(-len(curves) // across) * (TALL + HEAD) + HEAD - 6, width)
+    parts.append(key)
+    height += -(-len(curves) // across) * (TALL + HEAD) + HEAD + (lines - 1) * ROW
   return (
     f'<svg xmlns="http://www.w3.org/2000/svg" width="{width}" height="{height}" '
-    f'font-family="sans-serif" font-size="9"><rect width="100%" height="100%" fill="white"/>{"".join(panels)}</svg>\n'
+    f'font-family="sans-serif" font-size="9"><rect width="100%" height="100%" fill="white"/>{"".join(parts)}</svg>\n'
   )
 
 
@@ -55,31 +62,39 @@ def label(path: str) -> str:
   return ".".join(word for word in path.split(".") if word)
 
 
-def _panel(title: str, rows: list[Values], names: list[str]) -> str:
+def _panel(title: str, rows: list[Values]) -> str:
   known = [v for row in rows for v in row if v is not None]
   low, high = (min(known), max(known)) if known else (0.0, 1.0)
-  span = (high - low) or 1.0
+  span, edge, end = (high - low) or 1.0, 8, WIDTH - 16
 
-  def y(v: float) -> str:
-    return f"{PAD + (HEIGHT - PAD - 12) * (high - v) / span:.1f}"
+  def x(v: float) -> str:
+    return f"{edge + (end - edge) * (v - low) / span:.1f}"
 
-  out = [f'<text x="{PAD}" y="14" font-size="11">{html.escape(title)}</text>']
-  for v in (low, high):
-    out.append(f'<text x="{PAD - 3}" y="{y(v)}" text-anchor="end" fill="#666">{short(float(f"{v:.3g}"))}</text>')
-  step, longest = (WIDTH - PAD - 6) / len(rows), 5 * max(map(len, names)) + 4
-  for i, (name, row) in enumerate(zip(names, rows, strict=True)):
-    x = PAD + step * (i + 0.5)
+  below = HEAD + ROW * len(rows)
+  size = min(11.0, (WIDTH - 4) / (0.52 * max(len(title), 1)))
+  out = [f'<text x="0" y="15" font-size="{size:.1f}">{html.escape(title)}</text>']
+  out.append(f'<rect x="0" y="{HEAD - 2}" width="{WIDTH - 8}" height="{ROW * len(rows) + 2}" fill="#f6f7f9"/>')
+  for v, side in ((low, "start"), (high, "end"))[: 1 + (high > low)]:
+    out.append(_text(edge if side == "start" else end, below + 10, short(float(f"{v:.3g}")), side, "#666"))
+  for i, row in enumerate(rows):
+    y = HEAD + ROW * i + 6
     mean, ends = summary(row)
     if ends:
-      out.append(
-        f'<line x1="{x:.1f}" x2="{x:.1f}" y1="{y(ends[0])}" y2="{y(ends[1])}" stroke="#9ab" stroke-width="5"/>'
-      )
+      out.append(f'<line x1="{x(ends[0])}" x2="{x(ends[1])}" y1="{y}" y2="{y}" stroke="#9ab" stroke-width="5"/>')
     if mean is not None:
-      out.append(f'<line x1="{x - 8:.1f}" x2="{x + 8:.1f}" y1="{y(mean)}" y2="{y(mean)}" stroke="#234"/>')
-    out += [f'<circle cx="{x:.1f}" cy="{y(v)}" r="2" fill="#c33"/>' for v in row if v is not None]
-    below = HEIGHT + 8 + (10 * (i % 2) if longest > step else 0)  # names that would meet stand by turns lower
-    out.append(f'<text x="{x:.1f}" y="{below}" text-anchor="middle">{html.escape(name)}</text>')
+      out.append(f'<line x1="{x(mean)}" x2="{x(mean)}" y1="{y - 5}" y2="{y + 5}" stroke="#234"/>')
+    out += [f'<circle cx="{x(v)}" cy="{y}" r="2" fill="#c33"/>' for v in row if v is not None]
   return "".join(out)
+
+
+def _text(x: float, y: float, text: str, anchor: str, fill: str = "#222") -> str:
+  return f'<text x="{x:.0f}" y="{y:.0f}" text-anchor="{anchor}" fill="{fill}">{html.escape(text)}</text>'
+
+
+def _stroke(number: int) -> str:
+  """The look of a variant's line."""
+  dash = DASHES[number // len(COLOURS) % len(DASHES)]
+  return f'stroke="{COLOURS[number % len(COLOURS)]}"' + (f' stroke-dasharray="{dash}"' if dash else "")
 
 
 def _lines(name: str, found: Mapping[str, Sequence[Sequence[Sequence[float]]]]) -> str:
@@ -100,8 +115,7 @@ def _lines(name: str, found: Mapping[str, Sequence[Sequence[Sequence[float]]]]) 
     if len(line):
       pairs = zip(x.place(line[:, 0]), y.place(line[:, 1]), strict=True)
       points = " ".join(f"{a:.1f},{b:.1f}" for a, b in pairs)
-      colour = COLOURS[number % len(COLOURS)]
-      out.append(f'<polyline points="{points}" fill="none" stroke="{colour}" stroke-width="1.3"/>')
+      out.append(f'<polyline points="{points}" fill="none" {_stroke(number)} stroke-width="1.3"/>')
   return "".join(out)
 
 
@@ -112,13 +126,15 @@ def _mean(curves: Sequence[Sequence[Sequence[float]]]) -> np.ndarray:
   return np.array([[step, np.mean([curve[step] for curve in each])] for step in shared]).reshape(-1, 2)
 
 
-def _key(names: Sequence[str], y: float) -> str:
-  out, x = [], float(LEFT)
+def _key(names: Sequence[str], y: float, width: int) -> tuple[str, int]:
+  """(The names beside their lines, from y on downwards; in how many lines)."""
+  out, x, lines = [], float(LEFT), 1
   for number, name in enumerate(names):
-    colour = COLOURS[number % len(COLOURS)]
-    out.append(
-      f'<line x1="{x:.0f}" x2="{x + 14:.0f}" y1="{y - 3:.0f}" y2="{y - 3:.0f}" stroke="{colour}" stroke-width="2"/>'
-    )
+    wide = 34 + 6 * len(name)
+    if x + wide > width and x > LEFT:
+      x, y, lines = float(LEFT), y + ROW, lines + 1
+    ends = f'x1="{x:.0f}" x2="{x + 14:.0f}" y1="{y - 3:.0f}" y2="{y - 3:.0f}"'
+    out.append(f'<line {ends} {_stroke(number)} stroke-width="2"/>')
     out.append(f'<text x="{x + 18:.0f}" y="{y:.0f}" font-size="10">{html.escape(name)}</text>')
-    x += 34 + 6 * len(name)
-  return "".join(out)
+    x += wide
+  return "".join(out), lines
