@@ -20,8 +20,8 @@ The smallest differences that count: 0.2 dB, 0.05 of the usage, 20 bits of the p
 What does not hold here may be a matter of the length, 1,000 steps of 8 pictures; it was not tried longer. A codebook by
 gradient settles on a sixth to a fourth of its rows within the first hundred steps, with the rotation trick on fewer.
 Gumbel is cold from step 800 on; larger weights of its KL (5e-3, 2e-2) gave more codes and no better pictures. The
-entropies of LFQ and BSQ weigh so much that codes are in use, and that costs decibels: at 0.01 LFQ had 53 % of them in use
-and 20.2 dB, at 0.1 all and 18.8 dB.
+entropies of LFQ and BSQ weigh so much that codes are in use, and that costs decibels: at 0.01 LFQ had 53 % of them in
+use and 20.2 dB, at 0.1 all and 18.8 dB.
 """
 
 import dataclasses
