@@ -104,7 +104,7 @@ def installed() -> Any:
   try:
     import sentencepiece
   except ImportError:
-    raise UserError("SentencePiece needs the package sentencepiece: pip install 'latents[merge]'") from None
+    raise UserError("SentencePiece needs the package sentencepiece: pip install -e '.[merge]'") from None
   return sentencepiece
 
 
