@@ -293,7 +293,7 @@ def test_a_missing_package_is_one_line(monkeypatch):
 
   monkeypatch.delitem(sys.modules, "sentencepiece", raising=False)
   monkeypatch.setattr(builtins, "__import__", without)
-  with pytest.raises(UserError, match=r"needs the package sentencepiece: pip install 'latents\[merge\]'"):
+  with pytest.raises(UserError, match=r"needs the package sentencepiece: pip install -e '.\[merge\]'"):
     SentencePiece(length=4, vocab=8).fit(np.zeros((2, 4), np.int32), 2)
 
 
