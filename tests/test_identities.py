@@ -58,7 +58,16 @@ def moves_with_its_signal(call, x, down: int, up: int) -> None:
   assert float(jnp.abs(y[:, inner][:, 1:] - y[:, inner][:, :-1]).max()) > 100 * size  # it is no constant
 
 
-GLOBAL = ("query", "query remat", "vit", "gain", "gained", "flow", "equivariant")  # look at the whole signal, or wrap
+GLOBAL = (
+  "query",
+  "query remat",
+  "vit",
+  "vit tanh",
+  "gain",
+  "gained",
+  "flow",
+  "equivariant",
+)  # look at the whole signal, or wrap
 
 
 @named([m for m in ENCODERS if m[0] not in GLOBAL])
