@@ -2,11 +2,10 @@
 
 import numpy as np
 import pytest
+import tokenizers
 
 from latents.recodes import ImageBPE
 from latents.recodes.base import fitted, lengths
-
-tokenizers = pytest.importorskip("tokenizers")
 
 FIRST = 0xE000  # characters that no rule of the package knows
 
