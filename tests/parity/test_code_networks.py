@@ -101,6 +101,7 @@ def test_the_release_has_its_place():
   held = zip(("encoder", "decoder"), sides, strict=True)
   shapes = {f"{n}/{k}": np.broadcast_to(np.float32(0), a.shape) for n, s in held for k, a in s.state_dict().items()}
   model, ours = interop.read("dalle", shapes, {}, "x")
+  assert ours.pop("codebook/bottleneck/passes") == 150_000  # which no file of theirs has
   assert sum(a.size for a in ours.values()) == sum(p.numel() for s in sides for p in s.parameters()) == 97_616_006
   assert (model.encoder.ch, model.encoder.mult, model.encoder.blocks) == (256, (1, 2, 4, 8), 2)
   assert (model.bottleneck.vocab, model.bottleneck.dim, model.decoder.channels) == (8192, 128, 3)
