@@ -7,10 +7,10 @@ is used. Losses: codebook, L2, logit-Laplace, LPIPS and StyleGAN's judge, with o
     latents run experiments/codes/vit_vqgan.py --scale tiny
     latents run experiments/codes/vit_vqgan.py --scale paper --size large
 
-tiny: 32 px digits in patches of 4, 64 codes of 4 channels, the judge from step 600 of 750; pictures weigh ten times as
-much beside the codes, or 750 steps end with 5 codes in use. paper: ImageNet at 256 px in patches of 8, 1,024 codes of
-8,192 and 32 channels; base, small and large networks on both sides; the prior is LlamaGen's transformer of VIM-Large's
-36 layers of 2,048.
+tiny: 32 px digits in patches of 4, 64 codes of 4 channels, the judge from step 600 of 750; the codes' term weighs a
+tenth, L2 four times and logit-Laplace a fifth of the paper's (with those and 8 channels the run ended with 5 codes in
+use). paper: ImageNet at 256 px in patches of 8, 1,024 codes of 8,192 and 32 channels; base, small and large networks on
+both sides; the prior is LlamaGen's transformer of VIM-Large's 36 layers of 2,048.
 
 Paper: rFID 1.28 (small encoder, large decoder), 1.55 (base, both); FID 4.17 (VIM-Large), 3.04 with rejection
 Shown: 62 of 64 codes in use; pictures grainy (2.4 times the high frequencies); samples are digits of their class

@@ -43,12 +43,13 @@ def last(t):
   return np.moveaxis(t.detach().numpy(), 1, -1)
 
 
-def kl(widths=(64, 64), attended=(), **options) -> AutoencoderKL:
+def kl(widths=(64, 64), attended=(), kind=AutoencoderKL, **options):
+  """A model of diffusers on these halves: AutoencoderKL, or another `kind`."""
   kinds = ["Attn" if i in attended else "" for i in range(len(widths))]
-  return AutoencoderKL(
+  return kind(
     block_out_channels=widths,
-    down_block_types=tuple(f"{kind}DownEncoderBlock2D" for kind in kinds),
-    up_block_types=tuple(f"{'Attn' if kind else ''}UpDecoderBlock2D" for kind in kinds[::-1]),
+    down_block_types=tuple(f"{word}DownEncoderBlock2D" for word in kinds),
+    up_block_types=tuple(f"{word}UpDecoderBlock2D" for word in kinds[::-1]),
     **options,
   ).eval()
 

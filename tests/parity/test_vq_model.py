@@ -1,6 +1,7 @@
 """Convolutional autoencoders with a codebook against diffusers' VQModel, and the order of quantiser and layers of
 taming-transformers and latent-diffusion, written in torch here; weights go over by the tables of `latents.interop`."""
 
+import functools
 import json
 
 import jax
@@ -15,18 +16,9 @@ from latents import interop
 from latents.interop.layouts import whole
 from latents.train.state import nest
 from latents.types import Latent
-from tests.parity.test_autoencoder_kl import call, first, last, randomise, worst
+from tests.parity.test_autoencoder_kl import call, first, kl, last, randomise, worst
 
-
-def vq(widths=(64, 64), attended=(), **options) -> VQModel:
-  kinds = ["Attn" if i in attended else "" for i in range(len(widths))]
-  return VQModel(
-    block_out_channels=widths,
-    down_block_types=tuple(f"{kind}DownEncoderBlock2D" for kind in kinds),
-    up_block_types=tuple(f"{'Attn' if kind else ''}UpDecoderBlock2D" for kind in kinds[::-1]),
-    **options,
-  ).eval()
-
+vq = functools.partial(kl, kind=VQModel)
 
 KINDS = {
   "default": {},
