@@ -11,9 +11,9 @@ import pytest
 from latents.bottlenecks import BSQ, FSQ, LFQ, Gumbel
 from latents.bottlenecks.base import code_logs
 from latents.bottlenecks.fsq import nearest_digits
-from latents.bottlenecks.gumbel import risen
 from latents.bottlenecks.lfq import entropies
 from latents.errors import UserError
+from latents.nn.ramp import risen
 
 KEY = jax.random.key(0)
 RNGS = {"params": KEY, "bottleneck": KEY}

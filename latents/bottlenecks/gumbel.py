@@ -8,6 +8,7 @@ import jax.numpy as jnp
 from latents.bottlenecks.base import Discrete, check_codes, check_field, code_logs, enter, pointwise, straight_through
 from latents.bottlenecks.nearest import random_rows
 from latents.errors import UserError
+from latents.nn.ramp import risen
 from latents.types import Array, Latent
 
 
@@ -68,9 +69,3 @@ class Gumbel(Discrete):
   def embed(self, codes: Array) -> Array:
     """codes [B,*s] -> z [B,*s,D]: rows of the codebook."""
     return jnp.take(self.rows, check_codes(codes, self.vocab), axis=0)
-
-
-def risen(passed: Array, over: int) -> Array:
-  """passed [] int32 -> [] float32: half a cosine from 0 to 1 over so many passes; 1 throughout where they are 0."""
-  share = jnp.clip(passed / over, 0.0, 1.0) if over > 0 else 1.0
-  return 0.5 * (1.0 - jnp.cos(jnp.pi * jnp.float32(share)))

@@ -8,6 +8,7 @@ import jax
 import jax.numpy as jnp
 import optax
 
+from latents.nn.ramp import risen
 from latents.optim import Optimizer
 from latents.types import Array, Seen, Terms, later
 
@@ -150,6 +151,5 @@ class Weight(Loss):
     """What of a term [] enters the objective at a step [] int, before its weight: f times the term."""
     if self.over <= 0:
       return term
-    share = jnp.clip((jnp.asarray(step, jnp.float32) - self.start) / self.over, 0.0, 1.0)
-    risen = share if self.shape == "linear" else 0.5 * (1.0 - jnp.cos(jnp.pi * share))
-    return (self.first + (1.0 - self.first) * risen) * term
+    risen_by = risen(step - self.start, self.over, self.shape)
+    return (self.first + (1.0 - self.first) * risen_by) * term
