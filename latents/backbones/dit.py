@@ -14,7 +14,7 @@ from latents.nn.patch import patchify, unpatchify
 from latents.nn.position import sincos
 from latents.nn.remat import Remat, recomputed
 from latents.nn.sharding import constrain
-from latents.nn.time import TimeEmbedding
+from latents.nn.time import embed_times
 from latents.types import Array, Cond, later
 
 
@@ -47,7 +47,7 @@ class Block(nn.Module):
 
 
 class DiT(nn.Module):
-  """x [B,*s,D], t [B] in [0,1], cond or None -> [B,*s,out] float32; exactly 0 at the start.
+  """x [B,*s,D], t [B] in [0,1] (or [B,n]: n times), cond or None -> [B,*s,out] float32; exactly 0 at the start.
 
   classes: number of labels; label `classes` is the null label, for rows that are dropped and where cond is None; 0 = no
   labels are read. text: (L, E) of texts that are read, () = none: their tokens stand before those of x in every block,
@@ -83,7 +83,7 @@ class DiT(nn.Module):
     h = Dense(self.width, dtype=self.dtype, kernel_init=init, name="embed")(tokens)
     if self.position == "sincos":
       h = h + sincos(grid, self.width).astype(self.dtype)
-    c = TimeEmbedding(self.width, dtype=self.dtype, name="time")(t)
+    c = embed_times(t, self.width, self.dtype)
     if self.classes:
       label = labels(cond, self.classes, t.shape[0])
       init = nn.initializers.normal(0.02)

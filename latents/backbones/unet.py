@@ -8,12 +8,12 @@ from latents.nn.condition import labels
 from latents.nn.conv import AttentionBlock, Conv, Downsample, ResBlock, Upsample
 from latents.nn.norm import GroupNorm
 from latents.nn.sharding import constrain
-from latents.nn.time import TimeEmbedding
+from latents.nn.time import embed_times
 from latents.types import Array, Cond
 
 
 class UNet(nn.Module):
-  """x [B,*S,C], t [B] in [0,1], cond or None -> [B,*S,out] float32; exactly 0 at the start.
+  """x [B,*S,C], t [B] in [0,1] (or [B,n]: n times), cond or None -> [B,*S,out] float32; exactly 0 at the start.
 
   Level i works at S / 2^i with ch * mult[i] channels and `blocks` residual blocks (one more on the way up).
   attention: levels that attend over all positions after each block; the middle always does. heads: of attention.
@@ -46,7 +46,7 @@ class UNet(nn.Module):
     return ("label",) if self.classes else ()
 
   def _condition(self, t: Array, cond: Cond | None) -> Array:
-    c = TimeEmbedding(4 * self.ch, self.ch, dtype=self.dtype, name="time")(t)
+    c = embed_times(t, 4 * self.ch, self.dtype, self.ch)
     if self.classes:
       label = labels(cond, self.classes, t.shape[0])
       init = nn.initializers.normal(0.02)

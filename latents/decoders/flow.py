@@ -71,7 +71,7 @@ class FlowDecoder(Decoder):
     shape = self._signal_shape(z)
     key = self.make_rng("decoder")
     keys = jax.vmap(lambda i: jax.random.fold_in(key, i))(jnp.arange(z.shape[0]))
-    noise = jax.vmap(lambda k: jax.random.normal(k, shape[1:]))(keys)
+    noise = jax.vmap(lambda k: jax.random.normal(k, shape[1:]))(keys) * self.process.path.scale
     backbone, variables = self.backbone.unbind()  # a bound module must not be called inside the sampler's scan
 
     def network(x: Array, tau: Array) -> Array:
@@ -88,6 +88,7 @@ class FlowDecoder(Decoder):
 
   def _network(self, backbone: nn.Module, x: Array, tau: Array, latent: Latent, train: bool) -> Array:
     wide = nearest(read_z(latent), self.stride)
+    x, tau = self.process.inputs(x, tau)
     out = backbone(jnp.concatenate([x, wide], -1), tau, latent.given, train=train)
     if out.shape != (*x.shape[:-1], wanted := self.process.width(self.channels)):
       raise UserError(f"the backbone of a FlowDecoder gives {out.shape[-1]} channels, set its out={wanted}")

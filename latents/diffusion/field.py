@@ -2,12 +2,15 @@
 
 import dataclasses
 from collections.abc import Callable
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import jax.numpy as jnp
 
 from latents.diffusion.paths import Kind, Path
 from latents.types import Array
+
+if TYPE_CHECKING:
+  from latents.diffusion.process import Process
 
 Network = Callable[[Array, Array], Array]  # (x [B,...,D], tau []) -> [B,...,D], or [B,...,2D] with a learned variance
 
@@ -30,12 +33,20 @@ class Field:
   plain, guided: the network without and with guidance; `turn` gives the field that uses one of them.
   """
 
-  path: Path
-  predict: Kind
-  learned: bool
+  process: "Process"
   plain: Network
   guided: Network
   on: bool = False
+
+  @property
+  def path(self) -> Path:
+    """The path that is walked."""
+    return self.process.path
+
+  @property
+  def learned(self) -> bool:
+    """Whether the network gives a variance."""
+    return self.process.variance == "learned"
 
   def turn(self, on: bool) -> "Field":
     """The field with guidance on or off."""
@@ -44,7 +55,8 @@ class Field:
   def read(self, kind: Kind, x: Array, tau: Array) -> tuple[Array, Any]:
     """(the estimate as `kind`, share of the log variance or None): one evaluation of the network."""
     estimate, share = split((self.guided if self.on else self.plain)(x, tau), self.learned)
-    return self.path.convert(estimate, self.predict, kind, x, tau), share
+    estimate, given = self.process.read(estimate, x, tau)
+    return self.path.convert(estimate, given, kind, x, tau), share
 
   def __call__(self, x: Array, tau: Array) -> Array:
     """The velocity dx / dtau of the probability flow at x."""
@@ -60,4 +72,4 @@ class Field:
 
   def variance(self, x: Array, tau: Array) -> Array:
     """The share of the log variance that is learned, or None."""
-    return self.read(self.predict, x, tau)[1]
+    return self.read("data", x, tau)[1]

@@ -32,3 +32,12 @@ class TimeEmbedding(nn.Module):
     init = nn.initializers.normal(0.02)
     h = Dense(self.width, dtype=self.dtype, kernel_init=init, name="fc1")(frequencies(1000.0 * t, self.count))
     return Dense(self.width, dtype=self.dtype, kernel_init=init, name="fc2")(nn.silu(h))
+
+
+def embed_times(t: Array, width: int, dtype: str, count: int = 256) -> Array:
+  """t [B] or [B,n] -> [B,width]: the sum of embeddings "time", "time_1", ... of each time; within a `nn.compact`."""
+  columns = (t,) if t.ndim == 1 else jnp.split(t, t.shape[1], 1)
+  names = ("time", *(f"time_{i}" for i in range(1, len(columns))))
+  return sum(
+    TimeEmbedding(width, count, dtype, name=name)(one.reshape(-1)) for name, one in zip(names, columns, strict=True)
+  )  # pyright: ignore

@@ -50,15 +50,15 @@ class ConsistencyDistillation(FlowPrior, kw_only=True):
       cond = drop(self.make_rng("prior"), cond, self.label_drop)
     x = self.process.path.mix(z, eps, now)
     if self.is_initializing():  # the parameters are made by bound modules; below they are used unbound
-      self.backbone(x, now, cond, train=train)
-      self.teacher.backbone(x, now, cond, train=False)
+      self.backbone(*self.process.inputs(x, now), cond, train=train)
+      self.teacher.backbone(*self.teacher.process.inputs(x, now), cond, train=False)
     earlier = jax.lax.stop_gradient(self._teacher_step(x, now, then, cond))
     student, own = self.backbone.unbind()
     params: Any = own.get("params", {})
     rngs = {"dropout": self.make_rng("dropout")} if train and self.has_rng("dropout") else {}  # one for both passes
 
     def estimate(params: dict, x: Array, tau: Array) -> Array:
-      out: Any = student.apply({**own, "params": params}, x, tau, cond, train=train, rngs=rngs)
+      out: Any = student.apply({**own, "params": params}, *self.process.inputs(x, tau), cond, train=train, rngs=rngs)
       if out.shape != x.shape:
         raise UserError(f"the student gives {out.shape} for latents of {x.shape}: set its `out` to None")
       return self.process.data(out, x, tau)
@@ -75,10 +75,11 @@ class ConsistencyDistillation(FlowPrior, kw_only=True):
     check_guidance(scale, backbone.conditions)
 
     def network(x: Array, tau: Array) -> Array:
-      own = backbone.apply(variables, x, tau, cond, train=False)
+      seen = process.inputs(x, tau)
+      own = backbone.apply(variables, *seen, cond, train=False)
       if scale == 1.0:
         return own
-      return process.guide(backbone.apply(variables, x, tau, null, train=False), own, scale)
+      return process.guide(backbone.apply(variables, *seen, null, train=False), own, scale)
 
     data = process.field(network).data(x, now)
     noise = process.path.from_data(x, data, now)

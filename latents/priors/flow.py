@@ -58,7 +58,7 @@ class FlowPrior(Prior):
     if train and cond is not None and self.conditions:
       cond = drop(self.make_rng("prior"), cond, self.label_drop)
     noisy = self.process.path.mix(z, eps, tau)
-    out = self.backbone(noisy, tau, cond, train=train)
+    out = self.backbone(*self.process.inputs(noisy, tau), cond, train=train)
     if out.shape != (*z.shape[:-1], wanted := self.process.width(z.shape[-1])):
       told = "None" if wanted == z.shape[-1] else wanted
       raise UserError(f"the backbone gives {out.shape} for latents of {z.shape}: set its `out` to {told}")
@@ -89,12 +89,13 @@ class FlowPrior(Prior):
     batch = count if cond is None else rows(cond)
     cond = cond if self.conditions else None
     keys = sample_keys(self.make_rng("prior"), batch)
-    noise = jax.vmap(lambda key: jax.random.normal(key, shape))(keys)
+    noise = jax.vmap(lambda key: jax.random.normal(key, shape))(keys) * self.process.path.scale
     null, both = without(cond, batch), doubled(cond, batch)
     backbone, variables = self.backbone.unbind()
 
     def network(x: Array, tau: Array, cond: Cond | None) -> Array:
-      return backbone.apply(variables, x, jnp.broadcast_to(tau, x.shape[:1]), cond, train=False)  # pyright: ignore
+      seen = self.process.inputs(x, jnp.broadcast_to(tau, x.shape[:1]))
+      return backbone.apply(variables, *seen, cond, train=False)  # pyright: ignore
 
     def conditional(x: Array, tau: Array) -> Array:
       return network(x, tau, cond)

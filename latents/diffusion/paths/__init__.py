@@ -3,6 +3,7 @@
 from latents.diffusion.paths.base import Kind, Path, spread
 from latents.diffusion.paths.betas import Betas
 from latents.diffusion.paths.cosine import Cosine
+from latents.diffusion.paths.exploding import Exploding
 from latents.diffusion.paths.linear import Linear
 
-__all__ = ["Betas", "Cosine", "Kind", "Linear", "Path", "spread"]
+__all__ = ["Betas", "Cosine", "Exploding", "Kind", "Linear", "Path", "spread"]

@@ -33,6 +33,11 @@ class Path:
   floor = 1e-5
   steps = 1000
 
+  @property
+  def scale(self) -> float:
+    """The standard deviation of the noise that sampling starts with; the data's share in it is neglected."""
+    return 1.0
+
   def alpha(self, tau: Array) -> Array:
     """The share of the data, falling from 1."""
     raise TypeError(f"{type(self).__name__} has no alpha")
