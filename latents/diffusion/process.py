@@ -22,7 +22,8 @@ class Process:
   """The default is flow matching: the velocity of the linear path.
 
   predict: what the network gives; "edm" is F of EDM's preconditioning (Karras et al. 2022, arXiv:2206.00364, table 1)
-  in y = x / alpha, s = sigma / alpha, for data of the deviation data_std: data = c_skip y + c_out F(c_in y, ln(s) / 4) (the network is told a thousandth of ln(s) / 4: backbones embed 1000 t). compare: as what it is compared, None = as
+  in y = x / alpha, s = sigma / alpha, for data of the deviation data_std: data = c_skip y + c_out F(c_in y, ln(s) / 4)
+  (the network is told a thousandth of ln(s) / 4: backbones embed 1000 t). compare: as what it is compared, None = as
   predicted. weight: over noise levels; None = 1 on the error that is compared. variance: "learned" = the network gives
   2D channels, of which the second half is where the log variance of a reverse step lies between its two bounds.
   """
