@@ -34,6 +34,11 @@ class Prior(nn.Module):
     """latent, cond (None: nothing is known) -> terms of weight 1, e.g. {"flow": []}; rng streams "prior", "dropout"."""
     raise TypeError(f"{type(self).__name__} has no loss")
 
+  def levels(self, latent: Latent, cond: Cond | None) -> Terms:
+    """latent, cond -> {"data_error_at_L": []}: mean squared error of the data as estimated at log-SNR L, of a prior
+    that denoises (else {}); rng stream "prior"."""
+    return {}
+
   def nll(self, latent: Latent, cond: Cond | None) -> Array:
     """latent, cond -> [B] nats of each example's whole latent; deterministic up to stream "prior"."""
     raise TypeError(f"{type(self).__name__} has no likelihood")

@@ -68,6 +68,10 @@ class ConsistencyDistillation(FlowPrior, kw_only=True):
     error = jnp.square(estimate(params, x, now) - aim).mean(-1)
     return {"consistency": self._mean(error, latent.mask)}
 
+  def levels(self, latent: Latent, cond: Cond | None) -> Terms:
+    """{}: what a step ends at is no mean of the data."""
+    return {}
+
   def _teacher_step(self, x: Array, now: Array, then: Array, cond: Cond | None) -> Array:
     backbone, variables = self.teacher.backbone.unbind()
     process, scale = self.teacher.process, self.teacher_guidance

@@ -13,6 +13,7 @@ import jax.numpy as jnp
 
 from latents.diffusion.grids import Even, Strided
 from latents.diffusion.guidance import inside
+from latents.diffusion.levels import LEVELS, time_at
 from latents.diffusion.process import Process
 from latents.diffusion.samplers import Euler, Sampler
 from latents.diffusion.times import LogitNormal, Steps, Uniform, dimension_shift
@@ -67,6 +68,18 @@ class FlowPrior(Prior):
       value = self._mean(error.mean(-1), latent.mask)
       terms[name] = value if weight == 1.0 else weight * value
     return terms
+
+  def levels(self, latent: Latent, cond: Cond | None) -> Terms:
+    """See `Prior.levels`; one noise for all levels."""
+    z, found = self._continuous(latent), {}
+    eps = jax.random.normal(self.make_rng("prior"), z.shape)
+    for level in LEVELS:
+      tau = jnp.full(z.shape[:1], time_at(self.process.path, level), jnp.float32)
+      x = self.process.path.mix(z, eps, tau)
+      out = self.backbone(*self.process.inputs(x, tau), cond, train=False)
+      error = jnp.square(self.process.data(out, x, tau) - z).mean(-1)
+      found[f"data_error_at_{level}"] = self._mean(error, latent.mask)
+    return found
 
   def _continuous(self, latent: Latent) -> Array:
     """z [B,*s,D] float32. UserError for a latent of codes alone."""

@@ -211,6 +211,7 @@ def reproduce(run: Run) -> str:
   seed = run.declaration.get("seed")
   rows = [*env.items(), *([("seed", seed)] if seed is not None else [])]
   rows += [(f"stage {k[5]} took", seconds(v)) for k, v in run.table("time").items() if k in ("stage1_s", "stage2_s")]
+  rows += [("one sample", seconds(v)) for k, v in run.table("time").items() if k == "sample_s"]
   if rows:
     cells = "".join(f'<tr><th scope="row">{escape(str(k))}</th><td>{escape(_plain(v))}</td></tr>' for k, v in rows)
     out += f'<table class="env"><tbody>{cells}</tbody></table>'

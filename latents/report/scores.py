@@ -78,6 +78,9 @@ FAMILIES = {
   "precision": Score("Precision", "", "high"),
   "recall": Score("Recall", "", "high"),
   "class_agreement": Score("Class agreement", "", "high"),
+  "classifier_accuracy": Score("Classifier on real held-out data"),
+  "data_error_at": Score("Error of the data, log-SNR", "", "low"),
+  "energy": Score("Energy of samples over the data's, octave up to", "", "one"),
 }
 SETTINGS = ("images", "number", "n", "count", "guidance", "seed", "steps", "batch", "sampler", "features")
 ARROWS = {

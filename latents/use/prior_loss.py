@@ -20,7 +20,8 @@ KEY = 2**31 - 3  # of times and noise: the same for every run
 
 
 def measure(model: Model) -> dict[str, float]:
-  """{term: mean over the held-out examples, "images": their number}; of a likelihood also its nats and bits.
+  """{term: mean over the held-out examples, "images": their number}; of a likelihood also its nats and bits, of a
+  denoiser its error at fixed noise levels (`Prior.levels`).
 
   Latents are modes and nothing is dropped out (`train=False`); times and noise are drawn as in training, by a fixed key
   and the number of the example: the same for every run, whatever the batch or the mesh. Each example is a batch of its
@@ -37,6 +38,7 @@ def measure(model: Model) -> dict[str, float]:
   def each(variables: Any, latent: Latent, cond: Any, key: Array) -> dict[str, Array]:
     latent, cond = jax.tree.map(lambda a: a[None], (latent, cond))
     found = dict(prior.apply(variables, latent, cond, train=False, method="loss", rngs=streams(key)))
+    found |= prior.apply(variables, latent, cond, method="levels", rngs=streams(key))
     if prior.likelihood:
       found["nats"] = prior.apply(variables, latent, cond, method="nll", rngs=streams(key))[0]
     return found

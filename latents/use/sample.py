@@ -3,6 +3,7 @@
 import contextlib
 import dataclasses
 import math
+import time
 from collections.abc import Iterator, Sequence
 from typing import Any
 
@@ -55,6 +56,7 @@ class Sampler:
     asked = [stage.conditioner for stage, part in ((two, two.prior), (one, one.model)) if part.conditions]
     self.classes = asked[0].count(two.data.classes) if asked else 0  # conditions that can be asked for
     self.tell = one.conditioner.asked if one.model.conditions else lambda _: None  # what the decoder is told
+    self._spent: dict[int, list[float]] = {}  # size of a chunk -> seconds of each that was drawn
     latent = self.frozen.shape(arrays, experiment.stage2.data.shape)
     self.fitted, self.mended = fitted, {"codes": 0, "cut": 0, "filled": 0}
     self.shape = (latent.codes if self.prior.discrete else latent.z).shape
@@ -148,15 +150,24 @@ class Sampler:
     """
     drawn = self.latents(labels, seed, guidance)
     with progress.bar("samples", len(labels), "sample") if shown else contextlib.nullcontext() as bar:
+      begun = time.perf_counter()
       for number, (latent, rows) in enumerate(drawn):
         key = jax.random.fold_in(jax.random.key(seed), 2**30 + number)
         made = hosts.gather((latent.z, self._decode(self.arrays, latent, key)))
+        self._spent.setdefault(len(made[1]), []).append(time.perf_counter() - begun)
         for array in jax.tree.leaves(made[0]):  # a decoder may make letters of latents that are no numbers
           finite(array[:rows], "the samples")
         finite(made[1][:rows], "the samples", self.frozen.overflow("decoder"))
         if bar is not None:
           bar.update(rows)
         yield self.kind.clip(made[1][:rows])
+        begun = time.perf_counter()
+
+  def seconds(self) -> float | None:
+    """Wall seconds of one sample, prior and decoder, in chunks of the largest size that was drawn again after it was
+    compiled; None where none was."""
+    again = {size: spent[1:] for size, spent in self._spent.items() if len(spent) > 1}
+    return sum(again[max(again)]) / (max(again) * len(again[max(again)])) if again else None
 
   def signals(
     self, labels: np.ndarray, *, seed: int = 0, guidance: float | None = None, shown: bool = False

@@ -74,6 +74,8 @@ def judge(folder: Folder, mesh: jax.sharding.Mesh, command: str, paper: str = ""
   if experiment.stage2 is not None:
     scores["prior"] = prior_loss.measure(model)
     scores["samples"], scores["protocol"], scores["left_out"] = _samples(model, folder.path, metrics["samples"], source)
+    if (spent := model.sampler.seconds()) is not None:
+      scores["time"]["sample_s"] = spent
   if hosts.first():
     artefact.write_json(folder.path / SCORES, scores)
     told = {name: scores.get(name, {}) for name in ("latent", "reconstruction", "prior", "samples")}

@@ -20,6 +20,7 @@ from latents.evaluate import (
   Outliers,
   PairedKernel,
   PrecisionRecall,
+  SampleSpectrum,
   Scale,
   Signals,
   Smoothness,
@@ -60,5 +61,6 @@ SAMPLE_METRICS = [
   ("precision recall", lambda: PrecisionRecall(Signals())),
   ("agreement", ClassAgreement),
   ("novelty", Novelty),
+  ("spectrum", SampleSpectrum),
   ("novelty of sound", lambda: Novelty(Signals("audio", 8_000))),
 ]

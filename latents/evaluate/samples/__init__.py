@@ -12,6 +12,7 @@ from latents.evaluate.samples.frechet import Frechet, Moments, frechet
 from latents.evaluate.samples.kernel import KernelDistance, kernel_distance, mmd2
 from latents.evaluate.samples.novelty import Novelty, distances, nearest_distances, novelty
 from latents.evaluate.samples.precision_recall import PrecisionRecall, precision_recall
+from latents.evaluate.samples.spectrum import Octaves, SampleSpectrum
 
 __all__ = [
   "ClassAgreement",
@@ -23,8 +24,10 @@ __all__ = [
   "Measured",
   "Moments",
   "Novelty",
+  "Octaves",
   "PrecisionRecall",
   "SampleMetric",
+  "SampleSpectrum",
   "Signals",
   "agreement",
   "collect",
