@@ -39,8 +39,8 @@ class SampleSpectrum(SampleMetric):
 
   def compare(self, real: Examples, fake: Examples, train: Examples | None) -> dict[str, Measured]:
     """See `SampleMetric`."""
-    there, drawn = real.x.mean(0), fake.x.mean(0)
-    ratios = np.divide(drawn, there, out=np.full_like(there, np.nan), where=there > 0)
+    there, drawn = (side.x.reshape(*side.x.shape[:2], -1).mean((0, 2)) for side in (real, fake))
+    ratios = np.divide(drawn, there, out=np.full_like(there, np.nan), where=there != 0)
     note = f"mean energy in {self.features.note}; n={len(fake.x)} against {real.name} n={len(real.x)}"
     names = (*(f"energy_{edge:g}" for edge in self.features.edges), "energy_top")
     return {name: Measured(float(ratio), note) for name, ratio in zip(names, ratios, strict=True)}
