@@ -12,6 +12,7 @@ import pytest
 
 from latents.data import Folder as Pictures
 from latents.declare import Evaluation, addresses, check, dumps, loads
+from latents.diffusion.levels import LEVELS
 from latents.errors import UserError
 from latents.evaluate import (
   PSNR,
@@ -70,7 +71,10 @@ def test_the_score_card_of_a_former_run_stays_what_it_was(tmp_path, monkeypatch)
     assert now.keys() == flat.keys(), part
     for name, value in flat.items():
       assert now[name] == (pytest.approx(value, rel=1e-3) if isinstance(value, float) else value), name
-  assert set(found["prior"]) == {"flow", "images"} and 0.5 < found["prior"]["flow"] < 2
+  assert (
+    set(found["prior"]) == {"flow", "images", *(f"data_error_at_{level}" for level in LEVELS)}
+    and 0.5 < found["prior"]["flow"] < 2
+  )
   assert "Held-out loss" in (folder / "report.html").read_text()
 
 

@@ -9,6 +9,7 @@ import math
 from collections import Counter
 from typing import Any
 
+import jax
 import numpy as np
 
 Flops = Counter  # dtype of the factors -> FLOPs; "while" -> number of loops whose length is not known
@@ -23,6 +24,14 @@ def count(closed: Any) -> Flops:
   """
   jaxpr = closed.jaxpr
   return _jaxpr(jaxpr, [True] * len(jaxpr.outvars))[0]
+
+
+def of_step(program: Any) -> int:
+  """FLOPs of one step of a `train.build_step.Program`, forward and backward, over the global batch; the trace is kept
+  for the step itself."""
+  with jax.set_mesh(program.mesh):
+    counted = count(program.step.function.trace(program.state, program.frozen, program.batch).jaxpr)
+  return sum(number for dtype, number in counted.items() if dtype != "while")
 
 
 def _jaxpr(jaxpr: Any, wanted: list[bool]) -> tuple[Flops, list[bool]]:

@@ -15,6 +15,7 @@ from latents.errors import UserError
 from latents.frozen import Frozen
 from latents.losses.base import Reconstruction
 from latents.machine import hosts
+from latents.plan import flops
 from latents.runs import begin
 from latents.store import artefact
 from latents.store.folder import Folder
@@ -69,6 +70,7 @@ def _train(folder: Folder, number: Literal[1, 2], mesh: jax.sharding.Mesh, progr
   writer = folder.log(number).parent if hosts.first() else None
   hosts.meet(f"{folder.called(number)} is ready")
   start = sharding.place(begun, mesh) if flatten(begun) else None
+  spent = stage.steps * flops.of_step(program) if stage.steps else 0
   if stage.steps:
     state = loop.train(program, plan, arrays, _batches(experiment, stage, mesh, source), place, writer, start)
     if int(state.extra["skipped_total"]) >= stage.steps:
@@ -81,6 +83,7 @@ def _train(folder: Folder, number: Literal[1, 2], mesh: jax.sharding.Mesh, progr
     "steps": stage.steps,
     "parameters": count,
     "ema": stage.ema,
+    "flops": spent,
     "data": identity,
     "seconds": round(log.seconds(folder.log(number), number), 1),
   }

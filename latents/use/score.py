@@ -65,6 +65,9 @@ def judge(folder: Folder, mesh: jax.sharding.Mesh, command: str, paper: str = ""
     "parameters": _parameters(model),
     "time": {f"stage{n}_s": facts["seconds"] for n in (1, 2) if (facts := _facts(folder, n))},
   }
+  spent = {f"stage{n}_flops": facts["flops"] for n in (1, 2) if (facts := _facts(folder, n)) and "flops" in facts}
+  if spent:  # runs of former versions did not count
+    scores["compute"] = spent | {"flops": sum(spent.values())}
   scores["latent"] = _latent(model, layout, metrics["latents"])
   scores["reconstruction"], count = _reconstruction(model, folder.path, metrics["reconstructions"])
   if found := judged.read(experiment, folder.path / log.FILE):
