@@ -1,0 +1,26 @@
+"""Variants that are said to cost the same are counted."""
+
+import pytest
+
+from experiments.ablations import trick_ladder, two_stages_or_one
+from latents.plan import flops
+from latents.train.build_step import build_step
+from tests import micro
+
+
+def spent(made) -> int:
+  stages = ((1, made.stage1), (2, made.stage2))
+  return sum(
+    stage.steps * flops.of_step(build_step(made, n, micro.one_device())) for n, stage in stages if stage.steps
+  )
+
+
+def test_latents_and_pixels_are_trained_for_as_many_flops():
+  found = {name: spent(made) for name, made in two_stages_or_one.sweep("tiny").variants.items()}
+  assert found["latents"] == pytest.approx(10.1e12, rel=0.01)  # as the document says
+  assert all(value == pytest.approx(found["latents"], rel=0.01) for value in found.values()), found
+
+
+def test_the_unet_at_the_foot_of_the_ladder_costs_as_much_as_the_transformer():
+  unet, dit = (spent(trick_ladder.rung("tiny", number)) for number in (0, 1))
+  assert unet == pytest.approx(dit, rel=0.06)
