@@ -14,13 +14,14 @@ Time tau is 0 at the data and 1 at the noise; samplers go from 1 to 0. The contr
                .turn(on) with guidance on or off.
   sampler      (field, x, times [n+1], guided [n], keys [B]) -> x. Room `samplers`: Euler, Heun, DPMSolver2M; with
                noise of their own DDPM, Consistency.
-  grid         (steps, shift) -> [steps+1] times from 1 to 0: Even, Strided.
+  grid         (steps, shift) -> [steps+1] times from 1 (Aligned: from its chain's end) to 0: Even, Strided,
+               Aligned.
   times        (key, batch) -> [batch] times of training in [0,1]: Uniform, LogitNormal, Steps.
   weight       (log_snr) -> weight of a squared error in the data: MinSNR.
 """
 
 from latents.diffusion.field import Field
-from latents.diffusion.grids import Even, Strided, grid
+from latents.diffusion.grids import Aligned, Even, Strided, grid
 from latents.diffusion.guidance import guide, inside
 from latents.diffusion.paths import Betas, Cosine, Exploding, Linear, Path
 from latents.diffusion.posterior import posterior
@@ -30,7 +31,7 @@ from latents.diffusion.times import LogitNormal, Steps, Uniform, dimension_shift
 from latents.diffusion.weights import MinSNR
 
 __all__ = [
-  "DDPM", "Betas", "Consistency", "Cosine", "DPMSolver2M", "Euler", "Even", "Exploding", "Field", "Heun", "Linear",
-  "LogitNormal", "MinSNR", "Path", "Process", "Sampler", "Steps", "Strided", "Uniform", "dimension_shift", "grid",
-  "guide", "inside", "posterior", "shift",
+  "DDPM", "Aligned", "Betas", "Consistency", "Cosine", "DPMSolver2M", "Euler", "Even", "Exploding", "Field", "Heun",
+  "Linear", "LogitNormal", "MinSNR", "Path", "Process", "Sampler", "Steps", "Strided", "Uniform", "dimension_shift",
+  "grid", "guide", "inside", "posterior", "shift",
 ]  # fmt: skip

@@ -4,6 +4,7 @@ import dataclasses
 
 import numpy as np
 
+from latents.diffusion.paths.betas import Betas, table
 from latents.diffusion.times import shift as shift_time
 from latents.errors import UserError
 
@@ -37,3 +38,33 @@ class Strided:
     if not 2 <= steps <= self.chain:
       raise UserError(f"a chain of {self.chain} steps is strided in 2 to {self.chain}, not {steps}")
     return np.concatenate([np.round(np.linspace(self.chain, 1, steps)) / self.chain, [0.0]])
+
+
+@dataclasses.dataclass(frozen=True)
+class Aligned:
+  """The times at which `path` is as noisy as a short chain with `betas` of its own, from that chain's end to 0.
+
+  alpha(time)^2 = prod (1 - beta) exactly, so that `DDPM` takes the short chain's steps, and the network is told where
+  on its own chain it is, between two steps (DiffWave, arXiv:2009.09761, appendix B, which draws a straight line in
+  alpha there, not in log alpha: less than 0.004 steps away for betas up to 0.05; WaveGrad, arXiv:2009.00713, is told
+  alpha itself). The first time is below 1 where the short chain ends with less noise than the path. With another number
+  of steps than `betas` has: `Strided`. UserError for betas that are none, and for a chain that ends with more noise
+  than the path.
+  """
+
+  path: Betas = Betas()
+  betas: tuple[float, ...] = (1e-4, 1e-3, 1e-2, 0.05, 0.2, 0.5)
+
+  def __call__(self, steps: int, shift: float = 1.0) -> np.ndarray:
+    """See the class."""
+    if steps != len(self.betas):
+      return Strided(self.path.steps)(steps, shift)
+    if not all(0 < beta < 1 for beta in self.betas):
+      raise UserError(f"the betas of a chain lie within (0,1), not {self.betas}")
+    path = self.path
+    ours, theirs = table(path.low, path.high, path.steps, path.rise), np.cumsum(np.log1p(-np.asarray(self.betas)))
+    if theirs[-1] < ours[-1]:
+      ends = [f"{np.exp(log_bar / 2):.3g}" for log_bar in (theirs[-1], ours[-1])]
+      raise UserError(f"a chain that ends at alpha = {ends[0]} has more noise than its path, which ends at {ends[1]}")
+    times = np.interp(-theirs, -ours, np.arange(path.steps + 1)) / path.steps
+    return np.concatenate([times[::-1], [0.0]])

@@ -25,7 +25,8 @@ class Process:
   in y = x / alpha, s = sigma / alpha, for data of the deviation data_std: data = c_skip y + c_out F(c_in y, ln(s) / 4)
   (the network is told a thousandth of ln(s) / 4: backbones embed 1000 t). compare: as what it is compared, None = as
   predicted. weight: over noise levels; None = 1 on the error that is compared. variance: "learned" = the network gives
-  2D channels, of which the second half is where the log variance of a reverse step lies between its two bounds.
+  2D channels, of which the second half is where the log variance of a reverse step lies between its two bounds. error:
+  squared, or absolute (WaveGrad, arXiv:2009.00713). tell: the network is told tau, or alpha(tau) in its place.
   """
 
   path: Linear | Betas | Cosine | Exploding = Linear()
@@ -34,6 +35,8 @@ class Process:
   weight: MinSNR | None = None
   variance: Literal["none", "learned"] = "none"
   data_std: float = later(0.5)
+  error: Literal["l2", "l1"] = later("l2")
+  tell: Literal["time", "level"] = later("time")
 
   def width(self, channels: int) -> int:
     """Channels that a network must give for data of `channels`."""
@@ -42,7 +45,7 @@ class Process:
   def inputs(self, x: Array, tau: Array) -> tuple[Array, Array]:
     """(x [B,...], tau [B]) -> the same as the network sees them."""
     if self.predict != "edm":
-      return x, tau
+      return x, tau if self.tell == "time" else self.path.alpha(tau)
     alpha = self.path.alpha(tau)
     s = jnp.maximum(self.path.sigma(tau) / alpha, self.path.floor)
     return x * spread(jax.lax.rsqrt(s**2 + self.data_std**2) / alpha, x), jnp.log(s) / 4000
@@ -70,7 +73,8 @@ class Process:
     estimate, given = self.read(estimate, x, tau)
     kind: Kind = self.compare or given
     target = {"data": x0, "noise": eps}[kind] if kind != "velocity" else self.path.velocity(x0, eps, tau)
-    error = jnp.square(self.path.convert(estimate, given, kind, x, tau) - target)
+    error = self.path.convert(estimate, given, kind, x, tau) - target
+    error = jnp.square(error) if self.error == "l2" else jnp.abs(error)
     if self.weight is not None:
       error = error * spread(self.weight(self.path.log_snr(tau)) / self.path.unit(kind, tau) ** 2, x)
     elif self.predict == "edm" and self.compare is None:  # as F: the error in the data over c_out

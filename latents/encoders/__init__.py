@@ -13,12 +13,13 @@ from latents.encoders.dvae import DVAEEncoder
 from latents.encoders.embedded import Embedded
 from latents.encoders.gain import Gain
 from latents.encoders.identity import IdentityEncoder
+from latents.encoders.mel import MelEncoder
 from latents.encoders.query import QueryEncoder
 from latents.encoders.strided import StridedEncoder
 from latents.encoders.vit import ViTEncoder
 from latents.encoders.wave import WaveEncoder
 
 __all__ = [
-  "ConvEncoder", "DCEncoder", "DVAEEncoder", "Downsample", "Embedded", "Gain", "IdentityEncoder", "QueryEncoder",
-  "StridedEncoder", "ViTEncoder", "WaveEncoder",
+  "ConvEncoder", "DCEncoder", "DVAEEncoder", "Downsample", "Embedded", "Gain", "IdentityEncoder", "MelEncoder",
+  "QueryEncoder", "StridedEncoder", "ViTEncoder", "WaveEncoder",
 ]  # fmt: skip

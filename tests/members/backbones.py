@@ -1,6 +1,6 @@
 """Members of `latents/backbones`."""
 
-from latents.backbones import DiT, UNet
+from latents.backbones import DiffWave, DiT, UNet
 
 # -- backbones: (name, make, input shape [*s,D])
 BACKBONES = [
@@ -30,4 +30,5 @@ BACKBONES = [
   ("dit-video-rope", lambda: DiT(1, 24, 2, rope=True), (2, 4, 4, 3)),
   ("unet", lambda: UNet(8, (1, 2), 1, attention=(1,), classes=3), (4, 4, 3)),
   ("unet-add", lambda: UNet(64, (1, 1), 1, film=False), (4, 4, 2)),
+  ("diffwave", lambda: DiffWave(8, 3, 2, classes=3), (24, 2)),
 ]

@@ -1,6 +1,6 @@
 """Members of `latents/decoders`."""
 
-from latents.backbones import UNet
+from latents.backbones import DiffWave, UNet, WaveGrad
 from latents.decoders import (
   Categorical,
   ConvDecoder,
@@ -16,6 +16,17 @@ from latents.decoders import (
   ViTDecoder,
   WaveDecoder,
 )
+from latents.diffusion import DDPM, Aligned, Betas, Process, Steps
+
+
+def vocoder(backbone: DiffWave | WaveGrad, hop: int) -> FlowDecoder:
+  """A short chain, few steps."""
+  path = Betas(1e-4, 0.05, steps=50)
+  grid = Aligned(path, (0.01, 0.1, 0.5))
+  return FlowDecoder(
+    backbone, hop, 1, DDPM(4), Process(path, predict="noise", error="l1", tell="level"), Steps(50), grid, shown=(3, 5)
+  )
+
 
 # -- decoders: (name, make, latent shape [*s,D], signal shape [*S,C])
 DECODERS = [
@@ -67,6 +78,14 @@ DECODERS = [
     (8, 4, 3),
   ),
   ("flow", lambda: FlowDecoder(UNet(8, mult=(1, 2), blocks=1, out=1), stride=4, channels=1), (2, 4, 3), (8, 16, 1)),
+  (
+    "flow augmented",
+    lambda: FlowDecoder(UNet(8, mult=(1, 2), blocks=1, out=1), stride=2, channels=1, augment=0.5, level=0.1),
+    (4, 4, 3),
+    (8, 8, 1),
+  ),
+  ("diffwave", lambda: vocoder(DiffWave(8, 3, 2, mels=6, factors=(2, 3), out=1), 6), (8, 6), (48, 1)),
+  ("wavegrad", lambda: vocoder(WaveGrad(8, (3, 2), (8, 6), (4, 6), ((1, 2, 1, 2),) * 2, out=1), 6), (8, 6), (48, 1)),
 ]
 
 
