@@ -9,8 +9,10 @@ Contract of a backbone on tokens: `__call__(tokens [B,L], cond, *, train) -> log
 
 from latents.backbones.diffwave import DiffWave
 from latents.backbones.dit import DiT, dit_b, dit_l, dit_s, dit_xl
+from latents.backbones.mp_unet import MPUNet, edm2
 from latents.backbones.transformer import Transformer
 from latents.backbones.unet import UNet
 from latents.backbones.wavegrad import WaveGrad
 
 __all__ = ["DiT", "DiffWave", "Transformer", "UNet", "WaveGrad", "dit_b", "dit_l", "dit_s", "dit_xl"]
+__all__ = ["DiT", "MPUNet", "Transformer", "UNet", "dit_b", "dit_l", "dit_s", "dit_xl", "edm2"]

@@ -165,6 +165,13 @@ def pooled(x: Array) -> Array:
   return x
 
 
+def halved(x: Array) -> Array:
+  """[B,*S,C] -> [B,*S/2,C]: the mean of two neighbours along every signal axis, all of which must be even."""
+  for axis in range(1, x.ndim - 1):
+    x = x.reshape(*x.shape[:axis], x.shape[axis] // 2, 2, *x.shape[axis + 1 :]).mean(axis + 1)
+  return x
+
+
 def nearest(x: Array, factor: int = 2) -> Array:
   """[B,*S,C] -> [B,*S*factor,C]: nearest-neighbour upsampling of every signal axis."""
   for axis in range(1, x.ndim - 1):

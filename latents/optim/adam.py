@@ -23,7 +23,7 @@ class Adam(Optimizer):
   decay: float = 0.0
   clip: float = 0.0
   warmup: int = 0
-  schedule: Literal["constant", "cosine"] = "constant"
+  schedule: Literal["constant", "cosine", "root"] = "constant"
   final: float = 0.0
   decays: Literal["all", "kernels", "matrices"] = later("all")
   over: int = later(0)

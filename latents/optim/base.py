@@ -5,6 +5,7 @@ from collections.abc import Callable
 from typing import Any, Literal
 
 import jax
+import jax.numpy as jnp
 import optax
 
 from latents.types import Array
@@ -19,14 +20,15 @@ class Optimizer(abc.ABC):
   Each has lr: peak learning rate, never scaled by the batch or the number of devices. clip: largest global norm; 0 =
   none. warmup: updates of linear warm-up, from lr / warmup at the first to lr after the last of them. schedule:
   constant, or cosine to `final` * lr at `steps`; at update `over` where one has that field and it is not 0, and then it
-  stays there. decays: which leaves the weight decay is of (`DECAYS`). The schedule counts the updates of its own
+  stays there; or "root", lr up to update `over` (0 = the warm-up's end) and lr sqrt(over / t) after it. decays:
+  which leaves the weight decay is of (`DECAYS`). The schedule counts the updates of its own
   network: one that begins later warms up then, and `steps` are those that are left to it.
   """
 
   lr: float  # annotations of a class that is no dataclass: the order of a member's own fields is its own
   clip: float
   warmup: int
-  schedule: Literal["constant", "cosine"]
+  schedule: Literal["constant", "cosine", "root"]
   final: float
   decays: str
   over = 0  # a field where one has it
@@ -45,6 +47,9 @@ class Optimizer(abc.ABC):
     warmup = min(self.warmup, steps)
     if self.schedule == "cosine":
       after = optax.cosine_decay_schedule(self.lr, max((self.over or steps) - warmup, 1), alpha=self.final)
+    elif self.schedule == "root":
+      level = self.over or warmup or 1
+      after = lambda count: self.lr * jnp.sqrt(level / jnp.maximum(count + warmup, level))  # noqa: E731
     else:
       after = optax.constant_schedule(self.lr)
     if not warmup:

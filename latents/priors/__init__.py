@@ -11,5 +11,9 @@ from latents.priors.autoregressive import AutoregressivePrior
 from latents.priors.base import Prior
 from latents.priors.consistency import ConsistencyDistillation
 from latents.priors.flow import FlowPrior
+from latents.priors.multi_scale import MultiScaleFlow
+from latents.priors.uncertain import UncertainFlow
 
-__all__ = ["AutoregressivePrior", "ConsistencyDistillation", "FlowPrior", "Prior"]
+__all__ = [
+  "AutoregressivePrior", "ConsistencyDistillation", "FlowPrior", "MultiScaleFlow", "Prior", "UncertainFlow",
+]  # fmt: skip

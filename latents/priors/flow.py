@@ -63,9 +63,13 @@ class FlowPrior(Prior):
     if out.shape != (*z.shape[:-1], wanted := self.process.width(z.shape[-1])):
       told = "None" if wanted == z.shape[-1] else wanted
       raise UserError(f"the backbone gives {out.shape} for latents of {z.shape}: set its `out` to {told}")
+    return self._terms(out, z, eps, noisy, tau, latent.mask)
+
+  def _terms(self, out: Array, z: Array, eps: Array, noisy: Array, tau: Array, mask: Array) -> Terms:
+    """What the backbone gave at (noisy, tau) -> the terms of the loss."""
     terms = {}
     for name, (error, weight) in self.process.terms(out, z, eps, noisy, tau).items():
-      value = self._mean(error.mean(-1), latent.mask)
+      value = self._mean(error.mean(-1), mask)
       terms[name] = value if weight == 1.0 else weight * value
     return terms
 

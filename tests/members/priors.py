@@ -1,8 +1,8 @@
 """Members of `latents/priors`."""
 
-from latents.backbones import DiT, Transformer
-from latents.diffusion import DDPM, Betas, Euler, Heun, Process, Steps, Strided, Uniform
-from latents.priors import AutoregressivePrior, ConsistencyDistillation, FlowPrior
+from latents.backbones import DiT, MPUNet, Transformer
+from latents.diffusion import DDPM, Betas, Euler, Exploding, Heun, Process, Steps, Strided, Uniform
+from latents.priors import AutoregressivePrior, ConsistencyDistillation, FlowPrior, MultiScaleFlow, UncertainFlow
 
 # -- priors: (name, make, per-sample latent shape, vocab, or one a token, or None)
 PRIORS = [
@@ -24,6 +24,17 @@ PRIORS = [
     "consistency",
     lambda: ConsistencyDistillation(
       backbone=DiT(1, 16, 2, classes=3), teacher=FlowPrior(DiT(1, 16, 2, classes=3)), teacher_guidance=2.0, decay=0.0
+    ),
+    (4, 4, 3),
+    None,
+  ),
+  ("flow-scales", lambda: MultiScaleFlow(backbone=DiT(1, 16, 2, classes=3), least=2), (4, 4, 3), None),
+  (
+    "flow-uncertain",
+    lambda: UncertainFlow(
+      backbone=MPUNet(8, (1,), 1, attention=(), head=8, classes=3),
+      process=Process(Exploding(), "edm", data_std=1.0),
+      sampler=Euler(3),
     ),
     (4, 4, 3),
     None,
