@@ -10,9 +10,7 @@ from tests import micro
 
 def spent(made) -> int:
   stages = ((1, made.stage1), (2, made.stage2))
-  return sum(
-    stage.steps * flops.of_step(build_step(made, n, micro.one_device())) for n, stage in stages if stage.steps
-  )
+  return sum(stage.steps * flops.of_step(build_step(made, n, micro.one_device())) for n, stage in stages if stage.steps)
 
 
 def test_latents_and_pixels_are_trained_for_as_many_flops():
