@@ -7,9 +7,9 @@ import numpy as np
 import pytest
 
 from latents.diffusion import Betas, Cosine, Exploding, Linear, Process
-from latents.diffusion.levels import LEVELS, time_at
 from latents.evaluate import Examples, SampleSpectrum
 from latents.priors import FlowPrior
+from latents.priors.base import LEVELS
 from latents.types import Latent
 from tests.members.priors import PRIORS
 
@@ -19,11 +19,13 @@ PATHS = (Linear(), Cosine(), Betas(), Betas(0.0015, 0.0195, rise="root"), Explod
 @pytest.mark.parametrize("path", PATHS, ids=str)
 def test_a_path_is_at_the_level_at_that_time(path):
   for level in LEVELS:
-    assert path.log_snr(np.float64(time_at(path, level))) == pytest.approx(level, abs=1e-6)
+    assert path.log_snr(np.float64(path.time(np.float64(level)))) == pytest.approx(level, abs=1e-6)
 
 
 def test_a_level_beyond_the_path_is_its_end():
-  assert time_at(Betas(), 60) == pytest.approx(0, abs=1e-12) and time_at(Betas(), -60) == pytest.approx(1)
+  assert Betas().time(np.float64(60)) == pytest.approx(0, abs=1e-12) and Betas().time(np.float64(-60)) == pytest.approx(
+    1
+  )
 
 
 class Best(nn.Module):

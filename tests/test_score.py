@@ -12,7 +12,6 @@ import pytest
 
 from latents.data import Folder as Pictures
 from latents.declare import Evaluation, addresses, check, dumps, loads
-from latents.diffusion.levels import LEVELS
 from latents.errors import UserError
 from latents.evaluate import (
   PSNR,
@@ -28,6 +27,7 @@ from latents.evaluate import (
   Spectrum,
 )  # fmt: skip
 from latents.nn.streams import streams
+from latents.priors.base import LEVELS
 from latents.runs import run
 from latents.train import log
 from latents.train.build_step import abstract_autoencoder, abstract_prior

@@ -8,7 +8,7 @@ import jax
 import jax.numpy as jnp
 
 from latents.decoders.base import Decoder, read_z
-from latents.diffusion.grids import Aligned, Even, Strided
+from latents.diffusion.grids import Even, Grid
 from latents.diffusion.process import Process
 from latents.diffusion.samplers import Euler, Sampler
 from latents.diffusion.times import Steps, Uniform
@@ -47,7 +47,7 @@ class FlowDecoder(Decoder):
   sampler: Sampler = aside(Euler(20))
   process: Process = later(Process())
   times: Uniform | Steps = later(Uniform())
-  grid: Even | Strided | Aligned = later(Even(), address=False)
+  grid: Grid = later(Even(), address=False)
   shown: tuple[int, ...] = later((2, 20), address=False)
   augment: float = later(0.0)
   level: float = later(0.0, address=False)

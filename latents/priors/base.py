@@ -7,6 +7,8 @@ import jax.numpy as jnp
 from latents.errors import UserError
 from latents.types import Array, Cond, Latent, Terms
 
+LEVELS = (-4, -2, 0, 2, 4)  # log-SNR, from noise to detail: nearly all that latents of deviation 1 have to learn
+
 
 class Prior(nn.Module):
   """A generative model of latents. Reads latent.z (normalised per channel) or, if `discrete`, latent.codes."""
