@@ -14,6 +14,7 @@ from latents.backbones import DiT, UNet
 from latents.bottlenecks import NoBottleneck
 from latents.conditioners import Conditioner, Labels, Text
 from latents.conditioners.text import embedded
+from latents.data import Unnamed
 from latents.declare import Experiment, addresses, dumps, loads
 from latents.decoders import Categorical, ConvDecoder, Equivariant, FlowDecoder, Gained
 from latents.diffusion import Euler
@@ -23,7 +24,7 @@ from latents.losses import Weight
 from latents.nn.condition import TextTokens, labels
 from latents.priors import FlowPrior
 from latents.priors.base import doubled, drop, without
-from latents.runs import run
+from latents.runs import rehearsal, run
 from latents.types import Latent
 from tests import micro
 from tests.members.conditioners import CONDITIONERS
@@ -66,8 +67,25 @@ def test_labels_dropped_are_the_null_and_the_draws_are_those_of_before():
 
 
 def test_texts_need_labels_to_choose_by():
-  with pytest.raises(UserError, match="the data have no labels"):
-    text().count(0)
+  base = micro.experiment(gan=False).stage2
+  assert base is not None
+  prior = FlowPrior(backbone=DiT(1, 16, 2, text=(5, 6)))
+  for texts, data, words in (
+    (WORDS, Unnamed(path="", size=16, channels=1), "the data have no labels"),
+    ((), base.data, "there is nothing to tell"),
+  ):
+    stage = dataclasses.replace(base, data=data, prior=prior.clone(), conditioner=text(texts=texts))
+    with pytest.raises(UserError, match=words):
+      rehearsal.check_told(stage)
+    rehearsal.check_told(dataclasses.replace(stage, steps=0))  # trained elsewhere
+
+
+def test_what_is_trained_elsewhere_is_asked_by_number():
+  assert Labels(classes=7).count(0) == 7 == Labels(classes=7).count(3) and Labels().count(3) == 3
+  none = text(texts=())
+  assert none.count(0) == 0 and none.count(3) == 0
+  told = none.asked(jnp.array([0, 0]))
+  assert told is not None and told["text"].shape == (2, 5, 6) and not told["text_mask"].any()
 
 
 def test_texts_are_their_characters_in_order():

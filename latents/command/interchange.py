@@ -14,13 +14,14 @@ from latents.machine.disk import on_disk
 def add(sub: Any, command: Callable) -> None:
   """The two commands. command: as `main` makes a command."""
   _add_import(command(sub, "import", bring_in, "make a run of weights that others trained"))
-  _add_export(command(sub, "export", send_out, "write the stage 1 of a run as others read it"))
+  _add_export(command(sub, "export", send_out, "write stage 1 of a run, or its prior's backbone, as others read it"))
 
 
 def _add_import(to: argparse.ArgumentParser) -> None:
   to.add_argument("file", metavar="FILE", help="a file, a folder, or hf:OWNER/NAME[@REVISION][:FILE]")
   known = "sd, sdxl, sd3, flux, ldm-vq-f4, ldm-vq-f8, ldm-vq-f16, or diffusers-kl, ldm-kl, diffusers-dc, diffusers-vq, "
-  known += "taming, taming-gumbel, dalle (a prior sees codes), diffusers-vq-reg, ldm-vq (vectors before it)"
+  known += "taming, taming-gumbel, dalle (a prior sees codes), diffusers-vq-reg, ldm-vq (vectors before it); priors "
+  known += "(with --on): diffusers-unet"
   to.add_argument("--layout", help=f"{known} (default: as the arrays are called)")
   to.add_argument("--name", required=True, help="the run's folder within --runs")
   to.add_argument("--runs", type=on_disk, default=Path("runs"), help="the folder that holds runs")
@@ -28,6 +29,10 @@ def _add_import(to: argparse.ArgumentParser) -> None:
   to.add_argument("--data", metavar="SOURCE", help="measure them on folder:PATH, tfds:NAME, ...")
   to.add_argument("--data-dir", help="where TFDS data sets lie")
   to.add_argument("--size", type=_positive, help="pixels a side of the pictures")
+  to.add_argument("--on", type=on_disk, metavar="RUN", help="of a prior: the run whose stage 1 makes its latents")
+  to.add_argument(
+    "--texts", metavar="FILE", help="of a prior that reads texts: their embeddings, text [K,L,E], text_mask"
+  )
 
 
 def bring_in(arguments: argparse.Namespace) -> None:
@@ -38,7 +43,7 @@ def bring_in(arguments: argparse.Namespace) -> None:
   cluster.check_alone(os.environ)
   folder = interchange.bring_in(
     arguments.file, arguments.layout, arguments.runs, arguments.name, arguments.statistics, arguments.data,
-    arguments.size, arguments.data_dir,
+    arguments.size, arguments.data_dir, arguments.on, arguments.texts,
   )  # fmt: skip
   print(folder.path)
 

@@ -22,7 +22,8 @@ class Text(Conditioner):
   beside sines of its place, E / 2: a fixed embedding that needs no file. path: an npz or safetensors file with "text"
   [K,L,E] and "text_mask" [K,L], the embeddings of the same texts by some other network, in their place. sha256: of that
   file's bytes; it says which embeddings are meant, wherever the file lies, and must be given with it.
-  length: L, characters that are kept; shorter texts are padded and masked. size: E.
+  length: L, characters that are kept; shorter texts are padded and masked. size: E. Without texts (of a prior that was
+  trained elsewhere) none can be asked for, and what is sampled is told an empty one.
   """
 
   texts: tuple[str, ...] = ()
@@ -41,10 +42,8 @@ class Text(Conditioner):
     return {"text": jnp.asarray(text)[batch["label"]], "text_mask": jnp.asarray(mask)[batch["label"]]}
 
   def count(self, classes: int) -> int:
-    """The number of texts. UserError for data without labels, and where labels have no text."""
-    if not classes:
-      raise UserError("texts are chosen by the label of an example, but the data have no labels")
-    if classes > len(self.texts):
+    """The number of texts. UserError where labels have no text."""
+    if self.texts and classes > len(self.texts):
       raise UserError(f"there are {len(self.texts)} texts for {classes} labels")
     return len(self.texts)
 
@@ -56,7 +55,7 @@ class Text(Conditioner):
   def table(self) -> tuple[np.ndarray, np.ndarray]:
     """(text [K,L,E], mask [K,L]). UserError for a file that does not fit."""
     if not self.path:
-      return embedded(self.texts, self.length, self.size)
+      return embedded(self.texts or ("",), self.length, self.size)
     return read(self.path, self.sha256, (len(self.texts), self.length, self.size))
 
 

@@ -6,8 +6,8 @@
     hub       files of the Hugging Face hub
     release   the weights of a `Released` in a declaration
 
-Contract of a layout: `read` gives a model and all its parameters, or one line (UserError) in the names of the file;
-`give` gives the file's arrays back to the bit.
+Contract of a layout: `read` gives a model (an autoencoder, or the backbone of a prior) and all its parameters, or one
+line (UserError) in the names of the file; `give` gives the file's arrays back to the bit.
 """
 
 from latents.interop.conv import units
@@ -19,6 +19,7 @@ from latents.interop.layouts import (
   check_name,
   give,
   guess,
+  is_backbone,
   outline,
   parameters,
   read,
@@ -27,6 +28,6 @@ from latents.interop.layouts import (
 from latents.interop.release import read_release
 
 __all__ = [
-  "LAYOUTS", "RELEASES", "channels", "check_name", "give", "guess", "outline", "parameters", "read", "read_latents",
-  "read_release", "take", "units",
+  "LAYOUTS", "RELEASES", "channels", "check_name", "give", "guess", "is_backbone", "outline", "parameters",
+  "read", "read_latents", "read_release", "take", "units",
 ]  # fmt: skip

@@ -15,6 +15,7 @@ from latents.autoencoders import Autoencoder
 from latents.errors import UserError, nearest
 from latents.interop import conv, dalle, dc, vq
 from latents.interop.mapping import Arrays, Table, few
+from latents.priors import Prior
 from latents.types import Latent
 
 Config = Mapping[str, Any]
@@ -25,23 +26,27 @@ Ours = dict[str, np.ndarray]
 
 @dataclasses.dataclass(frozen=True)
 class Layout:
-  """A way in which others name and turn the arrays of a model.
+  """A way in which others name and turn the arrays of a model: an autoencoder, or the backbone of a prior.
 
   table: both directions. model(shapes by our paths, what the release says of itself, a path -> its shape or an error)
   -> the model. check: UserError for a model that it does not hold. config: what is written beside the weights; None =
   nothing. file: what the weights are called. mark: a path of ours that a file of it has and one of another lacks.
   asked: it is read only where it is asked for, since its names are another's too. state: variables of ours that no
   file of it has.
+  Of a backbone: latent(backbone, shapes by our paths) -> [*s,D] of a latent that it takes; prior(backbone, what the
+  release says) -> the prior that it was trained as. Its `config` gets (backbone, {}, [*s,D]).
   """
 
   table: Table
-  model: Callable[..., Autoencoder]
+  model: Callable[..., Any]
   check: Callable[[Any], Any]
   file: str
   config: Callable[..., dict[str, Any]] | None = None
   mark: str = ""
   asked: bool = False
   state: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+  latent: Callable[[Any, Mapping[str, tuple[int, ...]]], tuple[int, ...]] | None = None
+  prior: Callable[[Any, Config], Prior] | None = None
 
 
 _DIFFUSERS = "diffusion_pytorch_model.safetensors"
@@ -123,7 +128,12 @@ def check_name(name: str) -> None:
     raise UserError(f"there is no layout '{name}'{nearest(name, LAYOUTS)}: one of {', '.join(LAYOUTS)}")
 
 
-def read(name: str, arrays: Arrays, config: Config, what: str) -> tuple[Autoencoder, Ours]:
+def is_backbone(name: str) -> bool:
+  """Whether what a layout holds is the backbone of a prior."""
+  return name in LAYOUTS and LAYOUTS[name].prior is not None
+
+
+def read(name: str, arrays: Arrays, config: Config, what: str) -> tuple[Any, Ours]:
   """Arrays of a layout -> the model that they are of, its sizes read from them, and its parameters, all of them.
 
   UserError, one line, for arrays that are missing, left over, of a wrong shape or not finite, in the file's names.
@@ -137,7 +147,9 @@ def read(name: str, arrays: Arrays, config: Config, what: str) -> tuple[Autoenco
     return shapes[path]
 
   model = LAYOUTS[name].model(shapes, config, need)
-  wanted = {path: shape for path, shape in parameters(model, channels(found)).items() if path not in state}
+  latent = LAYOUTS[name].latent
+  wanted = parameters(model, channels(found)) if latent is None else of_backbone(model, latent(model, shapes))
+  wanted = {path: shape for path, shape in wanted.items() if path not in state}
   _compare(table, shapes, wanted, what)
   return model, found
 
@@ -176,7 +188,17 @@ def give(name: str, ours: Arrays, dtype: Any = np.float32) -> dict[str, np.ndarr
 
 def parameters(model: Autoencoder, channels: int) -> dict[str, tuple[int, ...]]:
   """The shapes of a model's variables by path (see `Ours`), for signals of so many channels."""
-  leaves = jax.tree_util.tree_leaves_with_path(_passed(model, channels)[1])
+  return _shapes(_passed(model, channels)[1])
+
+
+def of_backbone(backbone: Any, latent: tuple[int, ...]) -> dict[str, tuple[int, ...]]:
+  """As `parameters`, of a prior's backbone. latent: [*s,D] of a latent that it takes."""
+  x, t = (jax.ShapeDtypeStruct(shape, np.float32) for shape in ((1, *latent), (1,)))
+  return _shapes(jax.eval_shape(lambda x, t: backbone.init(jax.random.key(0), x, t, None), x, t))
+
+
+def _shapes(variables: Any) -> dict[str, tuple[int, ...]]:
+  leaves = jax.tree_util.tree_leaves_with_path(variables)
   found = {"/".join(part.key for part in path): tuple(leaf.shape) for path, leaf in leaves}
   return {path.removeprefix("params/"): shape for path, shape in found.items()}
 

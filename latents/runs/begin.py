@@ -9,7 +9,7 @@ import numpy as np
 
 from latents.declare import Mesh, Released, Stage1, Stage2, Start, bases, differences, maker, to_json
 from latents.errors import UserError, nearest
-from latents.interop import read_release
+from latents.interop import is_backbone, read_release
 from latents.machine import hosts
 from latents.store import artefact
 from latents.store.folder import Folder
@@ -101,6 +101,10 @@ def check(folder: Folder, number: int, program: Program) -> None:
           f"{where}: '{name}' is {tuple(array.shape)} where it comes from and {tuple(wanted[name].shape)} here"
           f"{_flags(experiment.stage(number), start, place, where)}"
         )
+    if isinstance(start.stage, Released) and is_backbone(start.stage.layout):
+      below = [name for name in wanted if f"{name}/".startswith(f"params/{start.into}/".replace("//", "/"))]
+      if lacking := [name for name in below if name not in given]:
+        raise UserError(f"{where}: the release has no array for '{lacking[0]}' ({len(lacking)} in all)")
 
 
 def networks(folder: Folder, number: int, state: Any) -> Tree:

@@ -43,7 +43,7 @@ def rehearse(folder: Folder, mesh: jax.sharding.Mesh) -> Program | None:
   for base, number in waiting + [(folder, number) for number in stages if not folder.finished(number)]:
     trainable(base.title or f"stage{number}", base.experiment.stage(number))
   for stage in [base.experiment.stage(n) for base, n in waiting] + [experiment.stage(n) for n in stages]:
-    _check_told(stage)
+    check_told(stage)
   if experiment.stage2:
     _check_guidance(experiment.stage2)
     _check_codes(experiment)
@@ -84,7 +84,7 @@ def _open(data: Source) -> None:
       raise UserError(f"the {split} split gives examples of {x.shape[1:]}, not {data.shape}")
 
 
-def _check_told(stage: Stage1 | Stage2) -> None:
+def check_told(stage: Stage1 | Stage2) -> None:
   """The decoder, or the prior, is given what it reads, and its labels are the data's, or there are none on its side."""
   name, part = ("decoder", stage.model) if isinstance(stage, Stage1) else ("prior", stage.prior)
   wanted, found, gives = part.classes, stage.data.classes, stage.conditioner.gives
@@ -94,7 +94,10 @@ def _check_told(stage: Stage1 | Stage2) -> None:
   if wanted and wanted != found:
     raise UserError(f"the {name} has {wanted} labels, the data have {found or 'none'}")
   if part.conditions:
-    stage.conditioner.count(found)
+    count = stage.conditioner.count(found)
+    if stage.steps and not (found and count):
+      told = "there is nothing to tell" if found else "the data have no labels"
+      raise UserError(f"what the {name} is told is chosen by the label of an example, but {told}")
 
 
 def _check_guidance(stage: Stage2) -> None:
