@@ -18,7 +18,7 @@ from latents.nn.patch import patchify, unpatchify
 from latents.nn.position import rotary, sincos
 from latents.nn.remat import Remat, recomputed
 from latents.nn.sharding import constrain
-from latents.nn.time import embed_times
+from latents.nn.time import Clock, embed_times
 from latents.types import Array, Cond, later
 
 
@@ -78,7 +78,8 @@ class DiT(nn.Module):
 
   scan: blocks that are alike are one block in the program, which a loop runs over their stacked parameters: it compiles
   in a time that does not grow with the depth, and costs a copy of the parameters. Same parameters, same function, other
-  random numbers of dropout; no loss can read a block's output.
+  random numbers of dropout; no loss can read a block's output. clock (a, b): a t + b is what is embedded of t. spare:
+  the last layer gives as many channels again, which nobody reads (SiT's checkpoints).
   """
 
   depth: int
@@ -101,6 +102,8 @@ class DiT(nn.Module):
   context_from: int = later(0)
   dropout: float = later(0.0)
   scan: bool = later(False, address=False)
+  clock: Clock = later((1000.0, 0.0))
+  spare: bool = later(False)
 
   @property
   def conditions(self) -> tuple[str, ...]:
@@ -169,7 +172,7 @@ class DiT(nn.Module):
     h, grid = self._embed(x)
     count = h.shape[1]
     angles = rotary(grid, self.width // self.heads) if self.rope else None
-    c = embed_times(t, self.width, self.dtype)
+    c = embed_times(t, self.width, self.dtype, clock=self.clock)
     label = self._label(cond, batch) if self.classes else None
     c = c if label is None else c + label
     seen = None
@@ -188,9 +191,10 @@ class DiT(nn.Module):
     modulation = zero_dense(2 * self.width, self.dtype, "final_modulation")(nn.silu(c))
     shift, scale = jnp.split(constrain(modulation)[:, None], 2, -1)
     h = modulate(norm(self.norm, self.dtype, "final_norm")(h), shift, scale)
-    out = (self.out or x.shape[-1]) * self.patch ** (x.ndim - 2)
-    h = zero_dense(out, self.dtype, "final")(h).astype(jnp.float32)
-    return unpatchify(h, grid, self.patch)
+    out = self.out or x.shape[-1]
+    cells = self.patch ** (x.ndim - 2) * (2 if self.spare else 1)
+    h = zero_dense(out * cells, self.dtype, "final")(h).astype(jnp.float32)
+    return unpatchify(h, grid, self.patch)[..., :out]
 
 
 def before(
