@@ -8,6 +8,8 @@ import pytest
 from latents.backbones import DiT, Transformer, UNet, dit_b, dit_l, dit_s, dit_xl
 from latents.errors import UserError
 from latents.plan import flops
+from latents.priors import FlowPrior
+from latents.types import Latent
 from tests.members.backbones import BACKBONES
 from tests.test_nn import drawn, first_run, normal, randomise
 
@@ -102,6 +104,53 @@ def test_tokens_of_the_class_stand_in_from_their_block_on_and_dropout_in_the_mid
   assert [np.array_equal(a, b) for a, b in zip(dropped, alone, strict=True)] == [True, False, False, False]
   with pytest.raises(UserError, match="3 tokens of the class need"):
     DiT(1, 16, 2, context=3).init(KEY, x, TIME, None)
+
+
+SCANNED = {
+  "text": DiT(4, 16, 2, text=(3, 5), remat="dots"),
+  "jit": DiT(8, 16, 2, classes=3, rope=True, norm="rms", mlp="swiglu", context=3, context_from=5, remat="block"),
+}
+
+
+@pytest.mark.parametrize("model", SCANNED.values(), ids=SCANNED.keys())
+def test_a_scanned_backbone_is_the_unrolled_one_in_a_smaller_program(model: DiT):
+  x = normal(2, 4, 4, 3)
+  cond = {"label": jnp.array([0, 2]), "text": normal(2, 3, 5), "text_mask": jnp.array([[1, 1, 0], [1, 0, 0]])}
+  scanned = model.clone(scan=True)
+  trees = [jax.eval_shape(m.init, KEY, x, TIME, cond) for m in (model, scanned)]
+  assert trees[0] == trees[1]
+  params = randomise(trees[0], 0.1)
+
+  def program(m, params):
+    def loss(p):
+      y = m.apply(p, x, TIME, cond)
+      return jnp.sum((y - x) ** 2), y
+
+    return jax.jit(jax.value_and_grad(loss, has_aux=True)).lower(params)
+
+  deep, wide = (m.clone(depth=16) for m in (model, scanned))
+  shapes = jax.eval_shape(deep.init, KEY, x, TIME, cond)
+  assert len(program(wide, shapes).as_text()) < 0.6 * len(program(deep, shapes).as_text())
+  programs = [program(m, params) for m in (model, scanned)]
+  ((_, y), slopes), ((_, again), others) = (one.compile()(params) for one in programs)
+  assert np.abs(y - again).max() <= 1e-6 * np.abs(y).max()
+  for a, b in zip(jax.tree.leaves(slopes), jax.tree.leaves(others), strict=True):
+    assert np.abs(a - b).max() <= 1e-6 * (1 + np.abs(a).max())
+
+
+def test_a_prior_trains_and_samples_with_a_scanned_backbone():
+  prior = FlowPrior(backbone=DiT(4, 16, 2, classes=3, scan=True, dropout=0.1))
+  latent, cond = Latent(z=jnp.zeros((2, 4, 4, 3))), {"label": jnp.zeros(2, jnp.int32)}
+  keys = {"params": KEY, "prior": KEY, "dropout": KEY}
+  params = jax.eval_shape(lambda: prior.init(keys, latent, cond, train=True, method="loss"))
+
+  def run(params):
+    slope = jax.grad(lambda p: prior.apply(p, latent, cond, train=True, method="loss", rngs=keys)["flow"])(params)
+    return slope, prior.apply(params, cond, shape=(4, 4, 3), guidance=2.0, method="sample", rngs=keys).z
+
+  slope, z = jax.eval_shape(run, params)
+  assert slope == params
+  assert z.shape == (2, 4, 4, 3)
 
 
 def test_jit_sizes_are_the_papers():

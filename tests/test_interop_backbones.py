@@ -136,3 +136,39 @@ def test_a_stage_2_begins_with_a_release_or_says_why_not(there, depth, patch, to
   made = Experiment(name="x", stage1=base.stage1, stage2=two)
   with pytest.raises(UserError, match=told):
     begin.check(Folder(there / "x", made), 2, build_step(made, 2, micro.one_device()))
+
+
+@pytest.mark.parametrize(("layout", "clock"), [("dit", (1000.0, -1.0)), ("sit", (-1.0, 1.0))])
+def test_published_transformers_come_in_by_name(there, capsys, layout, clock):
+  """Their sizes are read from the arrays, the number of heads from a config.json beside them."""
+  backbone = DiT(2, 16, 2, classes=10, clock=clock, **({"out": 8} if layout == "dit" else {"spare": True}))
+  file = there / f"{layout}.safetensors"
+  releases.write(file, interop.give(layout, weights(backbone)))
+  words = (
+    "import",
+    file,
+    "--layout",
+    layout,
+    "--on",
+    there / "runs" / "one",
+    "--runs",
+    there / "runs",
+    "--name",
+    "two",
+  )
+  capsys.readouterr()
+  assert call(*words) == 2
+  assert "nothing says how many heads share a width of 16" in capsys.readouterr().err
+  (there / "config.json").write_text('{"_class_name": "DiT", "num_heads": 2}')
+  assert call(*words) == 0
+  folder = open_folder(there / "runs" / "two")
+  prior, made = folder.experiment.stage2.prior, folder.artefact(2)
+  assert prior.backbone == backbone and made is not None
+  assert prior.process.predict == ("noise" if layout == "dit" else "velocity")
+  same = np.array_equal(made.weights["params/backbone/final/kernel"], weights(backbone)["final/kernel"])
+  assert same  # what went out with another sign came in with it again
+  assert call("export", folder.path, "--layout", layout, "--out", there / "out") == 0
+  back, first = read_weights(str(there / "out" / "model.safetensors")), read_weights(str(file))
+  assert back.keys() == first.keys() and all(np.array_equal(back[name], first[name]) for name in first)
+  assert call("export", folder.path, "--layout", "lightning-dit-2", "--out", there / "no") == 2
+  assert "lightning-dit has mlp = 'swiglu', and the run's backbone 'gelu'" in capsys.readouterr().err

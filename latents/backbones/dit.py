@@ -1,8 +1,10 @@
 """DiT, the diffusion transformer. Peebles & Xie 2023, arXiv:2212.09748, section 3 and table 1."""
 
+import itertools
 from typing import Any, Literal
 
 import flax.linen as nn
+import jax
 import jax.numpy as jnp
 import numpy as np
 
@@ -16,7 +18,7 @@ from latents.nn.patch import patchify, unpatchify
 from latents.nn.position import rotary, sincos
 from latents.nn.remat import Remat, recomputed
 from latents.nn.sharding import constrain
-from latents.nn.time import embed_times
+from latents.nn.time import Clock, embed_times
 from latents.types import Array, Cond, later
 
 
@@ -73,6 +75,11 @@ class DiT(nn.Module):
   so many units first, 0 = none; context: so many tokens of the class, each with a learned position, which stand before
   all others from block `context_from` on; dropout (`Block`) in the middle half of the blocks. Raises UserError for a
   context without classes.
+
+  scan: blocks that are alike are one block in the program, which a loop runs over their stacked parameters: it compiles
+  in a time that does not grow with the depth, and costs a copy of the parameters. Same parameters, same function, other
+  random numbers of dropout; no loss can read a block's output. clock (a, b): a t + b is what is embedded of t. spare:
+  the last layer gives as many channels again, which nobody reads (SiT's checkpoints).
   """
 
   depth: int
@@ -94,6 +101,9 @@ class DiT(nn.Module):
   context: int = later(0)
   context_from: int = later(0)
   dropout: float = later(0.0)
+  scan: bool = later(False, address=False)
+  clock: Clock = later((1000.0, 0.0))
+  spare: bool = later(False)
 
   @property
   def conditions(self) -> tuple[str, ...]:
@@ -122,18 +132,36 @@ class DiT(nn.Module):
     places = self.param("context_places", nn.initializers.normal(0.02), (self.context, self.width), jnp.float32)
     return constrain(label[:, None] + places.astype(self.dtype))
 
-  def _block(self, i: int) -> nn.Module:
+  def _stretches(self) -> list[int]:
+    """Where a stretch of blocks begins that are alike and see as many tokens; `depth` is the last."""
+    borders = {0, self.depth, *((self.context_from,) if self.context else ())}
+    if self.dropout:
+      borders |= {self.depth // 4, self.depth // 4 * 3}
+    return sorted(i for i in borders if i <= self.depth)
+
+  def _block(self, i: int, **place: Any) -> nn.Module:
     middle = self.depth // 4 <= i < self.depth // 4 * 3
-    return recomputed(Block, self.remat, static=(5,))(
-      self.heads,
-      self.mlp_ratio,
-      self.dtype,
-      self.norm,
-      self.mlp,
-      self.qk_norm,
-      self.dropout if middle else 0.0,
-      name=f"blocks_{i}",
-    )
+    block = recomputed(Block, self.remat, static=(5,))
+    drop = self.dropout if middle else 0.0
+    return block(self.heads, self.mlp_ratio, self.dtype, self.norm, self.mlp, self.qk_norm, drop, **place)
+
+  def _blocks(self, i: int, end: int, h: Array, *given: Any) -> Array:
+    """Blocks i to end - 1, which are alike: one after the other, or as one that a loop runs."""
+    if not self.scan or self.is_initializing():
+      for j in range(i, end):
+        h = self._block(j, name=f"blocks_{j}")(h, *given)
+      return h
+    params = self.variables["params"]
+    stacked = jax.tree.map(lambda *of: jnp.stack(of), *(params[f"blocks_{j}"] for j in range(i, end)))
+    block = self._block(i, parent=None)
+    rngs = {"dropout": self.make_rng("dropout")} if self.dropout and self.has_rng("dropout") else {}
+
+    def run(h: Array, one: Any) -> tuple[Array, None]:
+      own, j = one
+      keys = {name: jax.random.fold_in(key, j) for name, key in rngs.items()}
+      return block.apply({"params": own}, h, *given, rngs=keys), None  # pyright: ignore[reportReturnType]
+
+    return jax.lax.scan(run, h, (stacked, jnp.arange(end - i)))[0]
 
   @nn.compact
   def __call__(self, x: Array, t: Array, cond: Cond | None, *, train: bool = False) -> Array:
@@ -144,7 +172,7 @@ class DiT(nn.Module):
     h, grid = self._embed(x)
     count = h.shape[1]
     angles = rotary(grid, self.width // self.heads) if self.rope else None
-    c = embed_times(t, self.width, self.dtype)
+    c = embed_times(t, self.width, self.dtype, clock=self.clock)
     label = self._label(cond, batch) if self.classes else None
     c = c if label is None else c + label
     seen = None
@@ -155,17 +183,18 @@ class DiT(nn.Module):
       c = c + Dense(self.width, dtype=self.dtype, name="text_mean")(jnp.einsum("bl,blw->bw", share, words))
       h, seen, angles = before(words, h, seen, angles, mask)
     h, c = constrain(h), constrain(c)
-    for i in range(self.depth):
+    for i, end in itertools.pairwise(self._stretches()):
       if self.context and i == self.context_from:
         h, seen, angles = before(self._context(label), h, seen, angles)
-      h = self._block(i)(h, c, seen, angles, train)
+      h = self._blocks(i, end, h, c, seen, angles, train)
     h = h[:, h.shape[1] - count :]
     modulation = zero_dense(2 * self.width, self.dtype, "final_modulation")(nn.silu(c))
     shift, scale = jnp.split(constrain(modulation)[:, None], 2, -1)
     h = modulate(norm(self.norm, self.dtype, "final_norm")(h), shift, scale)
-    out = (self.out or x.shape[-1]) * self.patch ** (x.ndim - 2)
-    h = zero_dense(out, self.dtype, "final")(h).astype(jnp.float32)
-    return unpatchify(h, grid, self.patch)
+    out = self.out or x.shape[-1]
+    cells = self.patch ** (x.ndim - 2) * (2 if self.spare else 1)
+    h = zero_dense(out * cells, self.dtype, "final")(h).astype(jnp.float32)
+    return unpatchify(h, grid, self.patch)[..., :out]
 
 
 def before(

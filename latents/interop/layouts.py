@@ -13,7 +13,7 @@ import numpy as np
 
 from latents.autoencoders import Autoencoder
 from latents.errors import UserError, nearest
-from latents.interop import conv, dalle, dc, vq
+from latents.interop import conv, dalle, dc, dit, vq
 from latents.interop.mapping import Arrays, Table, few
 from latents.priors import Prior
 from latents.types import Latent
@@ -35,6 +35,7 @@ class Layout:
   file of it has.
   Of a backbone: latent(backbone, shapes by our paths) -> [*s,D] of a latent that it takes; prior(backbone, what the
   release says) -> the prior that it was trained as. Its `config` gets (backbone, {}, [*s,D]).
+  compare: UserError for arrays without a row that are not what is computed in their place.
   """
 
   table: Table
@@ -47,6 +48,14 @@ class Layout:
   state: Mapping[str, Any] = dataclasses.field(default_factory=dict)
   latent: Callable[[Any, Mapping[str, tuple[int, ...]]], tuple[int, ...]] | None = None
   prior: Callable[[Any, Config], Prior] | None = None
+  compare: Callable[[Arrays, str], None] | None = None
+
+
+def _of_family(kind: str, side: int) -> Layout:
+  of = dit.Family(side, kind)
+  return Layout(
+    of.table, of.model, of.check, "model.safetensors", asked=True, latent=of.latent, prior=of.prior, compare=dit.compare
+  )
 
 
 _DIFFUSERS = "diffusion_pytorch_model.safetensors"
@@ -71,6 +80,12 @@ LAYOUTS = {
     vq.LDM, partial(vq.model_of, reg=True), partial(vq.check_ldm, reg=True), "ae.safetensors", asked=True
   ),
   "dalle": Layout(dalle.DALLE, dalle.model_of, dalle.check_model, "dalle.safetensors", state=vq.PASSES),
+  "dit": _of_family("dit", 2),
+  "dit-4": _of_family("dit", 4),
+  "dit-8": _of_family("dit", 8),
+  "sit": _of_family("sit", 2),
+  "lightning-dit": _of_family("lightning-dit", 1),
+  "lightning-dit-2": _of_family("lightning-dit", 2),
 }
 
 
@@ -97,7 +112,7 @@ RELEASES = {
 }
 
 FIRST = ("encoder/conv_in/kernel", "encoder/conv_in/conv/kernel")  # the kernel of the first layer
-WRAPPERS = ("state_dict/", "first_stage_model.")  # what a checkpoint puts round its autoencoder
+WRAPPERS = ("state_dict/", "first_stage_model.", "ema/", "module.")  # what a checkpoint puts round its model
 
 
 def unwrapped(arrays: Arrays) -> dict[str, np.ndarray]:
@@ -164,6 +179,8 @@ def take(name: str, arrays: Arrays, what: str) -> Ours:
   check_name(name)
   arrays = unwrapped(arrays)
   table = LAYOUTS[name].table
+  if (compare := LAYOUTS[name].compare) is not None:
+    compare(arrays, what)
   found, strange = table.find(arrays)
   if strange:
     lacking = [key for key in _expected(table, found) if key not in arrays]

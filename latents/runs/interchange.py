@@ -32,7 +32,9 @@ from latents.train import sharding
 from latents.train.build_step import abstract_autoencoder, build_step
 
 CONFIG = "config.json"
-CLASSES = ("AutoencoderKL", "AutoencoderDC", "VQModel", "UNet2DConditionModel", "UNet2DModel")
+CLASSES = (
+  "AutoencoderKL", "AutoencoderDC", "VQModel", "UNet2DConditionModel", "UNet2DModel", "DiT", "SiT", "LightningDiT",
+)  # fmt: skip
 MODEL = "diffusion_pytorch_model"
 NAMED = (f"{MODEL}.safetensors", f"{MODEL}.bin")  # in a folder
 NAMED_OF_ONE = (*NAMED, f"vae/{MODEL}.safetensors", "ae.safetensors", "dalle.safetensors")
