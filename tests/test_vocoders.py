@@ -1,5 +1,6 @@
 """DiffWave and WaveGrad, the mel encoder under them, short chains, and the distance that judges them."""
 
+import dataclasses
 import math
 
 import jax
@@ -16,7 +17,9 @@ from latents.encoders import MelEncoder
 from latents.errors import UserError
 from latents.evaluate import LogMel
 from latents.media.log_mel import FLOOR, log_mel
+from latents.runs import run
 from latents.types import Latent
+from tests.declared import make_data
 from tests.test_bottlenecks import rng_normal
 from tests.test_encoders_decoders import count, started
 
@@ -237,3 +240,11 @@ def test_other_bands_and_uneven_lists_are_one_line():
   with pytest.raises(UserError, match="as many as one another"):
     uneven = SMALL["wavegrad"]().clone(up=(8, 8, 8))
     jax.eval_shape(lambda: uneven.init(KEY, jnp.zeros((1, 48, 1)), jnp.zeros(1), cond))
+
+
+def test_a_rate_that_is_not_the_datas_is_refused(tmp_path):
+  data = make_data(tmp_path)
+  made = diffwave.experiment(data=f"audio:{data / 'sounds'}")
+  one = dataclasses.replace(made.stage1, model=made.stage1.model.clone(encoder=MelEncoder(8_001, 64, 256, 40)))
+  with pytest.raises(UserError, match="the encoder hears sound at 8001 Hz, the data have 8000"):
+    run.run(dataclasses.replace(made, stage1=one), tmp_path / "runs", None, "test")

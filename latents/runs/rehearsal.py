@@ -95,6 +95,11 @@ def _check_told(stage: Stage1 | Stage2) -> None:
     raise UserError(f"the {name} has {wanted} labels, the data have {found or 'none'}")
   if part.conditions:
     stage.conditioner.count(found)
+  rate = getattr(part.encoder, "rate", None) if isinstance(stage, Stage1) else None
+  if rate is not None and rate != stage.data.rate:
+    raise UserError(
+      f"the encoder hears sound at {rate} Hz, the data have {stage.data.rate or 'no sound'}: set both alike"
+    )
 
 
 def _check_guidance(stage: Stage2) -> None:
