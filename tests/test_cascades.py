@@ -1,5 +1,7 @@
 """Generative decoders that are told a noisy latent: conditioning augmentation (arXiv:2106.15282)."""
 
+from typing import Any
+
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
@@ -9,6 +11,7 @@ import pytest
 from experiments.decoders import cascade
 from latents.autoencoders import Stacked
 from latents.backbones import UNet
+from latents.declare import Stage1
 from latents.decoders import FlowDecoder
 from latents.diffusion import DDPM, Betas, Euler, Process, grid
 from latents.errors import UserError
@@ -29,7 +32,7 @@ def variables(decoder: FlowDecoder):
   return started(decoder, Latent(z=Z), X, train=True)
 
 
-def sample(decoder: FlowDecoder, weights, z=Z):
+def sample(decoder: FlowDecoder, weights, z=Z) -> Any:
   return decoder.apply(weights, Latent(z=z), method="sample", rngs={"decoder": KEY})
 
 
@@ -75,8 +78,8 @@ def seen(of: str, count: int, level: float, augment: float) -> tuple[np.ndarray,
   """What a backbone is told of `count` latents of 3.0: in training, and in sampling."""
   decoder = FlowDecoder(Probe(of), 2, 1, Euler(1), augment=augment, level=level, process=Process(predict="data"))
   z = jnp.full((count, 8, 8, 1), 3.0)
-  found = decoder.apply({}, Latent(z=z), jnp.zeros((count, 16, 16, 1)), train=True, rngs={"decoder": KEY}).x
-  return np.asarray(found), np.asarray(sample(decoder, {}, z))  # one Euler step from noise to the data gives the data
+  found: Any = decoder.apply({}, Latent(z=z), jnp.zeros((count, 16, 16, 1)), train=True, rngs={"decoder": KEY})
+  return np.asarray(found.x), np.asarray(sample(decoder, {}, z))  # one Euler step from noise to the data gives the data
 
 
 def test_the_level_is_told_in_one_unit_and_is_that_of_the_noise():
@@ -113,7 +116,8 @@ def test_a_cascade_is_three_levels_of_half_the_size_each():
   made = cascade.experiment()
   model = made.stage1.model
   assert isinstance(model, Stacked) and made.stage1.trained == ("outer",)
-  assert made.stage1.start[0].stage.model == model.inner
+  upper = made.stage1.start[0].stage
+  assert isinstance(upper, Stage1) and upper.model == model.inner
   x = jnp.zeros((2, 32, 32, 1))
   rngs = {"params": KEY, "decoder": KEY}
   latent, decoded = jax.eval_shape(lambda: model.init_with_output(rngs, x, train=True)[0])

@@ -2,6 +2,7 @@
 
 import dataclasses
 import math
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -128,7 +129,7 @@ def test_the_noise_of_white_data_is_told_and_drawn_by_both_chains():
       noise = np.sqrt(1 - bar) / (bar * d**2 + 1 - bar)
       variance *= ((1 - beta / np.sqrt(1 - bar) * noise) / np.sqrt(1 - beta)) ** 2
       variance += beta * (1 - bar / (1 - beta)) / (1 - bar)
-    drawn = decoder.apply({}, Latent(z=z), steps=len(betas), method="sample", rngs={"decoder": KEY})
+    drawn: Any = decoder.apply({}, Latent(z=z), steps=len(betas), method="sample", rngs={"decoder": KEY})
     np.testing.assert_allclose(drawn.std(), np.sqrt(variance), rtol=0.02)
     assert 0.65 * d < drawn.std() < d  # the fixed variance is that of data that are one point: too little here
 
@@ -153,7 +154,7 @@ def test_the_absolute_error_and_the_level():
 @pytest.mark.parametrize("factor", [2, 3, 8])
 def test_stretch_is_the_transposed_convolution(factor):
   x = rng_normal(2, 5, 7, 1)
-  module = Stretch(factor)
+  module: Any = Stretch(factor)
   weights = started(module, x)
   kernel, bias = weights["params"]["kernel"], weights["params"]["bias"]
   wide = jax.lax.conv_general_dilated(

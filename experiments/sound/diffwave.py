@@ -53,7 +53,7 @@ def experiment(
     times=Steps(path.steps),
     sampler=DDPM(6 if tiny else path.steps),
     grid=Aligned(path, (1e-4, 1e-3, 1e-2, 0.05, 0.2, 0.5)),
-    shown=(2, 6, 50),
+    shown=(50, 6, 2),
   )
   return Experiment(
     name="diffwave",

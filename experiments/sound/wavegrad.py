@@ -60,7 +60,7 @@ def experiment(
     times=Uniform(),
     sampler=DDPM(6 if tiny else 1000),
     grid=grid,
-    shown=(2, 6, 50) if tiny else (6, 25, 1000),
+    shown=(50, 6, 2) if tiny else (1000, 25, 6),
   )
   one = dataclasses.replace(
     one, model=model.clone(encoder=encoder, bottleneck=model.bottleneck.clone(), decoder=decoder)
