@@ -132,6 +132,11 @@ def test_the_noise_of_white_data_is_told_and_drawn_by_both_chains():
     drawn: Any = decoder.apply({}, Latent(z=z), steps=len(betas), method="sample", rngs={"decoder": KEY})
     np.testing.assert_allclose(drawn.std(), np.sqrt(variance), rtol=0.02)
     assert 0.65 * d < drawn.std() < d  # the fixed variance is that of data that are one point: too little here
+  metric, real, away = LogMel(rate=8000), d * rng_normal(64, 1024, 1), []
+  for steps in (50, 6, 2):  # the fewer steps, the further from the data
+    drawn = decoder.apply({}, Latent(z=z), steps=steps, method="sample", rngs={"decoder": KEY})
+    away.append(float(metric.each(real, drawn, None).mean()))
+  assert away[0] + 0.2 < away[1] < away[2] - 0.2, away
 
 
 # -- the process
