@@ -20,7 +20,9 @@ from tests.declared import FILES, FOLDER, GOLDEN, SCALES, build, elsewhere, gold
 XL = 675_129_632 - 294_912 - 1152 * 16 - 16
 # 16 channels in place of 4: 12 x 4 more numbers in and out of a patch, and as many biases
 FLUX_XL = XL + 48 * 1152 + 48 * 1152 + 48
-PAPER = {"ldm_kl": (83_653_863, XL), "sdxl_vae": (83_653_863, XL), "flux_vae": (83_819_683, FLUX_XL)}
+PAPER = {"ldm_kl": (83_653_863, XL), "sdxl_vae": (83_653_863, XL), "flux_vae": (83_819_683, FLUX_XL)} | {
+  "diffwave": (2_619_971, 0), "wavegrad": (15_920_993, 0),
+}  # fmt: skip
 
 
 @pytest.fixture(scope="session")

@@ -29,7 +29,7 @@ ROOMS: dict[str, tuple[list, set[str]]] = {
   "encoders": (encoders.ENCODERS + encoders.TOKEN_ENCODERS, set()),
   "bottlenecks": (bottlenecks.BOTTLENECKS, set()),
   "decoders": (decoders.DECODERS + decoders.TOKEN_DECODERS, set()),
-  "backbones": (backbones.BACKBONES + priors.PRIORS, set()),
+  "backbones": (backbones.BACKBONES + priors.PRIORS + decoders.DECODERS, set()),
   "diffusion.paths": (diffusion.PATHS, set()),
   "conditioners": (conditioners.CONDITIONERS, set()),
   "priors": (priors.PRIORS, set()),

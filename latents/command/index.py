@@ -34,7 +34,8 @@ Most `tiny` runs read data that come with installed packages, and most at `paper
 (`imagenet2012` in ArrayRecord files, `--data-dir DIR`). The others:
 
 """
-SCORES = ("psnr", "lpips_squeeze", "token_accuracy", "class_agreement")  # of the first decoding, and of the samples
+# of the first decoding, and of the samples
+SCORES = ("psnr", "log_mel_db", "lpips_squeeze", "token_accuracy", "class_agreement")
 PRIOR = ("bits_per_dim", "nll", "flow")  # the first that is there
 ELSEWHERE = ("--scale", "--data", "--data-dir", "--evaluation.lpips", "--runs", "--name")  # say where files lie
 PICTURES = {"pictures.webp": "pictures", "samples.png": "samples", "sound.flac": "sound"}

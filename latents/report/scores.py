@@ -49,6 +49,7 @@ KNOWN = {
   "channel_mean": Score("Largest mean of a channel, held-out"),
   "channel_std": Score("Deviations of channels, held-out"),
   "psnr": Score("PSNR", "dB", "high"),
+  "log_mel_db": Score("Log-mel distance", "dB", "low"),
   "ssim": Score("SSIM", "", "high"),
   "high_frequency_kept": Score("High-frequency energy kept", "", "one"),
   "bits_per_element": Score("Held-out bits, of one code or number", "bit"),

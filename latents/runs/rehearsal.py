@@ -98,6 +98,11 @@ def check_told(stage: Stage1 | Stage2) -> None:
     if stage.steps and not (found and count):
       told = "there is nothing to tell" if found else "the data have no labels"
       raise UserError(f"what the {name} is told is chosen by the label of an example, but {told}")
+  rate = getattr(part.encoder, "rate", None) if isinstance(stage, Stage1) else None
+  if rate is not None and rate != stage.data.rate:
+    raise UserError(
+      f"the encoder hears sound at {rate} Hz, the data have {stage.data.rate or 'no sound'}: set both alike"
+    )
 
 
 def _check_guidance(stage: Stage2) -> None:

@@ -14,6 +14,7 @@ from latents.evaluate import (
   GaussianCapacity,
   KernelDistance,
   Kurtosis,
+  LogMel,
   LPIPSMetric,
   Novelty,
   Numbers,
@@ -35,6 +36,7 @@ METRICS = [
   ("energy", Energy),
   ("bands", Bands),
   ("lpips", LPIPSMetric),
+  ("log mel", lambda: LogMel(rate=1000, bands=4)),
   ("kernel", lambda: PairedKernel(side=32)),
   ("tokens", TokenAccuracy),
 ]
