@@ -81,6 +81,47 @@ def test_gradients_reach_the_zero_layers_first_and_remat_changes_nothing():
   assert np.abs(plain["params"]["blocks_0"]["attention"]["qkv"]["kernel"]).max() > 0
 
 
+def test_tokens_of_the_class_stand_in_from_their_block_on_and_dropout_in_the_middle_half():
+  x, label = normal(2, 4, 4, 3), {"label": jnp.array([0, 2])}
+  model = DiT(4, 16, 2, classes=3, rope=True, norm="rms", context=3, context_from=2, dropout=0.5)
+  params = drawn(model, x, TIME, None)
+  assert params["params"]["context_places"].shape == (3, 16)
+  plain = model.clone(context=0)
+
+  def hidden(model, params, *options, **rngs):
+    state = model.apply(params, x, TIME, label, **dict(options), **rngs, capture_intermediates=True)[1]
+    return [state["intermediates"][f"blocks_{i}"]["__call__"][0] for i in range(4)]
+
+  seen = hidden(model, params)
+  assert [h.shape[1] for h in seen] == [4, 4, 7, 7]
+  other = {"params": {k: v for k, v in params["params"].items() if k != "context_places"}}
+  alone = hidden(plain, other)
+  assert all(np.array_equal(a, b) for a, b in zip(seen[:2], alone[:2], strict=True))
+  assert np.abs(seen[3][:, 3:] - alone[3]).max() > 1e-3
+  dropped = hidden(plain, other, ("train", True), rngs={"dropout": KEY})
+  assert [np.array_equal(a, b) for a, b in zip(dropped, alone, strict=True)] == [True, False, False, False]
+  with pytest.raises(UserError, match="3 tokens of the class need"):
+    DiT(1, 16, 2, context=3).init(KEY, x, TIME, None)
+
+
+def test_jit_sizes_are_the_papers():
+  """JiT-B/16 and L/16 at 256 px: 131M and 459M (Li & He 2025, table 9)."""
+  for make, million, start in ((dit_b, 131, 4), (dit_l, 459, 8)):
+    model = make(
+      16,
+      classes=1000,
+      norm="rms",
+      mlp="swiglu",
+      rope=True,
+      qk_norm=True,
+      bottleneck=128,
+      context=32,
+      context_from=start,
+    )
+    params = jax.eval_shape(model.init, KEY, jnp.zeros((1, 256, 256, 3)), jnp.zeros(1), None)
+    assert round(count(params) / 1e6) == million
+
+
 def test_what_is_recomputed_has_a_name():
   """ "dots" computes only attention's two products a second time, "block" all linear layers too."""
 

@@ -15,7 +15,7 @@ from latents.nn.linear import Dense, product
 from latents.nn.mlp import Mlp, SwiGLU, swiglu_hidden
 from latents.nn.norm import GroupNorm, LayerNorm, RMSNorm, groups_of
 from latents.nn.patch import patchify, unpatchify
-from latents.nn.position import sincos
+from latents.nn.position import rotary, sincos, turn
 from latents.nn.residual import Residual
 from latents.nn.sharding import constrain, on_cpu
 from latents.nn.time import TimeEmbedding, frequencies
@@ -149,6 +149,59 @@ def test_mlps():
   p = drawn(layer, x)["params"]
   expected = (nn.silu(x @ p["gate"]["kernel"]) * (x @ p["up"]["kernel"])) @ p["down"]["kernel"]
   assert np.abs(layer.apply({"params": p}, x) - expected).max() < 1e-5
+
+
+def test_rotary_angles_are_positions_times_frequencies_and_the_first_axis_comes_first():
+  angles = rotary((3, 5), 12)  # 6 pairs, 3 an axis
+  assert angles.shape == (15, 6)
+  rows, columns = np.indices((3, 5)).reshape(2, -1, 1)
+  speed = 10000.0 ** (-np.arange(3) / 3)
+  assert np.allclose(angles, np.concatenate([rows * speed, columns * speed], 1), rtol=1e-6)
+  assert np.array_equal(rotary((2, 2, 2), 16)[:, 6:], np.zeros((8, 2)))  # 2 pairs an axis, 2 that do not turn
+  assert rotary((4,), 6).shape == (4, 3)
+  with pytest.raises(UserError, match="3 axes need heads of at least 6, not 4"):
+    rotary((2, 2, 2), 4)
+
+
+def test_turned_products_depend_on_the_difference_of_places_alone():
+  q, k = (jnp.broadcast_to(normal(8, seed=i), (1, 12, 1, 8)) for i in (1, 2))
+  angles = rotary((3, 4), 8)
+  products = np.asarray(jnp.einsum("bqhf,bkhf->qk", turn(q, angles), turn(k, angles))).reshape(3, 4, 3, 4)
+  assert np.abs(products[1:, 1:, 1:, 1:] - products[:-1, :-1, :-1, :-1]).max() < 1e-5
+  assert np.abs(products[1:, :, :-1] - products[:-1, :, 1:]).max() > 1e-2
+  pair = turn(jnp.array([1.0, 2.0]).reshape(1, 1, 1, 2), np.full((1, 1), np.pi / 2, np.float32))
+  assert np.allclose(pair.ravel(), [-2, 1], atol=1e-6)
+  assert turn(q.astype(jnp.bfloat16), angles).dtype == jnp.bfloat16
+
+
+def test_attention_norms_queries_and_keys_head_by_head():
+  x, layer = normal(2, 4, 16), Attention(2, qk_norm=True)
+  params = drawn(layer, x)
+  assert params["params"]["q_norm"]["scale"].shape == (8,)
+  larger = jax.tree.map(lambda a: a, params)
+  larger["params"]["qkv"] = {
+    "kernel": params["params"]["qkv"]["kernel"].at[:, :32].multiply(7.0),
+    "bias": params["params"]["qkv"]["bias"].at[:32].multiply(7.0),
+  }
+  assert np.abs(layer.apply(params, x) - layer.apply(larger, x)).max() < 1e-4
+  assert np.abs(Attention(2).apply(params, x) - Attention(2).apply(larger, x)).max() > 1e-2
+
+
+def test_swiglu_mlp_is_its_equation_and_has_the_size_of_a_gelu_one():
+  x = normal(2, 3, 24)
+  params = drawn(Mlp(kind="swiglu"), x)
+  p = params["params"]
+  gate, up = jnp.split(x @ p["fc1"]["kernel"] + p["fc1"]["bias"], 2, -1)
+  expected = (nn.silu(gate) * up) @ p["fc2"]["kernel"] + p["fc2"]["bias"]
+  assert np.abs(Mlp(kind="swiglu").apply(params, x) - expected).max() < 1e-5
+  kernels = [
+    sum(a.size for a in jax.tree.leaves(drawn(Mlp(kind=kind), x)) if a.ndim == 2) for kind in ("gelu", "swiglu")
+  ]
+  assert kernels[0] == kernels[1] == 8 * 24 * 24
+  dropped = Mlp(dropout=0.5)
+  params = drawn(dropped, x)
+  assert np.array_equal(dropped.apply(params, x), Mlp().apply(params, x))
+  assert not np.array_equal(dropped.apply(params, x, train=True, rngs={"dropout": KEY}), Mlp().apply(params, x))
 
 
 def test_sincos_puts_the_last_axis_first_and_has_sines_first():

@@ -10,6 +10,8 @@ import jax.numpy as jnp
 
 from latents.errors import UserError
 from latents.nn.linear import Dense
+from latents.nn.norm import RMSNorm
+from latents.nn.position import turn
 from latents.types import Array
 
 
@@ -72,16 +74,19 @@ class Attention(nn.Module):
   """[B,N,C] -> same shape: multi-head self-attention with biased linear layers `qkv` and `out`.
 
   causal: see `attend`. head: numbers of a head; 0 = C / heads. dtype: of the products; parameters are float32.
-  mask [B,N] bool: keys that may be looked at.
+  qk_norm: queries and keys through an RMSNorm of their own, "q_norm" and "k_norm" (Henry et al. 2020,
+  arXiv:2010.04245, as LightningDiT and JiT have it: over a head's numbers, scales shared by the heads, eps 1e-6).
+  mask [B,N] bool: keys that may be looked at. angles [N,F/2]: rotary positions (`position.rotary`).
   """
 
   heads: int
   causal: bool = False
   dtype: str = "float32"
   head: int = 0
+  qk_norm: bool = False
 
   @nn.compact
-  def __call__(self, x: Array, mask: Array | None = None) -> Array:
+  def __call__(self, x: Array, mask: Array | None = None, angles: Array | None = None) -> Array:
     """See the class."""
     width = x.shape[-1]
     if not self.head and width % self.heads:
@@ -89,6 +94,10 @@ class Attention(nn.Module):
     init = nn.initializers.xavier_uniform()
     qkv = Dense(3 * (self.head * self.heads or width), dtype=self.dtype, kernel_init=init, name="qkv")(x)
     q, k, v = (a.reshape(*x.shape[:-1], self.heads, -1) for a in jnp.split(qkv, 3, -1))
+    if self.qk_norm:
+      q, k = (RMSNorm(1e-6, self.dtype, name=name)(a) for name, a in (("q_norm", q), ("k_norm", k)))
+    if angles is not None:
+      q, k = turn(q, angles), turn(k, angles)
     seen = None if mask is None else mask[:, None, None, :]
     h = attend(q, k, v, mask=seen, causal=self.causal).reshape(*x.shape[:-1], -1)
     return Dense(width, dtype=self.dtype, kernel_init=init, name="out")(h)

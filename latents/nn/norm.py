@@ -1,6 +1,7 @@
 """Normalisation layers. Statistics are float32 whatever the compute dtype."""
 
 import math
+from typing import Literal
 
 import flax.linen as nn
 import jax
@@ -114,6 +115,14 @@ class RunningBatchNorm(nn.Module):
         mean.value, var.value = (old.value + r * (new - old.value) for old, new in zip((mean, var), now, strict=True))
         count.value = count.value + 1.0
     return ((x - now[0]) * jax.lax.rsqrt(now[1] + self.eps) * scale + bias).astype(self.dtype)
+
+
+NormKind = Literal["layer", "rms"]
+
+
+def norm(kind: NormKind, dtype: str, name: str) -> nn.Module:
+  """The norm of a modulated block: "layer" without parameters (DiT), "rms" with a learned scale (LightningDiT)."""
+  return LayerNorm(dtype=dtype, name=name) if kind == "layer" else RMSNorm(1e-6, dtype, name=name)
 
 
 def modulate(x: Array, shift: Array, scale: Array) -> Array:
