@@ -1,6 +1,7 @@
 """Paths, their conversions, and what a process makes of a network's output. In float64 but where it says so."""
 
 import itertools
+import typing
 from typing import Any
 
 import jax
@@ -8,8 +9,23 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from latents.diffusion import Betas, Cosine, Linear, MinSNR, Process, posterior
-from tests.members.diffusion import PATHS
+from latents.diffusion import (
+  Betas,
+  Continuous,
+  Cosine,
+  Exploding,
+  Grid,
+  Linear,
+  Process,
+  ShiftedCosine,
+  Times,
+  posterior,
+  shift,
+)
+from latents.diffusion.paths import AnyPath
+from latents.diffusion.weights import Weight
+from latents.errors import UserError
+from tests.members.diffusion import GRIDS, PATHS, TIMES, WEIGHTS
 
 BY_NAME = pytest.mark.parametrize("make", [m[1] for m in PATHS], ids=[m[0] for m in PATHS])
 KINDS: Any = ("velocity", "data", "noise", "score")
@@ -30,17 +46,21 @@ def normal(seed: int, *shape: int):
 def test_a_path_goes_from_data_to_noise(make):
   path, tau = make(), np.linspace(0, 1, 101)
   alpha, sigma = path.alpha(tau), path.sigma(tau)
-  assert alpha[0] == 1 and sigma[0] == 0 and alpha[-1] < 0.013 and abs(sigma[-1] - 1) < 1e-4
-  assert (np.diff(alpha) < 0).all() and (np.diff(sigma) > 0).all()
+  assert alpha[0] == 1 and sigma[0] == 0 and abs(sigma[-1] / path.scale - 1) < 1e-4
+  assert (np.diff(sigma) > 0).all() and (np.diff(path.log_snr(tau[1:])) < 0).all()
+  if not isinstance(path, Exploding):
+    assert alpha[-1] < 0.013 and (np.diff(alpha) < 0).all()
   inner = tau[1:-1]
   assert np.abs(path.log_snr(inner) - np.log(path.alpha(inner) ** 2 / path.sigma(inner) ** 2)).max() < 1e-9
   # the slopes, at times within a step of the chain
   middle, h = (np.arange(20, 1000, 37) - 0.5) / 1000, 1e-6
   for value, slope in ((path.alpha, path.alpha_slope), (path.sigma, path.sigma_slope)):
     assert np.abs((value(middle + h) - value(middle - h)) / (2 * h) - slope(middle)).max() < 1e-7
-  on_device = [f(jnp.asarray(inner)) for f in (path.alpha, path.sigma, path.alpha_slope, path.sigma_slope)]
-  for got, f in zip(on_device, (path.alpha, path.sigma, path.alpha_slope, path.sigma_slope), strict=True):
-    assert np.abs(got - f(inner)).max() < 1e-9
+  fall = (path.log_snr(middle - h) - path.log_snr(middle + h)) / (2 * h)
+  assert np.abs(path.log_snr_slope(middle) / fall - 1).max() < 1e-6
+  for f in (path.alpha, path.sigma, path.alpha_slope, path.sigma_slope, path.log_snr_slope):
+    assert np.allclose(f(jnp.asarray(inner)), f(inner), rtol=1e-9, atol=0)
+  assert np.abs(path.time(path.log_snr(inner)) - inner).max() < 1e-12
 
 
 @BY_NAME
@@ -60,11 +80,29 @@ def test_all_parametrisations_convert_into_each_other(make):
   for source, target in itertools.product(KINDS, KINDS):
     got = path.convert(exact[source], source, target, x, tau)
     assert got.dtype == jnp.float64
-    assert np.abs(got - exact[target]).max() < 1e-8, (source, target)
+    assert np.abs(got - exact[target]).max() < 1e-10, (source, target)
   # an error in the data is `unit` times as large as another estimate
   for kind in KINDS:
     off = path.convert(x0 + 1e-3, "data", kind, x, tau) - exact[kind]
     assert np.abs(np.abs(off) / 1e-3 - path.unit(kind, tau)[:, None, None]).max() < 1e-6 * path.unit(kind, tau).max()
+
+
+@BY_NAME
+def test_edms_preconditioning_converts_on_every_path(make):
+  """F of the paper's eq. 7 in y = x / alpha, s = sigma / alpha, written down here."""
+  path, x0, eps = make(), normal(0, 6, 3, 2), normal(1, 6, 3, 2)
+  tau, d = jnp.asarray([0.0305, 0.1005, 0.3005, 0.5005, 0.8005, 0.9805]), 0.7
+  x, process = path.mix(x0, eps, tau), Process(path, "edm", data_std=d)
+  alpha, s = path.alpha(tau)[:, None, None], (path.sigma(tau) / path.alpha(tau))[:, None, None]
+  f = (x0 - d**2 / (s**2 + d**2) * x / alpha) / (s * d / np.sqrt(s**2 + d**2))
+  assert np.abs(process.data(f, x, tau) - x0).max() < 1e-10
+  seen, told = process.inputs(x, tau)
+  assert np.abs(seen - x / alpha / np.sqrt(s**2 + d**2)).max() < 1e-10
+  assert np.abs(told - np.log(s[:, 0, 0]) / 4000).max() < 1e-12
+  exact = {"velocity": path.velocity(x0, eps, tau), "noise": eps, "score": -eps / path.sigma(tau)[:, None, None]}
+  field = process.field(lambda x, tau: f)
+  for kind in KINDS[:1] + KINDS[2:]:
+    assert np.abs(field.read(kind, x, tau)[0] - exact[kind]).max() < 1e-10 * max(1, path.scale)
 
 
 @BY_NAME
@@ -88,6 +126,51 @@ def test_the_published_ends_of_the_tables():
   assert np.abs(Betas().alpha(np.arange(1, 1001) / 1000) ** 2 - bar).max() < 1e-12
   cosine = lambda t: np.cos((t + 0.008) / 1.008 * np.pi / 2) ** 2
   assert Cosine().alpha(0.3) ** 2 == pytest.approx(cosine(0.3) / cosine(0.0), rel=1e-12)
+
+
+def test_every_path_weight_time_and_grid_has_a_line():
+  made = lambda makers: {type(make()) for make in makers}
+  assert made([m[1] for m in PATHS]) == set(typing.get_args(AnyPath)) and made(WEIGHTS) == set(typing.get_args(Weight))
+  assert made(TIMES) == set(typing.get_args(Times)) and made(GRIDS) == set(typing.get_args(Grid))
+
+
+def test_the_published_formulas_of_other_paths():
+  tau = np.linspace(0.01, 0.99, 50)
+  gvp = Cosine(0.0)
+  assert np.abs(gvp.alpha(tau) - np.cos(np.pi * tau / 2)).max() < 1e-14
+  assert np.abs(gvp.sigma(tau) - np.sin(np.pi * tau / 2)).max() < 1e-14
+  assert np.abs(gvp.sigma_slope(np.zeros(1)) - np.pi / 2).max() < 1e-14
+  # SiT's VP path, in its time 1 - tau
+  log_alpha = -0.25 * tau**2 * (20 - 0.1) - 0.5 * tau * 0.1
+  assert np.abs(np.log(Continuous().alpha(tau)) - log_alpha).max() < 1e-12
+  many = Betas(0.1 / 1e5, 20 / 1e5, 100_000)
+  assert np.abs(many.alpha(tau) - Continuous().alpha(tau)).max() < 1e-4
+  # simple diffusion, and its interpolation from 32 at the noise to 512 at the data
+  cosine = -2 * np.log(np.tan(np.pi * tau / 2))
+  shifted = lambda noise, side: cosine + 2 * np.log(noise / side)
+  assert np.abs(ShiftedCosine(256).log_snr(tau) - shifted(64, 256)).max() < 1e-12
+  between = tau * shifted(32, 512) + (1 - tau) * shifted(512, 512)
+  assert np.abs(ShiftedCosine(512, 32.0, 512.0).log_snr(tau) - between).max() < 1e-12
+  assert np.abs(ShiftedCosine(64).alpha(tau) - gvp.alpha(tau)).max() < 1e-14
+
+
+def test_zero_terminal_snr_is_shifted_and_scaled_alpha():
+  """Lin et al., algorithm 1, in their order of steps."""
+  path, t = Betas(0.00085, 0.012, rise="root", zero_snr=True), np.arange(1, 1001)
+  root = np.sqrt(np.cumprod(1 - np.linspace(0.00085**0.5, 0.012**0.5, 1000) ** 2))
+  wanted = (root - root[-1]) * root[0] / (root[0] - root[-1])
+  assert np.abs(path.alpha(t / 1000) - wanted).max() < 1e-12 and path.alpha(1.0) == 0 and path.sigma(1.0) == 1
+  assert path.alpha(0.9995) == pytest.approx(wanted[-2] / 2, rel=1e-9)  # a straight line in the last step
+  assert path.alpha_slope(np.array([1.0, 0.9995])) == pytest.approx(-1000 * wanted[-2], rel=1e-9)
+
+
+@pytest.mark.parametrize(
+  "make", [lambda: Continuous(0.0), lambda: ShiftedCosine(0), lambda: ShiftedCosine(64, 9.0, 2.0)]
+)
+def test_paths_that_are_none_are_one_line(make):
+  with pytest.raises(UserError) as found:
+    make()
+  assert "\n" not in str(found.value)
 
 
 @BY_NAME
@@ -117,23 +200,23 @@ def test_the_posterior_of_ddpm():
   assert np.allclose(q.of_x, np.sqrt(1 - beta) * (1 - bar[t - 1]) / (1 - bar[t]), rtol=1e-8)
 
 
-@BY_NAME
-@pytest.mark.parametrize("weight", [None, MinSNR(2.0)])
-def test_a_weighted_loss_does_not_depend_on_what_is_predicted(make, weight):
-  """One estimate of the data, given as a velocity, as data or as noise, compared as anything: one loss under MinSNR,
-  min(SNR, gamma) |x0 - estimate|^2; without a weight the loss is that of what is compared."""
-  path, x0, eps = make(), normal(0, 5, 4), normal(1, 5, 4)
-  tau = jnp.asarray([0.0805, 0.2005, 0.5005, 0.7005, 0.9505])
-  x, guess = path.mix(x0, eps, tau), x0 + normal(2, 5, 4)
-  snr = np.asarray(jnp.exp(path.log_snr(tau)))[:, None]
-  for predict, compare in itertools.product(KINDS[:3], KINDS[:3]):
-    out = path.convert(guess, "data", predict, x, tau)
-    ((error, weighs),) = Process(path, predict, compare, weight).terms(out, x0, eps, x, tau).values()
-    plain = np.square(guess - x0) * np.asarray(path.unit(compare, tau))[:, None] ** 2
-    expected = plain if weight is None else np.minimum(snr, 2.0) * np.square(guess - x0)
-    assert weighs == 1.0 and np.allclose(error, expected, rtol=1e-6)
-  own, _ = Process(path, "noise", None, None).terms(eps, x0, eps, x, tau)["flow"]
-  assert np.abs(own).max() < 1e-20
+def test_latents_times_k_are_a_log_snr_of_2_ln_k_more():
+  """k x0 on a path at tau is x0 at the time where log-SNR is 2 ln k higher, times a number; so is the loss of a network
+  that reads either. On the linear path that time is `shift(tau, 1 / k)`."""
+  x0, eps = normal(0, 6, 3), normal(1, 6, 3)
+  tau = np.linspace(0.2, 0.9, 6)
+  for make in (m[1] for m in PATHS):
+    path = make()
+    for k in (0.5, 3.0):
+      level = path.log_snr(tau) + 2 * np.log(k)
+      there = path.time(level)
+      if not (there > 1e-9).all() or not (there < 1 - 1e-9).all():
+        continue  # beyond what the path reaches
+      scaled, plain = path.mix(k * x0, eps, jnp.asarray(tau)), path.mix(x0, eps, jnp.asarray(there))
+      factor = (path.sigma(tau) / path.sigma(there))[:, None]
+      assert np.abs(scaled - factor * plain).max() < 1e-9 * np.abs(factor).max()
+      if isinstance(path, Linear):
+        assert np.abs(there - shift(tau, 1 / k)).max() < 1e-12
 
 
 def test_the_default_is_flow_matching_to_the_bit():

@@ -9,9 +9,9 @@ import jax.numpy as jnp
 
 from latents.diffusion.field import Field, Network, split
 from latents.diffusion.guidance import guide
-from latents.diffusion.paths import Betas, Cosine, Exploding, Kind, Linear, spread
+from latents.diffusion.paths import AnyPath, Kind, Linear, spread
 from latents.diffusion.posterior import posterior
-from latents.diffusion.weights import MinSNR
+from latents.diffusion.weights import Weight
 from latents.types import Array, later
 
 VLB = 1e-3  # the weight of the bound beside the simple loss (iDDPM, section 3.1)
@@ -28,10 +28,10 @@ class Process:
   2D channels, of which the second half is where the log variance of a reverse step lies between its two bounds.
   """
 
-  path: Linear | Betas | Cosine | Exploding = Linear()
+  path: AnyPath = Linear()
   predict: Literal["velocity", "data", "noise", "edm"] = "velocity"
   compare: Literal["velocity", "data", "noise"] | None = None
-  weight: MinSNR | None = None
+  weight: Weight | None = None
   variance: Literal["none", "learned"] = "none"
   data_std: float = later(0.5)
 
@@ -43,21 +43,29 @@ class Process:
     """(x [B,...], tau [B]) -> the same as the network sees them."""
     if self.predict != "edm":
       return x, tau
-    alpha = self.path.alpha(tau)
-    s = jnp.maximum(self.path.sigma(tau) / alpha, self.path.floor)
-    return x * spread(jax.lax.rsqrt(s**2 + self.data_std**2) / alpha, x), jnp.log(s) / 4000
+    s = jnp.maximum(self.path.sigma(tau), self.path.floor) / jnp.maximum(self.path.alpha(tau), self.path.floor)
+    return x * spread(1 / self._size(tau), x), jnp.log(s) / 4000
 
   def read(self, estimate: Array, x: Array, tau: Array) -> tuple[Array, Kind]:
     """What a network gives at (x, tau) -> the estimate, and as what: F as data, all else as it is."""
     if self.predict != "edm":
       return estimate, self.predict
-    alpha = self.path.alpha(tau)
-    skip = self.data_std**2 / ((self.path.sigma(tau) / alpha) ** 2 + self.data_std**2)
-    return spread(skip / alpha, x) * x + spread(self._c_out(tau), x) * estimate, "data"
+    skip = self.data_std**2 * self.path.alpha(tau) / self._size(tau) ** 2  # c_skip / alpha
+    return spread(skip, x) * x + spread(self._c_out(tau), x) * estimate, "data"
+
+  def _size(self, tau: Array) -> Array:
+    """The deviation of x_tau, alpha sqrt(s^2 + data_std^2)."""
+    return jnp.sqrt(self.path.sigma(tau) ** 2 + (self.path.alpha(tau) * self.data_std) ** 2)
 
   def _c_out(self, tau: Array) -> Array:
-    s = self.path.sigma(tau) / self.path.alpha(tau)
-    return s * self.data_std * jax.lax.rsqrt(s**2 + self.data_std**2)
+    return self.path.sigma(tau) * self.data_std / self._size(tau)
+
+  def data_weight(self, tau: Array) -> Array:
+    """[B] -> [B]: the weight of the squared error in the data, 1 without `weight`; finite at both ends."""
+    if self.weight is None:
+      return jnp.ones_like(tau)
+    most = -2 * math.log(self.path.floor)
+    return self.weight(jnp.clip(self.path.log_snr(tau), -most, most), self.path.log_snr_slope(tau))
 
   def terms(self, out: Array, x0: Array, eps: Array, x: Array, tau: Array) -> dict[str, tuple[Array, float]]:
     """name -> (error of each element [B,...,D], weight of its mean).
@@ -72,7 +80,7 @@ class Process:
     target = {"data": x0, "noise": eps}[kind] if kind != "velocity" else self.path.velocity(x0, eps, tau)
     error = jnp.square(self.path.convert(estimate, given, kind, x, tau) - target)
     if self.weight is not None:
-      error = error * spread(self.weight(self.path.log_snr(tau)) / self.path.unit(kind, tau) ** 2, x)
+      error = error * spread(self.data_weight(tau) / self.path.unit(kind, tau) ** 2, x)
     elif self.predict == "edm" and self.compare is None:  # as F: the error in the data over c_out
       error = error / spread(jnp.maximum(self._c_out(tau), self.path.floor) ** 2, x)
     if share is None:

@@ -11,11 +11,12 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
-from latents.diffusion.grids import Even, Strided
+from latents.diffusion.grids import Even, Grid, Karras
 from latents.diffusion.guidance import inside
+from latents.diffusion.paths import Exploding
 from latents.diffusion.process import Process
 from latents.diffusion.samplers import Euler, Sampler
-from latents.diffusion.times import LogitNormal, Steps, Uniform, dimension_shift
+from latents.diffusion.times import LogitNormal, LogNormal, Times, dimension_shift
 from latents.diffusion.times import shift as shift_time
 from latents.errors import UserError
 from latents.priors.base import Prior, check_guidance, doubled, drop, rows, sample_keys, without
@@ -35,14 +36,21 @@ class FlowPrior(Prior):
   """
 
   backbone: nn.Module
-  times: LogitNormal | Uniform | Steps = LogitNormal()
+  times: Times = LogitNormal()
   shift: float | None = None
   label_drop: float = 0.1
   sampler: Sampler = aside(Euler(50))
   guidance: float = aside(1.0)
   interval: tuple[float, float] = aside((0.0, 1.0))
   process: Process = later(Process())
-  grid: Even | Strided = later(Even(), address=False)
+  grid: Grid = later(Even(), address=False)
+
+  def _check_levels(self) -> None:
+    """UserError where times or grid count the noise of another path."""
+    for part in (self.times, self.grid):
+      if isinstance(part, LogNormal | Karras) and self.process.path != Exploding(part.most):
+        wanted = f"Exploding({part.most:g})"
+        raise UserError(f"{part} are levels of noise on the path {wanted}, but the process has {self.process.path}")
 
   def _shift(self, shape: tuple[int, ...]) -> float:
     return dimension_shift(math.prod(shape)) if self.shift is None else self.shift
@@ -52,6 +60,7 @@ class FlowPrior(Prior):
 
     Other errors, and "vlb": as `Process.terms`, each with its weight in it.
     """
+    self._check_levels()
     z = self._continuous(latent)
     eps = jax.random.normal(self.make_rng("prior"), z.shape)
     tau = shift_time(self.times(self.make_rng("prior"), z.shape[0]), self._shift(z.shape[1:]))
@@ -90,6 +99,7 @@ class FlowPrior(Prior):
     """See `Prior.sample`; z [B,*shape] in normalised units. Guidance 1 evaluates the conditional half alone."""
     scale = self.guidance if guidance is None else guidance
     check_guidance(scale, self.conditions)
+    self._check_levels()
     batch = count if cond is None else rows(cond)
     cond = cond if self.conditions else None
     keys = sample_keys(self.make_rng("prior"), batch)

@@ -1,14 +1,56 @@
 """Members of `latents/diffusion`."""
 
-from latents.diffusion import DDPM, Betas, Consistency, Cosine, DPMSolver2M, Euler, Heun, Linear
+from latents.diffusion import (
+  DDPM,
+  P2,
+  Betas,
+  Consistency,
+  Continuous,
+  Cosine,
+  DPMSolver2M,
+  Early,
+  EDMWeight,
+  Euler,
+  Even,
+  Exploding,
+  Heun,
+  Karras,
+  Likelihood,
+  Linear,
+  LogitNormal,
+  LogNormal,
+  MaxSNR,
+  MinSNR,
+  ShiftedCosine,
+  Sigmoid,
+  Steps,
+  Stratified,
+  Strided,
+  Uniform,
+  Unit,
+)
 
 # -- paths of diffusion: (name, make)
 PATHS = [
   ("linear", Linear),
   ("betas", Betas),
   ("betas-root", lambda: Betas(0.0015, 0.0195, rise="root")),
+  ("betas-zero-snr", lambda: Betas(0.00085, 0.012, rise="root", zero_snr=True)),
+  ("continuous", Continuous),
   ("cosine", Cosine),
+  ("gvp", lambda: Cosine(0.0)),
+  ("shifted-cosine", lambda: ShiftedCosine(256)),
+  ("shifted-cosine-fine", lambda: ShiftedCosine(512, 32.0, 512.0)),
+  ("exploding", lambda: Exploding(80.0)),
 ]
+
+# -- weights, times and grids: makers
+WEIGHTS = [
+  Unit, lambda: Unit("data"), lambda: Unit("rotation"), lambda: Unit("straight"), lambda: MinSNR(2.0), MaxSNR, P2,
+  lambda: P2(0.5, 2.0), Sigmoid, lambda: Sigmoid(-3.0), EDMWeight, Likelihood,
+]  # fmt: skip
+TIMES = [Uniform, Stratified, LogitNormal, LogNormal, Steps]
+GRIDS = [Even, Early, Karras, Strided]
 
 
 # -- samplers: (name, make), of a few steps

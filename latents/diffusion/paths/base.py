@@ -59,6 +59,26 @@ class Path:
     log = library(tau).log
     return 2 * (log(self.alpha(tau)) - log(self.sigma(tau)))
 
+  def turn(self, tau: Array) -> Array:
+    """alpha sigma' - alpha' sigma > 0: with alpha^2 + sigma^2 = 1, the speed of the angle of (alpha, sigma)."""
+    return self.alpha(tau) * self.sigma_slope(tau) - self.alpha_slope(tau) * self.sigma(tau)
+
+  def log_snr_slope(self, tau: Array) -> Array:
+    """-d log_snr / d tau = 2 turn / (alpha sigma) > 0: how fast log-SNR falls. Without a bound at both ends, where the
+    divisors stay at `floor`."""
+    xp = library(tau)
+    return 2 * self.turn(tau) / (xp.maximum(self.alpha(tau), self.floor) * xp.maximum(self.sigma(tau), self.floor))
+
+  def time(self, log_snr: np.ndarray) -> np.ndarray:
+    """The tau in [0,1] at which log-SNR is that; by bisection, on the host, in float64."""
+    low, high = np.zeros_like(log_snr, float), np.ones_like(log_snr, float)
+    for _ in range(64):
+      middle = (low + high) / 2
+      with np.errstate(divide="ignore"):
+        early = self.log_snr(middle) > log_snr
+      low, high = np.where(early, middle, low), np.where(early, high, middle)
+    return (low + high) / 2
+
   def mix(self, x0: Array, eps: Array, tau: Array) -> Array:
     """x_tau."""
     return spread(self.alpha(tau), x0) * x0 + spread(self.sigma(tau), x0) * eps
@@ -69,10 +89,9 @@ class Path:
 
   def from_velocity(self, x: Array, v: Array, tau: Array) -> tuple[Array, Array]:
     """(x0, eps): the solution of x = alpha x0 + sigma eps and v = alpha' x0 + sigma' eps."""
-    alpha, sigma, alpha_slope, sigma_slope = (
-      spread(f(tau), x) for f in (self.alpha, self.sigma, self.alpha_slope, self.sigma_slope)
+    alpha, sigma, alpha_slope, sigma_slope, turn = (
+      spread(f(tau), x) for f in (self.alpha, self.sigma, self.alpha_slope, self.sigma_slope, self.turn)
     )
-    turn = alpha * sigma_slope - alpha_slope * sigma
     return (sigma_slope * x - sigma * v) / turn, (alpha * v - alpha_slope * x) / turn
 
   def from_data(self, x: Array, x0: Array, tau: Array) -> Array:
@@ -101,9 +120,10 @@ class Path:
 
   def unit(self, kind: Kind, tau: Array) -> Array:
     """[] or [B]: by how much an error in the data, with x fixed, is larger as an error in `kind`."""
-    alpha, sigma = self.alpha(tau), library(tau).maximum(self.sigma(tau), self.floor)
-    if kind == "velocity":  # |alpha' - sigma' alpha / sigma|
-      return (alpha * self.sigma_slope(tau) - self.alpha_slope(tau) * self.sigma(tau)) / sigma
+    xp = library(tau)
+    alpha, sigma = xp.maximum(self.alpha(tau), self.floor), xp.maximum(self.sigma(tau), self.floor)
+    if kind == "velocity":  # sigma' alpha / sigma - alpha'
+      return self.turn(tau) / sigma
     return {"data": alpha * 0 + 1, "noise": alpha / sigma, "score": alpha / sigma**2}[kind]
 
   def _divisor(self, value: Array, x: Array) -> Array:

@@ -10,7 +10,11 @@ from latents.types import Array
 
 @dataclasses.dataclass(frozen=True)
 class Cosine(VariancePreserving):
-  """alpha = cos(u) / cos(u_0), u = (tau + offset) / (1 + offset) pi / 2, u_0 that of tau = 0; alpha(1) = 0."""
+  """alpha = cos(u) / cos(u_0), u = (tau + offset) / (1 + offset) pi / 2, u_0 that of tau = 0; alpha(1) = 0.
+
+  offset = 0: alpha = cos(pi tau / 2), sigma = sin(pi tau / 2), the trigonometric path (GVP) of stochastic interpolants
+  (Albergo & Vanden-Eijnden 2022, arXiv:2209.15571) and SiT (arXiv:2401.08740).
+  """
 
   offset: float = 0.008
 
@@ -34,3 +38,7 @@ class Cosine(VariancePreserving):
     """See `Path`."""
     turn, first = self._angles(tau)
     return -library(tau).sin(first + turn) * (math.pi / 2 / (1 + self.offset)) / math.cos(first)
+
+  def turn(self, tau: Array) -> Array:
+    """See `Path`; without an offset pi / 2 everywhere."""
+    return 0 * tau + math.pi / 2 if self.offset == 0 else super().turn(tau)

@@ -7,20 +7,22 @@ from latents.types import Array
 
 
 class VariancePreserving(Path):
-  """Members give alpha, sigma and alpha'; the rest follows: sigma' = -alpha alpha' / sigma."""
+  """Members give alpha, sigma and alpha'; the rest follows from the speed of the angle, `turn` = -alpha' / sigma.
+
+  It has no bound at tau = 0 on paths that begin there with alpha' < 0 (the divisor stays at `floor`); those that do not
+  give it themselves.
+  """
+
+  def turn(self, tau: Array) -> Array:
+    """See `Path`."""
+    return -self.alpha_slope(tau) / library(tau).maximum(self.sigma(tau), self.floor)
 
   def sigma_slope(self, tau: Array) -> Array:
-    """See `Path`; without a bound at tau = 0, where the divisor stays at `floor`."""
-    return -self.alpha(tau) * self.alpha_slope(tau) / library(tau).maximum(self.sigma(tau), self.floor)
+    """See `Path`."""
+    return self.alpha(tau) * self.turn(tau)
 
   def from_velocity(self, x: Array, v: Array, tau: Array) -> tuple[Array, Array]:
-    """x0 = alpha x + (sigma^2 / alpha') v and eps = sigma x - (sigma alpha / alpha') v: no divisor is 0 at tau = 0."""
+    """x0 = alpha x - (sigma / turn) v and eps = sigma x + (alpha / turn) v: no divisor is 0 at tau = 0."""
     wide = functools.partial(spread, x=x)
-    alpha, sigma, slope = wide(self.alpha(tau)), wide(self.sigma(tau)), wide(self.alpha_slope(tau))
-    return alpha * x + sigma**2 / slope * v, sigma * x - sigma * alpha / slope * v
-
-  def unit(self, kind, tau: Array) -> Array:
-    """See `Path`; as a velocity |alpha'| / sigma^2."""
-    if kind != "velocity":
-      return super().unit(kind, tau)
-    return -self.alpha_slope(tau) / library(tau).maximum(self.sigma(tau), self.floor) ** 2
+    alpha, sigma, turn = wide(self.alpha(tau)), wide(self.sigma(tau)), wide(self.turn(tau))
+    return alpha * x - sigma / turn * v, sigma * x + alpha / turn * v
