@@ -11,5 +11,6 @@ from latents.backbones.dit import DiT, dit_b, dit_l, dit_s, dit_xl
 from latents.backbones.mp_unet import MPUNet, edm2
 from latents.backbones.transformer import Transformer
 from latents.backbones.unet import UNet
+from latents.backbones.unet_transformer import UNetTransformer
 
-__all__ = ["DiT", "MPUNet", "Transformer", "UNet", "dit_b", "dit_l", "dit_s", "dit_xl", "edm2"]
+__all__ = ["DiT", "MPUNet", "Transformer", "UNet", "UNetTransformer", "dit_b", "dit_l", "dit_s", "dit_xl", "edm2"]
