@@ -1,4 +1,4 @@
-"""The command line: `latents run|ablate|plan|sample|reconstruct|encode|evaluate|import|export|report|list|data|doctor`.
+"""The command line: `latents run|ablate|plan|sample|reconstruct|encode|evaluate|average|import|export|report|list|...`.
 
 It reads arguments and calls the floor below; `endings` says with which exit codes it ends.
 """
@@ -17,7 +17,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NoReturn
 
-from latents.command import data, interchange, reading, sweeps
+from latents.command import averages, data, interchange, reading, sweeps
 from latents.errors import UserError, nearest
 from latents.machine import endings, environment
 from latents.machine.disk import on_disk
@@ -43,6 +43,7 @@ def parser() -> Parser:
   _add_training(sub)
   _add_using(sub)
   interchange.add(sub, _command)
+  averages.add(sub, _command)
   data.add(_command(sub, "data", _run, "look at data, or prepare them"), _command, Parser)
   return top
 

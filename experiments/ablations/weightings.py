@@ -30,7 +30,7 @@ WEIGHTS = {
   "likelihood": Likelihood(),
   "noise": Unit("noise"),
   "edm": EDMWeight(),
-  "velocity": Unit("velocity"),
+  "velocity": Unit("straight"),
   "min-snr": MinSNR(),
   "p2": P2(),
   "sigmoid": Sigmoid(),

@@ -14,4 +14,7 @@ from latents.backbones.transformer import Transformer
 from latents.backbones.unet import UNet
 from latents.backbones.wavegrad import WaveGrad
 
-__all__ = ["DiT", "DiffWave", "MPUNet", "Transformer", "UNet", "WaveGrad", "dit_b", "dit_l", "dit_s", "dit_xl", "edm2"]
+__all__ = [
+  "DiT", "DiffWave", "MPUNet", "Transformer", "UNet", "UNetTransformer", "WaveGrad", "dit_b", "dit_l", "dit_s",
+  "dit_xl", "edm2",
+]  # fmt: skip

@@ -11,7 +11,7 @@ from latents.declare.stored import Form
 from latents.errors import UserError, nearest
 from latents.evaluate import Measure
 from latents.nn.streams import check_seed
-from latents.optim import Optimizer
+from latents.optim import Optimizer, is_width
 from latents.recodes import Recode
 
 DTYPES = ("float32", "bfloat16", "float16")
@@ -58,7 +58,7 @@ def check(experiment: Experiment) -> None:
     if not isinstance(metric, Measure):
       raise UserError(f"evaluation.metrics holds {type(metric).__name__}, which is no metric (see latents.evaluate)")
   named = {name for _, stage in every_stage(experiment) for name in stage.averages}
-  if (name := experiment.evaluation.average) and name not in named:
+  if (name := experiment.evaluation.average) and name not in named and not is_width(name):
     raise UserError(f"evaluation.average is '{name}', which no stage keeps{nearest(name, named)}")
   check_seed(experiment.seed)
   guidance = experiment.stage2.prior.guidance if experiment.stage2 is not None else 1.0

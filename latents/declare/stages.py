@@ -83,7 +83,8 @@ class Stage1:
   and between checkpoints. workers: processes that load data (0 = threads). patience: updates in a row that may be
   skipped for being non-finite before the run stops.
   start: stages whose weights the model begins with. trained: paths of the parts that are trained; all others stay as
-  they begin, to the bit. seed: this stage's own (None: the experiment's). keep_checkpoints: also once it is finished.
+  they begin, to the bit. seed: this stage's own (None: the experiment's). keep_checkpoints: every one, also once it is
+  finished (`latents average` makes averages of other widths of them); else the newest two, until then.
   conditioner: what a decoder that reads conditions is told of each example.
   normalise: what a prior's unit is: z has mean 0 and standard deviation 1 over the training set in every channel, in
   every element of the grid (which then is the only one), in all numbers together, or is as the model gives it.
@@ -167,7 +168,8 @@ class Evaluation:
   metrics: of reconstructions, latents or samples (see `latents.evaluate`), measured beside the usual ones of the
   signals and the latent, which the fields above switch; one of the same class as a usual one takes its place. The
   prior's held-out loss is measured always. average: the name of the average of the parameters that is evaluated and
-  sampled, of the stages that have one of that name; "" = each stage's `ema`.
+  sampled, of the stages that have one of that name; "" = each stage's `ema`; a number: the power average of that width,
+  which `latents average` has made.
   """
 
   images: int = 300

@@ -23,14 +23,16 @@ class Process:
 
   predict: what the network gives; "edm" is F of EDM's preconditioning (Karras et al. 2022, arXiv:2206.00364, table 1)
   in y = x / alpha, s = sigma / alpha, for data of the deviation data_std: data = c_skip y + c_out F(c_in y, ln(s) / 4)
-  (the network is told a thousandth of ln(s) / 4: backbones embed 1000 t). compare: as what it is compared, None = as
+  (the network is told a thousandth of ln(s) / 4: backbones embed 1000 t); "rotation" is alpha eps - sigma x0, the
+  velocity of paths with alpha^2 + sigma^2 = 1 by their angle, of one size at every time ("v" of Salimans & Ho 2022,
+  arXiv:2202.00512, section 4): the velocity over `Path.turn`. compare: as what it is compared, None = as
   predicted. weight: over noise levels; None = 1 on the error that is compared. variance: "learned" = the network gives
   2D channels, of which the second half is where the log variance of a reverse step lies between its two bounds. error:
   squared, or absolute (WaveGrad, arXiv:2009.00713). tell: the network is told tau, or alpha(tau) in its place.
   """
 
   path: AnyPath = Linear()
-  predict: Literal["velocity", "data", "noise", "edm"] = "velocity"
+  predict: Literal["velocity", "data", "noise", "edm", "rotation"] = "velocity"
   compare: Literal["velocity", "data", "noise"] | None = None
   weight: Weight | None = None
   variance: Literal["none", "learned"] = "none"
@@ -50,7 +52,10 @@ class Process:
     return x * spread(1 / self._size(tau), x), jnp.log(s) / 4000
 
   def read(self, estimate: Array, x: Array, tau: Array) -> tuple[Array, Kind]:
-    """What a network gives at (x, tau) -> the estimate, and as what: F as data, all else as it is."""
+    """What a network gives at (x, tau) -> the estimate, and as what: F as data, a rotation as velocity, all else as it
+    is."""
+    if self.predict == "rotation":
+      return spread(self.path.turn(tau), x) * estimate, "velocity"
     if self.predict != "edm":
       return estimate, self.predict
     skip = self.data_std**2 * self.path.alpha(tau) / self._size(tau) ** 2  # c_skip / alpha
@@ -87,6 +92,8 @@ class Process:
       error = error * spread(self.data_weight(tau) / self.path.unit(kind, tau) ** 2, x)
     elif self.predict == "edm" and self.compare is None:  # as F: the error in the data over c_out
       error = error / spread(jnp.maximum(self._c_out(tau), self.path.floor) ** 2, x)
+    elif self.predict == "rotation" and self.compare is None:
+      error = error / spread(self.path.turn(tau) ** 2, x)
     if share is None:
       return {"flow": (error, 1.0)}
     data = jax.lax.stop_gradient(self.path.convert(estimate, given, "data", x, tau))

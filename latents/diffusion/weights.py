@@ -33,6 +33,19 @@ class Unit:
 
 
 @dataclasses.dataclass(frozen=True)
+class Clipped:
+  """1 / max(tau, least)^2 on the linear path with noise of that deviation: the error of a velocity that is read from an
+  estimate of the data, (x - data) / tau, with tau not below `least` (JiT: Li & He 2025, arXiv:2511.13720)."""
+
+  least: float = 0.05
+  noise: float = 1.0
+
+  def __call__(self, log_snr: Array, slope: Array) -> Array:
+    """See the class: tau = 1 / (1 + noise sqrt(SNR))."""
+    return jnp.minimum(1 + self.noise * jnp.exp(log_snr / 2), 1 / self.least) ** 2
+
+
+@dataclasses.dataclass(frozen=True)
 class MinSNR:
   """min(SNR, gamma) (Hang et al. 2023, arXiv:2303.09556, section 3.4)."""
 
@@ -102,4 +115,4 @@ class Likelihood:
     return slope / 2 * jnp.exp(log_snr)
 
 
-Weight = Unit | MinSNR | MaxSNR | P2 | Sigmoid | EDMWeight | Likelihood
+Weight = Unit | Clipped | MinSNR | MaxSNR | P2 | Sigmoid | EDMWeight | Likelihood

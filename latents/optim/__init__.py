@@ -5,9 +5,11 @@ becomes of the parameters after an update. An average (`average.Average`) says h
 """
 
 from latents.optim.adam import Adam
-from latents.optim.average import Average, PowerAverage
+from latents.optim.average import Average, PowerAverage, combination, gamma_of, is_width, width
 from latents.optim.base import Optimizer
 from latents.optim.forced import Forced
 from latents.optim.muon import Muon
 
-__all__ = ["Adam", "Average", "Forced", "Muon", "Optimizer", "PowerAverage"]
+__all__ = [
+  "Adam", "Average", "Forced", "Muon", "Optimizer", "PowerAverage", "combination", "gamma_of", "is_width", "width",
+]  # fmt: skip

@@ -12,8 +12,9 @@ from latents.priors.base import Prior
 from latents.priors.consistency import ConsistencyDistillation
 from latents.priors.flow import FlowPrior
 from latents.priors.multi_scale import MultiScaleFlow
+from latents.priors.pixel_flow import PixelFlow
 from latents.priors.uncertain import UncertainFlow
 
 __all__ = [
-  "AutoregressivePrior", "ConsistencyDistillation", "FlowPrior", "MultiScaleFlow", "Prior", "UncertainFlow",
+  "AutoregressivePrior", "ConsistencyDistillation", "FlowPrior", "MultiScaleFlow", "PixelFlow", "Prior", "UncertainFlow",
 ]  # fmt: skip

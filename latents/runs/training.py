@@ -61,6 +61,7 @@ def _train(folder: Folder, number: Literal[1, 2], mesh: jax.sharding.Mesh, progr
     rate=stage.optimizer.rate(stage.steps),
     held_out=_held_out(folder, number, program, arrays) if stage.held_out_every else None,
     held_out_every=stage.held_out_every,
+    keep=None if stage.keep_checkpoints else 2,
   )  # fmt: skip
   count = sum(a.size for a in jax.tree.leaves(program.state.params))
   for line in begin.describe(folder, number):

@@ -163,12 +163,27 @@ def with_average(made: Artefact, folder: Path, name: str) -> Artefact:
   them, stay those of the weights."""
   if not name or "averages" not in made.facts:
     return made
-  every = _load(folder / AVERAGES)
-  if fingerprint(every, {}) != made.facts["averages"]:
-    raise UserError(f"{folder / AVERAGES} is damaged or not this stage's: its fingerprint does not match {FACTS}")
   start = f"average/{name}/"
+  every = _averages(folder, made.facts)
   found = {key.removeprefix(start): array for key, array in every.items() if key.startswith(start)}
-  return dataclasses.replace(made, weights={**made.weights, **found})
+  return dataclasses.replace(made, weights={**made.weights, **found}) if found else made
+
+
+def _averages(folder: Path, facts: dict[str, Any]) -> Arrays:
+  every = _load(folder / AVERAGES)
+  if fingerprint(every, {}) != facts["averages"]:
+    raise UserError(f"{folder / AVERAGES} is damaged or not this stage's: its fingerprint does not match {FACTS}")
+  return every
+
+
+def add_average(folder: Path, name: str, arrays: Arrays) -> None:
+  """Put an average of the weights, {"params/...": array}, beside those that a finished stage has. Killed between the
+  two renames, the stage says that its averages are damaged; its weights are not touched."""
+  facts = facts_of(folder)
+  every = _averages(folder, facts) if "averages" in facts else {}
+  every |= {f"average/{name}/{key}": np.asarray(array, order="C") for key, array in arrays.items()}
+  _save(folder / AVERAGES, every)
+  write_json(folder / FACTS, {**facts, "averages": fingerprint(every, {})})
 
 
 def _save(path: Path, arrays: Arrays) -> None:

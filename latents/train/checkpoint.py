@@ -9,6 +9,7 @@ import time
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import orbax.checkpoint as ocp
 
 from latents.errors import UserError, first_line
@@ -24,13 +25,13 @@ POLL_S = 0.005  # between two looks at a save that is waited for
 
 
 class Checkpoints:
-  """The checkpoints of one stage in a folder; the newest `keep` stay.
+  """The checkpoints of one stage in a folder; the newest `keep` stay (None: all).
 
   Beside each lies a seal, the SHA-256 of its files, written by the first process as soon as Orbax has
   put the checkpoint in its place. A checkpoint that does not match its seal is never opened.
   """
 
-  def __init__(self, folder: Path, keep: int = 2):
+  def __init__(self, folder: Path, keep: int | None = 2):
     self.folder = folder.absolute()
     self.seals = Seals(self.folder, self.folder.with_name("seals"))
     self._saving = False
@@ -88,6 +89,21 @@ class Checkpoints:
         f"no checkpoint in {self.folder} can be read (delete that folder to begin the stage anew): {self.notes[-1]}"
       )
     return None
+
+  def sound(self) -> list[int]:
+    """The steps of all checkpoints that their seals do not belie, in order."""
+    with disk_errors(self.folder):
+      return [step for step in sorted(self._manager.all_steps()) if self.seals.fault(step) is None]
+
+  def arrays(self, step: int) -> dict[str, np.ndarray]:
+    """Every array of a checkpoint, as it was saved. UserError where it cannot be read."""
+    try:
+      found = self._manager.item_metadata(step)
+      found = getattr(found, "tree", found)
+      like = {name: np.broadcast_to(np.zeros((), one.dtype), one.shape) for name, one in found.items()}
+      return {k: np.asarray(a) for k, a in self._manager.restore(step, args=writing.Restore(like)).items()}
+    except Exception as error:  # noqa: BLE001  (Orbax raises what it likes)
+      raise UserError(f"the checkpoint {self.folder}/{step} cannot be read: {first_line(error)}") from None
 
   def discard_after(self, step: int) -> None:
     """Delete checkpoints past `step` (damaged ones that were passed over)."""

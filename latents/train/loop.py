@@ -24,7 +24,8 @@ from latents.types import Batch
 class Plan:
   """What the loop needs besides the program: lengths, rhythm, and the stage's number in the log and name for people;
   headline: the terms that the bar shows behind the total, () = all. rate: updates so far -> learning rate, for the
-  log. held_out: state -> scalars by name, logged every `held_out_every` steps and after the last one; None = never."""
+  log. held_out: state -> scalars by name, logged every `held_out_every` steps and after the last one; None = never.
+  keep: checkpoints that stay, None = all."""
 
   stage: int
   name: str
@@ -37,6 +38,7 @@ class Plan:
   rate: Callable[[int], Any] | None = None
   held_out: Callable[[State], dict[str, Any]] | None = None
   held_out_every: int = 0
+  keep: int | None = 2
 
   def due(self, step: int) -> bool:
     """Whether the held-out losses are measured after this step."""
@@ -60,7 +62,7 @@ def train(
   Resumes from the newest readable checkpoint. UserError after `patience` skipped updates in a row;
   the last good checkpoint stays. `endings.Stopped` after ^C, SIGTERM or SIGHUP, with the state saved.
   """
-  checkpoints = Checkpoints(folder / "checkpoints")
+  checkpoints = Checkpoints(folder / "checkpoints", plan.keep)
   try:
     state = checkpoints.restore(program.state)
     for note in checkpoints.notes if hosts.first() else ():

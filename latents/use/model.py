@@ -15,6 +15,7 @@ from latents.errors import UserError, first_line
 from latents.frozen import Frozen
 from latents.machine import hosts
 from latents.nn.streams import check_seed, streams
+from latents.optim import is_width
 from latents.recodes import Fitted
 from latents.store import artefact
 from latents.store.folder import Folder, open_folder
@@ -255,13 +256,16 @@ def load_folder(folder: Folder, mesh: jax.sharding.Mesh, decoder: Folder | None 
     experiment = dataclasses.replace(experiment, stage1=decoder.experiment.stage1)
   average = experiment.evaluation.average
   place = (decoder or folder).stage(1)
-  arrays = sharding.place(stage1_arrays(experiment, artefact.with_average(shown, place, average), str(place)), mesh)
+  first = artefact.with_average(shown, place, average)
+  arrays = sharding.place(stage1_arrays(experiment, first, str(place)), mesh)
   two = folder.artefact(2) if experiment.stage2 is not None else None
   if two is None:
     return Model(experiment, mesh, arrays, None, shown.fingerprint)
   if two.facts.get("stage1") not in (one.latents, one.fingerprint):  # the second: as it was written before
     raise UserError(f"{folder.stage(2)} was trained on another stage 1 than {folder.stage(1)} holds")
-  two = artefact.with_average(two, folder.stage(2), average)
+  own, two = two, artefact.with_average(two, folder.stage(2), average)
+  if is_width(average) and first is shown and two is own:
+    raise UserError(f"{folder.path} has no average of width {average} yet: `latents average RUN --width {average}`")
   wanted = build_step.abstract_prior(experiment)
   artefact.check_shapes(str(folder.stage(2)), two.weights, flatten(wanted))
   prior = sharding.place({"params": {}, **nest(two.weights)}, mesh)

@@ -1,6 +1,7 @@
 """Members of `latents/backbones`."""
 
 from latents.backbones import DiffWave, DiT, MPUNet, UNet
+from latents.backbones import DiT, MPUNet, UNet, UNetTransformer
 
 # -- backbones: (name, make, input shape [*s,D])
 BACKBONES = [
@@ -32,4 +33,5 @@ BACKBONES = [
   ("unet-add", lambda: UNet(64, (1, 1), 1, film=False), (4, 4, 2)),
   ("diffwave", lambda: DiffWave(8, 3, 2, classes=3), (24, 2)),
   ("mp-unet", lambda: MPUNet(8, (1, 2), 1, attention=(1,), head=8, classes=3), (4, 4, 3)),
+  ("unet-transformer", lambda: UNetTransformer(8, (1, 2), 1, depth=1, width=16, heads=2, classes=3), (8, 4, 3)),
 ]

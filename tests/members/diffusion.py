@@ -33,6 +33,7 @@ from latents.diffusion import (
 # -- paths of diffusion: (name, make)
 PATHS = [
   ("linear", Linear),
+  ("linear-noise", lambda: Linear(0.25)),
   ("betas", Betas),
   ("betas-root", lambda: Betas(0.0015, 0.0195, rise="root")),
   ("betas-zero-snr", lambda: Betas(0.00085, 0.012, rise="root", zero_snr=True)),
@@ -47,7 +48,7 @@ PATHS = [
 # -- weights, times and grids: makers
 WEIGHTS = [
   Unit, lambda: Unit("data"), lambda: Unit("rotation"), lambda: Unit("straight"), lambda: MinSNR(2.0), MaxSNR, P2,
-  lambda: P2(0.5, 2.0), Sigmoid, lambda: Sigmoid(-3.0), EDMWeight, Likelihood,
+  lambda: P2(0.5, 2.0), Sigmoid, lambda: Sigmoid(-3.0), EDMWeight, Likelihood, Clipped, lambda: Clipped(0.1, 0.25),
 ]  # fmt: skip
 TIMES = [Uniform, Stratified, LogitNormal, LogNormal, Steps]
 GRIDS = [Even, Early, Karras, Strided]

@@ -2,7 +2,14 @@
 
 from latents.backbones import DiT, MPUNet, Transformer
 from latents.diffusion import DDPM, Betas, Euler, Exploding, Heun, Process, Steps, Strided, Uniform
-from latents.priors import AutoregressivePrior, ConsistencyDistillation, FlowPrior, MultiScaleFlow, UncertainFlow
+from latents.priors import (
+  AutoregressivePrior,
+  ConsistencyDistillation,
+  FlowPrior,
+  MultiScaleFlow,
+  PixelFlow,
+  UncertainFlow,
+)
 
 # -- priors: (name, make, per-sample latent shape, vocab, or one a token, or None)
 PRIORS = [
@@ -25,6 +32,12 @@ PRIORS = [
     lambda: ConsistencyDistillation(
       backbone=DiT(1, 16, 2, classes=3), teacher=FlowPrior(DiT(1, 16, 2, classes=3)), teacher_guidance=2.0, decay=0.0
     ),
+    (4, 4, 3),
+    None,
+  ),
+  (
+    "pixel-flow",
+    lambda: PixelFlow(backbone=DiT(1, 16, 2, classes=3), stages=2, sampler=Euler(2)),
     (4, 4, 3),
     None,
   ),
