@@ -12,6 +12,7 @@ from latents.backbones.dit import DiT, dit_b, dit_l, dit_s, dit_xl
 from latents.backbones.mp_unet import MPUNet, edm2
 from latents.backbones.transformer import Transformer
 from latents.backbones.unet import UNet
+from latents.backbones.unet_transformer import UNetTransformer
 from latents.backbones.wavegrad import WaveGrad
 
 __all__ = [

@@ -44,8 +44,8 @@ from latents.diffusion.times import (
 from latents.diffusion.weights import P2, Clipped, EDMWeight, Likelihood, MaxSNR, MinSNR, Sigmoid, Unit, Weight
 
 __all__ = [
-  "DDPM", "P2", "Aligned", "Betas", "Clipped", "Consistency", "Continuous", "Cosine", "DPMSolver2M", "EDMWeight", "Early",
-  "Euler", "Even", "Exploding", "Field", "Grid", "Heun", "Karras", "Likelihood", "Linear", "LogNormal", "LogitNormal", "MaxSNR",
-  "MinSNR", "Path", "Process", "Sampler", "ShiftedCosine", "Sigmoid", "Steps", "Stratified", "Strided", "Times",
-  "Uniform", "Unit", "Weight", "dimension_shift", "grid", "guide", "inside", "posterior", "shift",
+  "DDPM", "P2", "Aligned", "Betas", "Clipped", "Consistency", "Continuous", "Cosine", "DPMSolver2M", "EDMWeight",
+  "Early", "Euler", "Even", "Exploding", "Field", "Grid", "Heun", "Karras", "Likelihood", "Linear", "LogNormal",
+  "LogitNormal", "MaxSNR", "MinSNR", "Path", "Process", "Sampler", "ShiftedCosine", "Sigmoid", "Steps", "Stratified",
+  "Strided", "Times", "Uniform", "Unit", "Weight", "dimension_shift", "grid", "guide", "inside", "posterior", "shift",
 ]  # fmt: skip

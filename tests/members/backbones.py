@@ -1,7 +1,6 @@
 """Members of `latents/backbones`."""
 
-from latents.backbones import DiffWave, DiT, MPUNet, UNet
-from latents.backbones import DiT, MPUNet, UNet, UNetTransformer
+from latents.backbones import DiffWave, DiT, MPUNet, UNet, UNetTransformer
 
 # -- backbones: (name, make, input shape [*s,D])
 BACKBONES = [
