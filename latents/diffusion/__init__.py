@@ -19,8 +19,8 @@ Time tau is 0 at the data and 1 at the noise; samplers go from 1 to 0. The contr
                noise of their own DDPM, Consistency.
   grid         (steps, shift) -> [steps+1] times from 1 to 0: Even, Early (REPA), Karras (EDM), Strided (a chain's).
   times        (key, batch) -> [batch] times of training in [0,1]: Uniform, Stratified, LogitNormal, LogNormal, Steps.
-  weight       (log_snr, slope) -> weight of a squared error in the data: Unit, Clipped, MinSNR, MaxSNR, P2, Sigmoid, EDMWeight,
-               Likelihood. None, with `compare` of a process: 1 on that error.
+  weight       (log_snr, slope) -> weight of a squared error in the data: Unit, Clipped (JiT), MinSNR, MaxSNR, P2,
+               Sigmoid, EDMWeight, Likelihood. None, with `compare` of a process: 1 on that error.
 """
 
 from latents.diffusion.field import Field
@@ -43,8 +43,8 @@ from latents.diffusion.times import (
 from latents.diffusion.weights import P2, Clipped, EDMWeight, Likelihood, MaxSNR, MinSNR, Sigmoid, Unit, Weight
 
 __all__ = [
-  "DDPM", "P2", "Betas", "Clipped", "Consistency", "Continuous", "Cosine", "DPMSolver2M", "EDMWeight", "Early", "Euler", "Even",
-  "Exploding", "Field", "Grid", "Heun", "Karras", "Likelihood", "Linear", "LogNormal", "LogitNormal", "MaxSNR",
+  "DDPM", "P2", "Betas", "Clipped", "Consistency", "Continuous", "Cosine", "DPMSolver2M", "EDMWeight", "Early", "Euler",
+  "Even", "Exploding", "Field", "Grid", "Heun", "Karras", "Likelihood", "Linear", "LogNormal", "LogitNormal", "MaxSNR",
   "MinSNR", "Path", "Process", "Sampler", "ShiftedCosine", "Sigmoid", "Steps", "Stratified", "Strided", "Times",
   "Uniform", "Unit", "Weight", "dimension_shift", "grid", "guide", "inside", "posterior", "shift",
 ]  # fmt: skip

@@ -4,6 +4,7 @@ from latents.diffusion import (
   DDPM,
   P2,
   Betas,
+  Clipped,
   Consistency,
   Continuous,
   Cosine,
