@@ -1,5 +1,6 @@
 """Samplers over the whole grid: guidance that begins and ends, noise by sample and step, exact answers."""
 
+import sys
 import typing
 from typing import Any
 
@@ -9,25 +10,33 @@ import numpy as np
 import pytest
 
 from latents.diffusion import (
+  DDIM,
   DDPM,
+  RK4,
   Betas,
   Consistency,
   Cosine,
   DPMSolver2M,
+  Early,
+  EulerMaruyama,
   Even,
+  Exploding,
+  Karras,
   Linear,
   Process,
   Sampler,
   Steps,
+  StochasticHeun,
   Strided,
   grid,
   inside,
   posterior,
 )
 from latents.errors import UserError
-from tests.members.diffusion import SAMPLERS
+from tests.members.diffusion import PATHS, SAMPLERS
 
 BY_NAME = pytest.mark.parametrize("make", [m[1] for m in SAMPLERS], ids=[m[0] for m in SAMPLERS])
+SOLVERS = [m for m in SAMPLERS if not isinstance(m[1](), Consistency)]  # that one reads no denoiser, but jumps
 KEYS = jax.vmap(lambda i: jax.random.fold_in(jax.random.key(7), i))(jnp.arange(4))
 START = np.random.default_rng(0).normal(size=(4, 3)).astype(np.float32)
 MEAN, STD = 1.3, 0.4
@@ -62,8 +71,9 @@ def test_a_sample_does_not_depend_on_its_batch(make):
 def test_an_interval_cuts_nothing_where_both_fields_are_one(make):
   """History goes on, and no noise is drawn twice."""
   sampler, times = make(), grid(6)
+  process = Process(Cosine(), "velocity" if isinstance(sampler, RK4) else "data")
   run = lambda interval: sampler(
-    Process(Cosine(), "data").field(plain), jnp.asarray(START), times, guided=inside(times, interval), keys=KEYS
+    process.field(plain), jnp.asarray(START), times, guided=inside(times, interval), keys=KEYS
   )
   assert np.abs(run((0.3, 0.7)) - run((2.0, 3.0))).max() < 1e-6
   assert np.abs(run((0.0, 1.0)) - run((2.0, 3.0))).max() < 1e-6
@@ -108,6 +118,59 @@ def dpm_by_hand(path, times, flags, x):
   return x
 
 
+def dpm_sde_by_hand(path, times, flags, x):
+  half = lambda tau: np.log(path.alpha(tau) / path.sigma(tau))
+  before, h_before = None, 1.0
+  for k, on in enumerate(flags):
+    now, then = times[k], times[k + 1]
+    x0 = read(path, "data", x, now, on)
+    if then == 0:
+      return x0
+    h = half(then) - half(now)
+    d = x0 if before is None else x0 + h / (2 * h_before) * (x0 - before)
+    fresh = -np.expm1(-2 * h)
+    x = path.sigma(then) / path.sigma(now) * np.exp(-h) * x + path.alpha(then) * fresh * d
+    x = x + path.sigma(then) * np.sqrt(fresh) * noise(k)
+    before, h_before = x0, h
+  return x
+
+
+def ddim_by_hand(path, times, flags, x):
+  """Eqs. 12 and 16 of the paper, in alpha_bar, on any path; eta = 0.6."""
+  for k, on in enumerate(flags):
+    (a, s), (b, r) = ((path.alpha(t), path.sigma(t)) for t in times[k : k + 2])
+    x0 = read(path, "data", x, times[k], on)
+    deviation = 0.6 * r / s * np.sqrt(s**2 - (a * r / b) ** 2)
+    x = b * x0 + np.sqrt(r**2 - deviation**2) * (x - a * x0) / s + deviation * noise(k)
+  return x
+
+
+def churn_by_hand(path, times, flags, x):
+  """Algorithm 2 in y = x / alpha and s = sigma / alpha for the noise; Heun's step in tau."""
+  level = lambda tau: path.sigma(tau) / path.alpha(tau)
+  for k, on in enumerate(flags):
+    now, then = times[k], times[k + 1]
+    if 0.1 <= level(now) <= 2:
+      s = level(now) * (1 + min(3 / 8, np.sqrt(2) - 1))
+      raised = float(path.time(np.array(-2 * np.log(s))))
+      y = x / path.alpha(now) + 1.01 * np.sqrt(s**2 - level(now) ** 2) * noise(k)
+      x, now = path.alpha(raised) * y, raised
+    v = read(path, "velocity", x, now, on)
+    end = x + (then - now) * v
+    x = x + (then - now) * (v + read(path, "velocity", end, then, on)) / 2 if then > 0 else end
+  return x
+
+
+def maruyama_by_hand(path, times, flags, x):
+  for k, on in enumerate(flags):
+    now, h = times[k], times[k + 1] - times[k]
+    v, x0 = read(path, "velocity", x, now, on), read(path, "data", x, now, on)
+    w = 2 * 0.7 * path.sigma(now) * path.sigma_slope(np.array(now))
+    score = -(x - path.alpha(now) * x0) / path.sigma(now) ** 2
+    x = x + h * (v - w / 2 * score) + (np.sqrt(w * -h) * noise(k) if k < len(flags) - 1 else 0)
+  return x
+
+
 def consistency_by_hand(path, times, flags, x):
   for k, on in enumerate(flags):
     x0 = read(path, "data", x, times[k], on)
@@ -115,15 +178,13 @@ def consistency_by_hand(path, times, flags, x):
   return x
 
 
-def euler_by_hand(path, times, flags, x):
-  for k, on in enumerate(flags):
-    x = x + (times[k + 1] - times[k]) * read(path, "velocity", x, times[k], on)
-  return x
-
-
 LOOPS = {
   "ddpm": (DDPM(8), ddpm_by_hand),
   "dpm": (DPMSolver2M(8), dpm_by_hand),
+  "dpm-sde": (DPMSolver2M(8, stochastic=True), dpm_sde_by_hand),
+  "ddim": (DDIM(8, 0.6), ddim_by_hand),
+  "stochastic-heun": (StochasticHeun(8, 3.0, 0.1, 2.0, 1.01), churn_by_hand),
+  "euler-maruyama": (EulerMaruyama(8, scale=0.7), maruyama_by_hand),
   "consistency": (Consistency(8), consistency_by_hand),
 }
 
@@ -184,15 +245,54 @@ def test_dpm_solver_has_order_two(path):
   assert np.abs(orders - 2).max() < 0.2, (ends, orders)
 
 
-@pytest.mark.parametrize(("variance", "steps", "ratio"), [("small", 50, 0.868), ("large", 50, 1.051)])
-def test_ancestral_sampling_reproduces_a_gaussian_up_to_its_known_bias(variance: Any, steps: int, ratio: float):
+def ends(monkeypatch, sampler, path, times) -> tuple[float, float]:
+  """Mean and deviation of what a sampler makes of N(0, scale^2) with the exact velocity of N(MEAN, STD^2): it is affine
+  in its start and in the noise of each step, so each gain is found by a row of its own, without random numbers."""
+  steps = len(times) - 1
+
+  def one(keys, number, x):
+    return (jnp.arange(len(x)) == number + 2)[:, None].astype(x.dtype)
+
+  for module in [m for name, m in sys.modules.items() if name.startswith("latents.diffusion.samplers.")]:
+    if hasattr(module, "fresh_noise"):
+      monkeypatch.setattr(module, "fresh_noise", one)
+
+  def velocity(x, tau):
+    x0 = denoise(path)(x, tau)
+    return path.velocity(x0, (x - path.alpha(tau) * x0) / jnp.maximum(path.sigma(tau), 1e-9), tau)
+
+  with jax.enable_x64(True):
+    start = jnp.zeros((steps + 2, 1)).at[1].set(path.scale)
+    keys = jax.random.split(jax.random.key(0), steps + 2)
+    made = np.asarray(sampler(Process(path).field(velocity), start, times, keys=keys))[:, 0]
+  return float(made[0]), float(np.sqrt(np.sum((made[1:] - made[0]) ** 2)))
+
+
+@pytest.mark.parametrize(("variance", "ratio"), [("small", 0.868), ("large", 1.051)])
+def test_ancestral_sampling_reproduces_a_gaussian_up_to_its_known_bias(monkeypatch, variance: Any, ratio: float):
   """The ratios of deviations are those of an independent simulation (catalogue, priors 1.14); the mean is exact."""
-  keys = jax.random.split(jax.random.key(3), 40)
-  x = jax.vmap(lambda key: jax.random.normal(key, (1000,)))(keys)
-  field = Process(Betas(), "data").field(denoise(Betas()))
-  made = np.asarray(DDPM(steps, variance)(field, x, Strided()(steps), keys=keys))
-  assert abs(made.mean() - MEAN) < 0.01
-  assert made.std() / STD == pytest.approx(ratio, abs=0.012)
+  for sampler in (DDPM(50, variance), *([DDIM(50, 1.0)] if variance == "small" else [])):
+    mean, deviation = ends(monkeypatch, sampler, Betas(), Strided()(50))
+    assert abs(mean - MEAN) < 1e-4 and deviation / STD == pytest.approx(ratio, abs=0.005)
+
+
+def test_the_last_step_of_the_sde_removes_variance_and_a_finer_end_does_not(monkeypatch):
+  """Catalogue, priors 1.14: REPA's 250 steps, 1 to 0.04 and then to 0; more steps before the last do not help."""
+  ratio = lambda times: ends(monkeypatch, EulerMaruyama(len(times) - 1), Linear(), times)[1] / STD
+  assert ratio(Early(0.04)(250)) == pytest.approx(0.983, abs=0.002)
+  assert ratio(Early(0.04)(1000)) == pytest.approx(0.984, abs=0.002)
+  finer = np.concatenate([np.linspace(1, 0.04, 1000), np.geomspace(0.04, 0.0005, 400)[1:], [0.0]])
+  assert ratio(finer) == pytest.approx(1.0, abs=0.002)
+
+
+@pytest.mark.parametrize("make_path", [m[1] for m in PATHS], ids=[m[0] for m in PATHS])
+@pytest.mark.parametrize("make", [m[1] for m in SOLVERS], ids=[m[0] for m in SOLVERS])
+def test_every_sampler_samples_a_gaussian_on_every_path(monkeypatch, make, make_path):
+  """In 200 steps, but for the bias of steps of order 1."""
+  path, sampler = make_path(), make()
+  times = Karras()(200) if isinstance(path, Exploding) else grid(200)
+  mean, deviation = ends(monkeypatch, sampler, path, times)
+  assert abs(mean - MEAN) < 0.02 and abs(deviation / STD - 1) < 0.08
 
 
 @pytest.mark.parametrize("steps", [1000, 100, 50])
@@ -226,8 +326,17 @@ def test_a_learned_variance_lies_between_its_bounds():
     DDPM(9, "learned")(bare, jnp.asarray(START), grid(9), keys=KEYS)
 
 
+def test_a_sampler_that_the_network_cannot_serve_is_one_line():
+  for predict in ("data", "noise", "edm"):
+    with pytest.raises(UserError, match="RK4 needs the velocity at tau = 0"):
+      RK4(3)(Process(predict=predict).field(plain), jnp.asarray(START), grid(3))
+  assert np.isfinite(RK4(3)(Process(predict="data").field(plain), jnp.asarray(START), grid(3)[:-1])).all()
+  with pytest.raises(UserError, match=r"eta is in \[0, 1\]"):
+    DDIM(3, 1.5)
+
+
 def test_what_draws_noise_wants_keys():
-  for sampler in (DDPM(3), Consistency(3)):
+  for sampler in (DDPM(3), DDIM(3, 1.0), DPMSolver2M(3, True), StochasticHeun(3), EulerMaruyama(3), Consistency(3)):
     with pytest.raises(UserError, match="needs a key"):
       sampler(Process().field(plain), jnp.asarray(START), grid(3))
 

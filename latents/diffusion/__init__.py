@@ -15,21 +15,37 @@ Time tau is 0 at the data and 1 at the noise; samplers go from 1 to 0. The contr
                tau), not (x, tau).
   Field        field(x, tau) is the velocity; .data, .noise, .variance the same estimate read otherwise; .path;
                .turn(on) with guidance on or off.
-  sampler      (field, x, times [n+1], guided [n], keys [B]) -> x. Room `samplers`: Euler, Heun, DPMSolver2M; with
-               noise of their own DDPM, Consistency.
+  sampler      (field, x, times [n+1], guided [n], keys [B]) -> x. Room `samplers`: Euler, Heun, Midpoint, AB2,
+               RK4, DDIM, DPMSolver2M; with noise of their own DDPM, DDIM(eta), DPMSolver2M(stochastic),
+               StochasticHeun (EDM), EulerMaruyama (SiT), Consistency.
+  Density      (field, x, times, keys) -> [B] nats of x under the flow.
   grid         (steps, shift) -> [steps+1] times from 1 to 0: Even, Early (REPA), Karras (EDM), Strided (a chain's).
   times        (key, batch) -> [batch] times of training in [0,1]: Uniform, Stratified, LogitNormal, LogNormal, Steps.
   weight       (log_snr, slope) -> weight of a squared error in the data: Unit, Clipped (JiT), MinSNR, MaxSNR, P2,
                Sigmoid, EDMWeight, Likelihood. None, with `compare` of a process: 1 on that error.
 """
 
+from latents.diffusion.density import Density
 from latents.diffusion.field import Field
 from latents.diffusion.grids import Early, Even, Grid, Karras, Strided, grid
 from latents.diffusion.guidance import guide, inside
 from latents.diffusion.paths import Betas, Continuous, Cosine, Exploding, Linear, Path, ShiftedCosine
 from latents.diffusion.posterior import posterior
 from latents.diffusion.process import Process
-from latents.diffusion.samplers import DDPM, Consistency, DPMSolver2M, Euler, Heun, Sampler
+from latents.diffusion.samplers import (
+  AB2,
+  DDIM,
+  DDPM,
+  RK4,
+  Consistency,
+  DPMSolver2M,
+  Euler,
+  EulerMaruyama,
+  Heun,
+  Midpoint,
+  Sampler,
+  StochasticHeun,
+)
 from latents.diffusion.times import (
   LogitNormal,
   LogNormal,
@@ -43,8 +59,9 @@ from latents.diffusion.times import (
 from latents.diffusion.weights import P2, Clipped, EDMWeight, Likelihood, MaxSNR, MinSNR, Sigmoid, Unit, Weight
 
 __all__ = [
-  "DDPM", "P2", "Betas", "Clipped", "Consistency", "Continuous", "Cosine", "DPMSolver2M", "EDMWeight", "Early", "Euler",
-  "Even", "Exploding", "Field", "Grid", "Heun", "Karras", "Likelihood", "Linear", "LogNormal", "LogitNormal", "MaxSNR",
-  "MinSNR", "Path", "Process", "Sampler", "ShiftedCosine", "Sigmoid", "Steps", "Stratified", "Strided", "Times",
-  "Uniform", "Unit", "Weight", "dimension_shift", "grid", "guide", "inside", "posterior", "shift",
+  "AB2", "DDIM", "DDPM", "P2", "RK4", "Betas", "Clipped", "Consistency", "Continuous", "Cosine", "DPMSolver2M",
+  "Density", "EDMWeight", "Early", "Euler", "EulerMaruyama", "Even", "Exploding", "Field", "Grid", "Heun", "Karras",
+  "Likelihood", "Linear", "LogNormal", "LogitNormal", "MaxSNR", "Midpoint", "MinSNR", "Path", "Process", "Sampler", "ShiftedCosine",
+  "Sigmoid", "Steps", "StochasticHeun", "Stratified", "Strided", "Times", "Uniform", "Unit", "Weight",
+  "dimension_shift", "grid", "guide", "inside", "posterior", "shift",
 ]  # fmt: skip

@@ -116,13 +116,15 @@ class Process:
     estimate, given = self.read(split(out, self.variance == "learned")[0], x, tau)
     return self.path.convert(estimate, given, "data", x, tau)
 
-  def guide(self, unconditional: Array, conditional: Array, scale: float) -> Array:
-    """`guidance.guide` on a network's outputs; a learned variance is the conditional one's."""
-    if self.variance == "none":
+  def guide(self, unconditional: Array, conditional: Array, scale: float, channels: int | None = None) -> Array:
+    """`guidance.guide` on a network's outputs, the first `channels` of the data (None = all); the others, and a learned
+    variance, are the conditional one's."""
+    width = conditional.shape[-1] // (2 if self.variance == "learned" else 1)
+    first = width if channels is None else channels
+    if first == conditional.shape[-1]:
       return guide(unconditional, conditional, scale)
-    half = conditional.shape[-1] // 2
-    mixed = guide(unconditional[..., :half], conditional[..., :half], scale)
-    return jnp.concatenate([mixed, conditional[..., half:]], -1)
+    mixed = guide(unconditional[..., :first], conditional[..., :first], scale)
+    return jnp.concatenate([mixed, conditional[..., first:]], -1)
 
   def field(self, network: Network, guided: Network | None = None) -> Field:
     """The field of a network (x, tau) -> out, and of the same with guidance (None = the same)."""

@@ -1,16 +1,19 @@
 """Flow-matching prior on continuous latents.
 
 Lipman et al. 2023, arXiv:2210.02747; SiT, Ma et al. 2024, arXiv:2401.08740; logit-normal times and the shift of
-time from Esser et al. 2024, arXiv:2403.03206; guidance interval from Kynkaanniemi et al. 2024, arXiv:2404.07724.
+time from Esser et al. 2024, arXiv:2403.03206; guidance interval from Kynkaanniemi et al. 2024, arXiv:2404.07724;
+autoguidance from Karras et al. 2024, arXiv:2406.02507.
 """
 
 import math
-from collections.abc import Callable
+from typing import Any
 
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
+from latents.diffusion.density import Density
+from latents.diffusion.field import Network
 from latents.diffusion.grids import Even, Grid, Karras
 from latents.diffusion.guidance import inside
 from latents.diffusion.paths import Exploding
@@ -22,8 +25,6 @@ from latents.errors import UserError
 from latents.priors.base import Prior, check_guidance, doubled, drop, rows, sample_keys, without
 from latents.types import Array, Cond, Latent, Terms, aside, later
 
-Denoiser = Callable[[Array, Array, Array | None], Array]
-
 
 class FlowPrior(Prior):
   """Reads latent.z [B,*s,D]; by default the backbone estimates the velocity eps - z at z_tau = (1 - tau) z + tau eps.
@@ -32,7 +33,10 @@ class FlowPrior(Prior):
   max(1, sqrt(numbers in one latent / 4096)). label_drop: share of labels that become null in training.
   sampler: solver and its steps. guidance: scale, 1 = conditional; interval: times [lo,hi] that are guided.
   process: path, and what the backbone predicts on it; with a learned variance it must have out = 2 D. grid: the times
-  of sampling.
+  of sampling. guide: a smaller or less trained `FlowPrior` on the same process, told the same condition, from which
+  guidance leads away: guide + scale (own - guide); its weights come from `Start(stage=..., into="guide")`, and it
+  stands still: `trained=("backbone",)`. guided_channels: guidance on the first of them alone (DiT's 3), None = all.
+  ode: how `nll` is computed, None = it is not.
   """
 
   backbone: nn.Module
@@ -44,6 +48,14 @@ class FlowPrior(Prior):
   interval: tuple[float, float] = aside((0.0, 1.0))
   process: Process = later(Process())
   grid: Grid = later(Even(), address=False)
+  guide: nn.Module | None = later(None)
+  guided_channels: int | None = later(None, address=False)
+  ode: Density | None = later(None, address=False)
+
+  @property
+  def likelihood(self) -> bool:  # pyright: ignore[reportIncompatibleVariableOverride]
+    """Whether `nll` is there: where it is asked for."""
+    return self.ode is not None
 
   def _check_levels(self) -> None:
     """UserError where times or grid count the noise of another path."""
@@ -68,6 +80,9 @@ class FlowPrior(Prior):
       cond = drop(self.make_rng("prior"), cond, self.label_drop)
     noisy = self.process.path.mix(z, eps, tau)
     out = self.backbone(*self.process.inputs(noisy, tau), cond, train=train)
+    if self.guide is not None and self.is_initializing():
+      guide: Any = self.guide
+      guide.backbone(*self.process.inputs(noisy, tau), cond if guide.conditions else None, train=False)
     if out.shape != (*z.shape[:-1], wanted := self.process.width(z.shape[-1])):
       told = "None" if wanted == z.shape[-1] else wanted
       raise UserError(f"the backbone gives {out.shape} for latents of {z.shape}: set its `out` to {told}")
@@ -98,28 +113,58 @@ class FlowPrior(Prior):
   ) -> Latent:
     """See `Prior.sample`; z [B,*shape] in normalised units. Guidance 1 evaluates the conditional half alone."""
     scale = self.guidance if guidance is None else guidance
-    check_guidance(scale, self.conditions)
+    self._check_guidance(scale, shape)
     self._check_levels()
     batch = count if cond is None else rows(cond)
-    cond = cond if self.conditions else None
     keys = sample_keys(self.make_rng("prior"), batch)
     noise = jax.vmap(lambda key: jax.random.normal(key, shape))(keys) * self.process.path.scale
-    null, both = without(cond, batch), doubled(cond, batch)
-    backbone, variables = self.backbone.unbind()
+    times = self.grid(self.sampler.steps, self._shift(shape))
+    field = self.process.field(self._network(cond), self._guided(cond, batch, scale))
+    return Latent(z=self.sampler(field, noise, times, guided=inside(times, self.interval), keys=keys))
 
-    def network(x: Array, tau: Array, cond: Cond | None) -> Array:
+  def nll(self, latent: Latent, cond: Cond | None) -> Array:
+    """See `Prior.nll`: of z in normalised units, without guidance, by the flow (`Density`). UserError for a mask."""
+    if self.ode is None:
+      return super().nll(latent, cond)
+    if latent.mask is not None:
+      raise UserError("a flow has no likelihood of latents of which parts are masked: set the prior's ode to None")
+    z = self._continuous(latent)
+    times = self.grid(self.ode.steps, self._shift(z.shape[1:]))
+    keys = sample_keys(self.make_rng("prior"), z.shape[0])
+    return self.ode(self.process.field(self._network(cond)), z, times, keys)
+
+  def _network(self, cond: Cond | None) -> Network:
+    """The backbone under a condition, as a function that may be scanned."""
+    backbone, variables = self.backbone.unbind()
+    cond = cond if self.conditions else None
+
+    def network(x: Array, tau: Array) -> Array:
       seen = self.process.inputs(x, jnp.broadcast_to(tau, x.shape[:1]))
       return backbone.apply(variables, *seen, cond, train=False)  # pyright: ignore
 
-    def conditional(x: Array, tau: Array) -> Array:
-      return network(x, tau, cond)
+    return network
+
+  def _guided(self, cond: Cond | None, batch: int, scale: float) -> Network:
+    """The network with guidance: one pass of both halves, or one of it and one of its guide."""
+    if scale == 1.0 or (scale == 0.0 and self.guide is None):
+      return self._network(cond if scale else without(cond, batch))
+    channels, own, guide = self.guided_channels, self._network(cond), self.guide
+    if guide is not None:
+      other: Network = guide._network(cond)  # pyright: ignore
+      return lambda x, tau: self.process.guide(other(x, tau), own(x, tau), scale, channels)
+    both = self._network(doubled(cond, batch))
 
     def guided(x: Array, tau: Array) -> Array:
-      if scale == 1.0 or scale == 0.0:
-        return network(x, tau, cond if scale else null)
-      u, c = jnp.split(network(jnp.concatenate([x, x]), tau, both), 2)
-      return self.process.guide(u, c, scale)
+      u, c = jnp.split(both(jnp.concatenate([x, x]), tau), 2)
+      return self.process.guide(u, c, scale, channels)
 
-    times = self.grid(self.sampler.steps, self._shift(shape))
-    field = self.process.field(conditional, guided)
-    return Latent(z=self.sampler(field, noise, times, guided=inside(times, self.interval), keys=keys))
+    return guided
+
+  def _check_guidance(self, scale: float, shape: tuple[int, ...]) -> None:
+    """UserError for guidance that cannot be."""
+    if self.guide is None:
+      check_guidance(scale, self.conditions)
+    elif not isinstance(self.guide, FlowPrior) or self.guide.process != self.process:
+      raise UserError(f"a guide is a FlowPrior of the same process as its prior's, not {type(self.guide).__name__}")
+    if self.guided_channels is not None and not 1 <= self.guided_channels <= shape[-1]:
+      raise UserError(f"guided_channels is {self.guided_channels}: the latent has {shape[-1]} channels")

@@ -10,6 +10,22 @@ from latents.priors import (
   PixelFlow,
   UncertainFlow,
 )
+from latents.backbones import DiT, Transformer
+from latents.diffusion import (
+  DDPM,
+  Betas,
+  Euler,
+  Exploding,
+  Heun,
+  Karras,
+  LogNormal,
+  Process,
+  Steps,
+  StochasticHeun,
+  Strided,
+  Uniform,
+)
+from latents.priors import AutoregressivePrior, ConsistencyDistillation, FlowPrior
 
 # -- priors: (name, make, per-sample latent shape, vocab, or one a token, or None)
 PRIORS = [
@@ -23,6 +39,19 @@ PRIORS = [
       sampler=DDPM(4, "learned"),
       process=Process(Betas(), "noise", variance="learned"),
       grid=Strided(),
+    ),
+    (4, 4, 3),
+    None,
+  ),
+  (
+    "flow-edm",
+    lambda: FlowPrior(
+      DiT(1, 16, 2, classes=3),
+      LogNormal(),
+      shift=1.0,
+      sampler=StochasticHeun(4),
+      process=Process(Exploding(), "edm"),
+      grid=Karras(),
     ),
     (4, 4, 3),
     None,
