@@ -61,7 +61,7 @@ from latents.diffusion.weights import P2, Clipped, EDMWeight, Likelihood, MaxSNR
 __all__ = [
   "AB2", "DDIM", "DDPM", "P2", "RK4", "Betas", "Clipped", "Consistency", "Continuous", "Cosine", "DPMSolver2M",
   "Density", "EDMWeight", "Early", "Euler", "EulerMaruyama", "Even", "Exploding", "Field", "Grid", "Heun", "Karras",
-  "Likelihood", "Linear", "LogNormal", "LogitNormal", "MaxSNR", "Midpoint", "MinSNR", "Path", "Process", "Sampler", "ShiftedCosine",
-  "Sigmoid", "Steps", "StochasticHeun", "Stratified", "Strided", "Times", "Uniform", "Unit", "Weight",
+  "Likelihood", "Linear", "LogNormal", "LogitNormal", "MaxSNR", "Midpoint", "MinSNR", "Path", "Process", "Sampler",
+  "ShiftedCosine", "Sigmoid", "Steps", "StochasticHeun", "Stratified", "Strided", "Times", "Uniform", "Unit", "Weight",
   "dimension_shift", "grid", "guide", "inside", "posterior", "shift",
 ]  # fmt: skip
