@@ -1,7 +1,6 @@
 """PixelFlow: its jumps are exact, and with exact fields it samples the data."""
 
 import flax.linen as nn
-import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
@@ -61,9 +60,7 @@ class Known(nn.Module):
 
   @nn.compact
   def __call__(self, x, t, cond, *, train: bool = False):
-    stage = round(float(-np.log2(1 - np.asarray(t[0, 1])))) if not isinstance(t, jax.core.Tracer) else None
-    size = x.shape[1]
-    stage = self.stages - 1 - int(np.log2(len(self.picture) // size)) if stage is None else stage
+    stage = self.stages - 1 - int(np.log2(len(self.picture) // x.shape[1]))
     z = jnp.asarray(self.picture, jnp.float32)[None, ..., None]
     for _ in range(self.stages - 1 - stage):
       z = halved(z)
@@ -85,7 +82,7 @@ def test_the_exact_field_samples_the_picture_and_has_no_loss(stages: int):
   z = prior.apply({}, None, shape=(8, 8, 1), count=3, method="sample", rngs=RNGS).z
   wanted = np.asarray(PICTURE)[None, ..., None]
   assert np.abs(z - wanted).max() < 1e-4
-  data = jnp.broadcast_to(jnp.asarray(wanted, jnp.float32), (12, 8, 8, 1))
+  data = jnp.broadcast_to(jnp.asarray(wanted, jnp.float32), (7, 8, 8, 1))
   for train in (True, False):
     assert prior.apply({}, Latent(z=data), None, train=train, method="loss", rngs=RNGS)["flow"] < 1e-6
 
@@ -94,7 +91,5 @@ def test_mistakes_are_one_clear_line():
   prior = PixelFlow(backbone=Known(PICTURE, 3), stages=3)
   with pytest.raises(UserError, match=r"3 stages need axes that 4 divides, not \(8, 6\)"):
     prior.apply({}, None, shape=(8, 6, 1), method="sample", rngs=RNGS)
-  with pytest.raises(UserError, match="a batch of 4 does not divide into 3 stages"):
-    prior.apply({}, Latent(z=normal(4, 8, 8, 1)), None, train=True, method="loss", rngs=RNGS)
   with pytest.raises(UserError, match="continuous"):
     prior.apply({}, Latent(codes=jnp.zeros((3, 8, 8), jnp.int32)), None, train=True, method="loss", rngs=RNGS)

@@ -47,7 +47,7 @@ def experiment(
     backbone=backbone,
     times=levels(-0.4, 1.0),
     shift=1.0,
-    sampler=Heun(32),
+    sampler=Heun(16 if tiny else 32),
     guidance=2.0 if tiny else 1.4,
     process=PROCESS,
     grid=GRID,

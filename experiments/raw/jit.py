@@ -1,9 +1,9 @@
 """Large patches of pixels and the data as what is predicted. JiT: Li & He 2025, arXiv:2511.13720.
 
-Data lie near a surface of few dimensions, noise does not: a network that is narrower than its patches (16 x 16 x 3 = 768
+Data lie near a surface of few dimensions, noise does not: a network narrower than its patches (16 x 16 x 3 = 768
 numbers) can give clean pixels, and neither noise nor velocity. So a plain transformer gives the data and is compared by
-the velocity, (x - data) / tau with tau not below 0.05. Its patches go through 128 units first, and 32 tokens of the class
-join in from the fourth block on. B/16 has FID 3.66 on ImageNet-256, H/16 1.86; predicting noise, B/16 has 372.
+the velocity, (x - data) / tau with tau not below 0.05. Its patches go through 128 units first, and 32 tokens of the
+class join in from the fourth block on. B/16 has FID 3.66 on ImageNet-256, H/16 1.86; predicting noise, B/16 has 372.
 
     latents run experiments/raw/jit.py
     latents run experiments/raw/jit.py --predict velocity

@@ -1,16 +1,17 @@
 """Diffusion on pixels in one stage. simple diffusion: Hoogeboom, Heek, Salimans 2023, arXiv:2301.11093.
 
 The noise grows with the picture: the cosine schedule, moved by 2 log(64 / side) in log-SNR, so that the picture
-averaged to 64 px has the log-SNR that it would have there. The network gives the velocity and is compared by the noise, at
-several resolutions; most of it is a transformer at 16x16 between convolutions (U-ViT), with dropout there alone.
+averaged to 64 px has the log-SNR that it would have there. The network gives alpha eps - sigma x and is compared by the
+noise, at several resolutions; most of it is a transformer at 16x16 between convolutions (U-ViT), with dropout there
+alone.
 SiD2 (Hoogeboom et al. 2024, arXiv:2410.19324) has another weight, sigmoid(log-SNR - b) on the data, and FID 1.38 on
 ImageNet-256 and 1.50 on ImageNet-512:
 
     latents run experiments/raw/simple_diffusion.py
     latents run experiments/raw/simple_diffusion.py --weight sigmoid
 
-tiny: digits of 32 px as they are (`raw/pixels.py`), a transformer at 8x8 under two levels of convolutions; four minutes of one
-CPU core. paper: ImageNet-256 and 2.4 billion numbers, near the 2 billion of its largest; how they are shared out
+tiny: digits of 32 px as they are (`raw/pixels.py`), a transformer at 8x8 under two levels of convolutions; four minutes
+of one CPU core. paper: ImageNet-256 and 2.4 billion numbers, near the 2 billion of its largest; how they are shared out
 between levels is ours.
 
 Paper: FID 2.77 (U-ViT, ImageNet-256), 1.38 (SiD2)
@@ -64,10 +65,10 @@ def experiment(
     "guidance": 3.0 if tiny else 1.0,
   }
   if weight == "scales":
-    process = Process(path, "velocity", compare="noise")
+    process = Process(path, "rotation", compare="noise")
     prior = MultiScaleFlow(process=process, least=8 if tiny else 32, **fields)
   else:
-    prior = FlowPrior(process=Process(path, "velocity", weight=Sigmoid(-1.0)), **fields)
+    prior = FlowPrior(process=Process(path, "rotation", weight=Sigmoid(0.0 if tiny else -1.0)), **fields)
   model = Autoencoder(encoder=IdentityEncoder(), bottleneck=NoBottleneck(), decoder=IdentityDecoder())
   one = Stage1(data=data, model=model, losses={}, steps=0, batch=32)
   stage2 = Stage2(

@@ -22,8 +22,8 @@ Time tau is 0 at the data and 1 at the noise; samplers go from 1 to 0. The contr
   grid         (steps, shift) -> [steps+1] times from 1 to 0: Even, Early (REPA), Karras (EDM), Strided (a chain's),
                Aligned (of a short chain, from its end on).
   times        (key, batch) -> [batch] times of training in [0,1]: Uniform, Stratified, LogitNormal, LogNormal, Steps.
-  weight       (log_snr, slope) -> weight of a squared error in the data: Unit, Clipped, MinSNR, MaxSNR, P2, Sigmoid,
-               EDMWeight, Likelihood. None, with `compare` of a process: 1 on that error.
+  weight       (log_snr, slope) -> weight of a squared error in the data: Unit, Clipped (JiT), MinSNR, MaxSNR, P2,
+               Sigmoid, EDMWeight, Likelihood. None, with `compare` of a process: 1 on that error.
 """
 
 from latents.diffusion.density import Density

@@ -16,5 +16,6 @@ from latents.priors.pixel_flow import PixelFlow
 from latents.priors.uncertain import UncertainFlow
 
 __all__ = [
-  "AutoregressivePrior", "ConsistencyDistillation", "FlowPrior", "MultiScaleFlow", "PixelFlow", "Prior", "UncertainFlow",
+  "AutoregressivePrior", "ConsistencyDistillation", "FlowPrior", "MultiScaleFlow", "PixelFlow", "Prior",
+  "UncertainFlow",
 ]  # fmt: skip

@@ -1,5 +1,6 @@
 """One flow through all resolutions: PixelFlow (Chen et al. 2025, arXiv:2504.07963), for signals of any axes."""
 
+import itertools
 import math
 
 import flax.linen as nn
@@ -23,17 +24,16 @@ def spans(stages: int, axes: int) -> list[tuple[float, float, float]]:
   of the number of cells that one becomes: with 4 cells tau -> 2 tau / (1 + tau).
   """
   edges = [1 - s / stages for s in range(stages + 1)]
-  return [
-    (a, shift(a, 2 ** (axes / 2)) if s else 1.0, b) for s, (a, b) in enumerate(zip(edges, edges[1:], strict=False))
-  ]
+  root = 2 ** (axes / 2)
+  return [(a, shift(a, root) if s else 1.0, b) for s, (a, b) in enumerate(itertools.pairwise(edges))]
 
 
 def jump(x: Array, tau: float, noise: Array) -> Array:
   """x [B,*s,D] = (1 - tau) x0 + tau eps -> [B,*2s,D] = (1 - t) nearest(x0) + t eps', t = shift(tau, sqrt(K)), eps' of
   identity covariance, from noise ~ N(0,1) of that shape.
 
-  K = 2^axes cells come from one: a nearest(x) + b n, a = 1 / (1 - tau + tau sqrt(K)), b = a tau sqrt(K - 1), where n has
-  variance 1 and covariance -1 / (K - 1) within a block: noise without its mean there, so that halved(result) = a x.
+  K = 2^axes cells come from one: a nearest(x) + b n, a = 1 / (1 - tau + tau sqrt(K)), b = a tau sqrt(K - 1), where n
+  has variance 1 and covariance -1 / (K - 1) within a block: noise without its mean there, so that halved(result) = a x.
   """
   cells = 2 ** (x.ndim - 2)
   a = 1 / (1 - tau + tau * math.sqrt(cells))
@@ -49,8 +49,8 @@ class PixelFlow(Prior):
     begin = (1 - t0) nearest(halved(x0)) + t0 eps (eps alone in the first stage), end = (1 - t1) x0 + t1 eps,
   x0 the data's means at that resolution, one eps in both, and t0, t1 of `spans`; the network gives d x / d u = begin -
   end. It is told two times: the nominal noise, and 1 - 2^-s of the stage ("resolution embedding"); so `backbone` takes
-  t [B,2]. In training a batch falls into as many equal parts as there are stages; else every example is seen in all.
-  sampler: its steps are of each stage. UserError where the batch or the signal does not divide.
+  t [B,2]. In training a batch falls into as many parts as there are stages; else every example is seen in all.
+  sampler: its steps are of each stage. UserError where the signal does not divide.
   """
 
   backbone: nn.Module
@@ -76,12 +76,10 @@ class PixelFlow(Prior):
     self._check(z.shape[1:])
     if train and cond is not None and self.conditions:
       cond = drop(self.make_rng("prior"), cond, self.label_drop)
-    part = z.shape[0] // self.stages
-    if train and part * self.stages != z.shape[0]:
-      raise UserError(f"a batch of {z.shape[0]} does not divide into {self.stages} stages")
-    total = 0.0
+    batch, total = z.shape[0], 0.0
     for stage in range(self.stages):
-      mine = slice(stage * part, (stage + 1) * part) if train else slice(None)
+      apart = train and batch >= self.stages
+      mine = slice(stage * batch // self.stages, (stage + 1) * batch // self.stages) if apart else slice(None)
       told = None if cond is None else {name: value[mine] for name, value in cond.items()}
       total = total + self._stage(stage, z[mine], told, train)
     return {"flow": total / self.stages}

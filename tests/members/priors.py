@@ -1,16 +1,6 @@
 """Members of `latents/priors`."""
 
 from latents.backbones import DiT, MPUNet, Transformer
-from latents.diffusion import DDPM, Betas, Euler, Exploding, Heun, Process, Steps, Strided, Uniform
-from latents.priors import (
-  AutoregressivePrior,
-  ConsistencyDistillation,
-  FlowPrior,
-  MultiScaleFlow,
-  PixelFlow,
-  UncertainFlow,
-)
-from latents.backbones import DiT, Transformer
 from latents.diffusion import (
   DDPM,
   Betas,
@@ -25,7 +15,14 @@ from latents.diffusion import (
   Strided,
   Uniform,
 )
-from latents.priors import AutoregressivePrior, ConsistencyDistillation, FlowPrior
+from latents.priors import (
+  AutoregressivePrior,
+  ConsistencyDistillation,
+  FlowPrior,
+  MultiScaleFlow,
+  PixelFlow,
+  UncertainFlow,
+)
 
 # -- priors: (name, make, per-sample latent shape, vocab, or one a token, or None)
 PRIORS = [

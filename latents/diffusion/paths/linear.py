@@ -11,7 +11,8 @@ from latents.types import Array, later
 class Linear(Path):
   """alpha = 1 - tau, sigma = noise tau: x_tau = (1 - tau) x0 + tau noise eps, v = noise eps - x0 at every tau.
 
-  noise: the deviation of the noise; JiT (arXiv:2511.13720) has side / 256 for pixels in [-1,1]. UserError for noise <= 0.
+  noise: the deviation of the noise; JiT (arXiv:2511.13720) has side / 256 for pixels in [-1,1]. UserError for noise
+  <= 0.
   """
 
   noise: float = later(1.0)
