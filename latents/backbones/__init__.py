@@ -8,7 +8,12 @@ Contract of a backbone on tokens: `__call__(tokens [B,L], cond, *, train) -> log
 """
 
 from latents.backbones.dit import DiT, dit_b, dit_l, dit_s, dit_xl
+from latents.backbones.mlp import ResidualMLP
 from latents.backbones.transformer import Transformer
 from latents.backbones.unet import UNet
+from latents.backbones.uvit import UViT, uvit_h, uvit_l, uvit_m, uvit_s
 
-__all__ = ["DiT", "Transformer", "UNet", "dit_b", "dit_l", "dit_s", "dit_xl"]
+__all__ = [
+  "DiT", "ResidualMLP", "Transformer", "UNet", "UViT", "dit_b", "dit_l", "dit_s", "dit_xl", "uvit_h", "uvit_l",
+  "uvit_m", "uvit_s",
+]  # fmt: skip
