@@ -5,7 +5,20 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from latents.backbones import DiT, Transformer, UNet, dit_b, dit_l, dit_s, dit_xl
+from latents.backbones import (
+  DiT,
+  Transformer,
+  UNet,
+  UViT,
+  dit_b,
+  dit_l,
+  dit_s,
+  dit_xl,
+  uvit_h,
+  uvit_l,
+  uvit_m,
+  uvit_s,
+)  # fmt: skip
 from latents.errors import UserError
 from latents.plan import flops
 from latents.priors import FlowPrior
@@ -104,6 +117,48 @@ def test_tokens_of_the_class_stand_in_from_their_block_on_and_dropout_in_the_mid
   assert [np.array_equal(a, b) for a, b in zip(dropped, alone, strict=True)] == [True, False, False, False]
   with pytest.raises(UserError, match="3 tokens of the class need"):
     DiT(1, 16, 2, context=3).init(KEY, x, TIME, None)
+
+
+@pytest.mark.parametrize(("make", "million"), [(uvit_s, 44), (uvit_m, 131), (uvit_l, 287), (uvit_h, 501)])
+def test_uvit_sizes_are_the_papers(make, million: int):
+  """Table 1, on latents of 32 x 32 x 4 with 1,000 classes; S has no classes there (CIFAR-10, 32 x 32 x 3)."""
+  classes, d = (0, 3) if make is uvit_s else (1000, 4)
+  model = make(classes=classes, conv=make is not uvit_h)
+  params = jax.eval_shape(model.init, KEY, jnp.zeros((1, 32, 32, d)), jnp.zeros(1), None)
+  assert abs(count(params) / 1e6 - million) < 1
+
+
+def test_lightning_dit_has_the_papers_size():
+  """XL/1 on latents of 16 x 16 x 32: 675M; one of the same width without its options is 0.3 % smaller or larger."""
+  options = {"norm": "rms", "mlp": "swiglu", "rope": True}
+  given = KEY, jnp.zeros((1, 16, 16, 32)), jnp.zeros(1), None
+  found, plain = (count(jax.eval_shape(dit_xl(1, classes=1000, **o).init, *given)) for o in (options, {}))
+  assert 674e6 < found < 677e6
+  width, depth = 1152, 28
+  hidden = int(2 / 3 * 4 * width)
+  assert found - plain == depth * (2 * width + 2 * hidden - 4 * width) + width  # scales of norms; biases of the MLP
+
+
+def test_a_uvit_of_even_depth_is_refused_and_its_skips_are_read():
+  x = normal(2, 4, 4, 3)
+  with pytest.raises(UserError, match="odd number of blocks, not 4"):
+    UViT(4, 16, 2).init(KEY, x, TIME, None)
+  model = UViT(5, 16, 2)
+  params = drawn(model, x, TIME, None)
+  blocks = params["params"]
+  assert [f"blocks_{i}" for i in range(5) if "skip" in blocks[f"blocks_{i}"]] == ["blocks_3", "blocks_4"]
+
+  def cut(i, rows):  # what block i reads of an earlier one, or of the one before it
+    kernel = blocks[f"blocks_{i}"]["skip"]["kernel"].at[rows].set(0.0)
+    skip = {**blocks[f"blocks_{i}"]["skip"], "kernel": kernel}
+    return {"params": {**blocks, f"blocks_{i}": {**blocks[f"blocks_{i}"], "skip": skip}}}
+
+  output = jax.jit(lambda params: model.apply(params, x, TIME, None))
+  outer = cut(4, slice(0, 16))  # the last block without the one before it: the first block alone reaches the end
+  moved = {"params": {**outer["params"], "blocks_2": jax.tree.map(lambda a: a + 1.0, blocks["blocks_2"])}}
+  assert np.array_equal(output(outer), output(moved))
+  first = {"params": {**outer["params"], "blocks_0": jax.tree.map(lambda a: a + 0.1, blocks["blocks_0"])}}
+  assert np.abs(output(outer) - output(first)).max() > 1e-3
 
 
 SCANNED = {

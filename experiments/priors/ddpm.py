@@ -21,6 +21,8 @@ Shown: samples are digits of the class that was asked for, after four times the 
 import dataclasses
 from typing import Literal
 
+import flax.linen as nn
+
 from experiments.images import digits, ldm_kl
 from latents.backbones import DiT, UNet
 from latents.declare import Experiment, Stage2
@@ -47,15 +49,7 @@ def experiment(scale: Literal["tiny", "paper"] = "tiny", data_dir: str | None = 
       dtype="bfloat16",
     )
     betas = Betas(0.0015, 0.0195, rise="root")
-  prior = FlowPrior(
-    backbone=backbone,
-    times=Steps(),
-    shift=1.0,
-    sampler=DDPM(50 if tiny else 250, variance="learned"),
-    guidance=2.5 if tiny else 1.5,
-    process=Process(path=betas, predict="noise", variance="learned"),
-    grid=Strided(),
-  )
+  prior = chain(backbone, betas, DDPM(50 if tiny else 250, variance="learned"), 2.5 if tiny else 1.5)
   stage2 = Stage2(
     data=data,
     prior=prior,
@@ -66,3 +60,16 @@ def experiment(scale: Literal["tiny", "paper"] = "tiny", data_dir: str | None = 
     cache=True,
   )
   return dataclasses.replace(base, name="ddpm", stage2=stage2)
+
+
+def chain(backbone: nn.Module, betas: Betas, sampler: DDPM, guidance: float) -> FlowPrior:
+  """The prior that predicts the noise of a chain of 1,000 steps, and its learned variance."""
+  return FlowPrior(
+    backbone=backbone,
+    times=Steps(),
+    shift=1.0,
+    sampler=sampler,
+    guidance=guidance,
+    process=Process(path=betas, predict="noise", variance="learned"),
+    grid=Strided(),
+  )

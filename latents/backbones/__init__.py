@@ -18,4 +18,12 @@ from latents.backbones.wavegrad import WaveGrad
 __all__ = [
   "DiT", "DiffWave", "MPUNet", "Transformer", "UNet", "UNetTransformer", "WaveGrad", "dit_b", "dit_l", "dit_s",
   "dit_xl", "edm2",
+from latents.backbones.mlp import ResidualMLP
+from latents.backbones.transformer import Transformer
+from latents.backbones.unet import UNet
+from latents.backbones.uvit import UViT, uvit_h, uvit_l, uvit_m, uvit_s
+
+__all__ = [
+  "DiT", "ResidualMLP", "Transformer", "UNet", "UViT", "dit_b", "dit_l", "dit_s", "dit_xl", "uvit_h", "uvit_l",
+  "uvit_m", "uvit_s",
 ]  # fmt: skip

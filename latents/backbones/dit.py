@@ -94,7 +94,7 @@ class DiT(nn.Module):
   dtype: str = "float32"
   text: tuple[int, ...] = later(())
   norm: NormKind = later("layer")
-  mlp: MlpKind = later("gelu")
+  mlp: Literal["gelu", "swiglu"] = later("gelu")
   rope: bool = later(False)
   qk_norm: bool = later(False)
   bottleneck: int = later(0)

@@ -14,7 +14,17 @@ from latents.diffusion.posterior import posterior
 from latents.diffusion.weights import Weight
 from latents.types import Array, later
 
+SHORT = 1e-3  # vectors are taken to be no shorter, so that a network of zeros gets a gradient that is no explosion
 VLB = 1e-3  # the weight of the bound beside the simple loss (iDDPM, section 3.1)
+
+
+def cosine(a: Array, b: Array) -> Array:
+  """[B,...,D] twice -> [B,...,1]: the cosine of the angle between them, along the channels."""
+
+  def unit(x: Array) -> Array:
+    return x * jax.lax.rsqrt(jnp.maximum(jnp.square(x).sum(-1, keepdims=True), SHORT**2))
+
+  return (unit(a) * unit(b)).sum(-1, keepdims=True)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -29,6 +39,8 @@ class Process:
   predicted. weight: over noise levels; None = 1 on the error that is compared. variance: "learned" = the network gives
   2D channels, of which the second half is where the log variance of a reverse step lies between its two bounds. error:
   squared, or absolute (WaveGrad, arXiv:2009.00713). tell: the network is told tau, or alpha(tau) in its place.
+  direction: weight of 1 - cosine, over the channels, of what is compared and its target (LightningDiT, Yao & Wang 2025,
+  arXiv:2501.01423, section 4; 1 there).
   """
 
   path: AnyPath = Linear()
@@ -39,6 +51,7 @@ class Process:
   data_std: float = later(0.5)
   error: Literal["l2", "l1"] = later("l2")
   tell: Literal["time", "level"] = later("time")
+  direction: float = later(0.0)
 
   def width(self, channels: int) -> int:
     """Channels that a network must give for data of `channels`."""
@@ -78,16 +91,18 @@ class Process:
   def terms(self, out: Array, x0: Array, eps: Array, x: Array, tau: Array) -> dict[str, tuple[Array, float]]:
     """name -> (error of each element [B,...,D], weight of its mean).
 
-    "flow": the weighed squared error. With a learned variance also "vlb", the bound in bits, T times its term of one
-    random step, with iDDPM's weight; its gradient reaches the variance alone (arXiv:2102.09672, section 3.1).
+    "flow": the weighed squared error. "direction", where it is asked for: [B,...,1]. With a learned variance also
+    "vlb", the bound in bits, T times its term of one random step, with iDDPM's weight; its gradient reaches the
+    variance alone (arXiv:2102.09672, section 3.1).
     out: the network's at (x, tau), x = path.mix(x0, eps, tau), tau [B].
     """
     estimate, share = split(out, self.variance == "learned")
     estimate, given = self.read(estimate, x, tau)
     kind: Kind = self.compare or given
     target = {"data": x0, "noise": eps}[kind] if kind != "velocity" else self.path.velocity(x0, eps, tau)
-    error = self.path.convert(estimate, given, kind, x, tau) - target
-    error = jnp.square(error) if self.error == "l2" else jnp.abs(error)
+    made = self.path.convert(estimate, given, kind, x, tau)
+    error = jnp.square(made - target) if self.error == "l2" else jnp.abs(made - target)
+    aside = {"direction": (1 - cosine(made, target), self.direction)} if self.direction else {}
     if self.weight is not None:
       error = error * spread(self.data_weight(tau) / self.path.unit(kind, tau) ** 2, x)
     elif self.predict == "edm" and self.compare is None:  # as F: the error in the data over c_out
@@ -95,9 +110,9 @@ class Process:
     elif self.predict == "rotation" and self.compare is None:
       error = error / spread(self.path.turn(tau) ** 2, x)
     if share is None:
-      return {"flow": (error, 1.0)}
+      return {"flow": (error, 1.0), **aside}
     data = jax.lax.stop_gradient(self.path.convert(estimate, given, "data", x, tau))
-    return {"flow": (error, 1.0), "vlb": (self._bound(data, share, x0, tau), VLB)}
+    return {"flow": (error, 1.0), **aside, "vlb": (self._bound(data, share, x0, tau), VLB)}
 
   def _bound(self, data: Array, share: Array, x0: Array, tau: Array) -> Array:
     """T L_(t-1) in bits: KL(q(x_s | x_t, x0) | N(mean of the estimate, learned)), s = t - 1/T; the last step, to

@@ -71,7 +71,7 @@ def attend_one(q: Array, k: Array, v: Array, seen: Array) -> Array:
 
 
 class Attention(nn.Module):
-  """[B,N,C] -> same shape: multi-head self-attention with biased linear layers `qkv` and `out`.
+  """[B,N,C] -> same shape: multi-head self-attention with linear layers `qkv` (biased if `bias`) and `out`.
 
   causal: see `attend`. head: numbers of a head; 0 = C / heads. dtype: of the products; parameters are float32.
   qk_norm: queries and keys through an RMSNorm of their own, "q_norm" and "k_norm" (Henry et al. 2020,
@@ -84,6 +84,7 @@ class Attention(nn.Module):
   dtype: str = "float32"
   head: int = 0
   qk_norm: bool = False
+  bias: bool = True
 
   @nn.compact
   def __call__(self, x: Array, mask: Array | None = None, angles: Array | None = None) -> Array:
@@ -92,7 +93,8 @@ class Attention(nn.Module):
     if not self.head and width % self.heads:
       raise UserError(f"width {width} does not divide into {self.heads} heads")
     init = nn.initializers.xavier_uniform()
-    qkv = Dense(3 * (self.head * self.heads or width), dtype=self.dtype, kernel_init=init, name="qkv")(x)
+    total = 3 * (self.head * self.heads or width)
+    qkv = Dense(total, use_bias=self.bias, dtype=self.dtype, kernel_init=init, name="qkv")(x)
     q, k, v = (a.reshape(*x.shape[:-1], self.heads, -1) for a in jnp.split(qkv, 3, -1))
     if self.qk_norm:
       q, k = (RMSNorm(1e-6, self.dtype, name=name)(a) for name, a in (("q_norm", q), ("k_norm", k)))

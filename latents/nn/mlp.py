@@ -8,15 +8,16 @@ import jax.numpy as jnp
 from latents.nn.linear import Dense
 from latents.types import Array
 
-MlpKind = Literal["gelu", "swiglu"]
+MlpKind = Literal["gelu", "erf", "swiglu"]
 
 
 class Mlp(nn.Module):
   """[...,C] -> same shape: Linear, activation, Linear with `ratio` * C hidden units (Vaswani et al. 2017).
 
-  kind: "gelu" by the tanh, or "swiglu", SiLU(a) * b of a first layer that gives both, a before b (Shazeer 2020,
-  arXiv:2002.05202), with 2/3 of the hidden units, so as many parameters (LightningDiT, arXiv:2501.01423). dropout: of
-  the hidden units, rng "dropout". Parameters: fc1, fc2, Xavier-uniform with zero biases.
+  kind: "gelu" by the tanh, "erf" exactly (U-ViT, arXiv:2209.12152), or "swiglu", SiLU(a) * b of a first layer that
+  gives both, a before b (Shazeer 2020, arXiv:2002.05202), with 2/3 of the hidden units, so as many parameters
+  (LightningDiT, arXiv:2501.01423). dropout: of the hidden units, rng "dropout". Parameters: fc1, fc2, Xavier-uniform
+  with zero biases.
   """
 
   ratio: float = 4.0
@@ -34,7 +35,7 @@ class Mlp(nn.Module):
       h = Dense(2 * hidden, dtype=self.dtype, kernel_init=init, name="fc1")(x)
       h = nn.silu(h[..., :hidden]) * h[..., hidden:]
     else:
-      h = nn.gelu(Dense(hidden, dtype=self.dtype, kernel_init=init, name="fc1")(x), approximate=True)
+      h = nn.gelu(Dense(hidden, dtype=self.dtype, kernel_init=init, name="fc1")(x), approximate=self.kind == "gelu")
     if self.dropout:
       h = nn.Dropout(self.dropout, deterministic=not train)(h)
     return Dense(x.shape[-1], dtype=self.dtype, kernel_init=init, name="fc2")(h)

@@ -1,6 +1,7 @@
 """Members of `latents/backbones`."""
 
 from latents.backbones import DiffWave, DiT, MPUNet, UNet, UNetTransformer
+from latents.backbones import DiT, ResidualMLP, UNet, UViT
 
 # -- backbones: (name, make, input shape [*s,D])
 BACKBONES = [
@@ -28,6 +29,10 @@ BACKBONES = [
   ),
   ("dit-line", lambda: DiT(1, 16, 2, patch=1, position="none", rope=True), (6, 5)),
   ("dit-video-rope", lambda: DiT(1, 24, 2, rope=True), (2, 4, 4, 3)),
+  ("uvit", lambda: UViT(3, 16, 2, classes=3, remat="block"), (4, 4, 3)),
+  ("uvit-line", lambda: UViT(5, 16, 2, patch=1, conv=False), (6, 5)),
+  ("mlp", lambda: ResidualMLP(2, 16, classes=3), (5,)),
+  ("mlp-token", lambda: ResidualMLP(1, 16), (1, 5)),
   ("unet", lambda: UNet(8, (1, 2), 1, attention=(1,), classes=3), (4, 4, 3)),
   ("unet-add", lambda: UNet(64, (1, 1), 1, film=False), (4, 4, 2)),
   ("diffwave", lambda: DiffWave(8, 3, 2, classes=3), (24, 2)),

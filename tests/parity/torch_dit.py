@@ -25,17 +25,8 @@ def table(side: int, width: int) -> Any:
   return torch.cat([column_first.sin(), column_first.cos()], -1).reshape(1, side**2, width).float()
 
 
-class RMS(nn.Module):
-  def __init__(self, width: int) -> None:
-    super().__init__()
-    self.weight = nn.Parameter(torch.ones(width))
-
-  def forward(self, x: Any) -> Any:
-    return x / (x.pow(2).mean(-1, keepdim=True) + 1e-6).sqrt() * self.weight
-
-
 def norm(width: int, lightning: bool) -> nn.Module:
-  return RMS(width) if lightning else nn.LayerNorm(width, elementwise_affine=False, eps=1e-6)
+  return nn.RMSNorm(width, eps=1e-6) if lightning else nn.LayerNorm(width, elementwise_affine=False, eps=1e-6)
 
 
 class Rope(nn.Module):
@@ -56,7 +47,7 @@ class Attention(nn.Module):
     super().__init__()
     self.heads, self.qkv, self.proj = heads, nn.Linear(width, 3 * width), nn.Linear(width, width)
     if qk_norm:
-      self.q_norm, self.k_norm = RMS(width // heads), RMS(width // heads)
+      self.q_norm, self.k_norm = (nn.RMSNorm(width // heads, eps=1e-6) for _ in range(2))
 
   def forward(self, x: Any, rope: Any) -> Any:
     b, n, width = x.shape
