@@ -9,6 +9,8 @@ Contract of a backbone on tokens: `__call__(tokens [B,L], cond, *, train) -> log
 
 from latents.backbones.dit import DiT, dit_b, dit_l, dit_s, dit_xl
 from latents.backbones.transformer import Transformer
-from latents.backbones.unet import UNet
+from latents.backbones.unet import UNet, adm256, ldm4, ldm8, sd1
 
-__all__ = ["DiT", "Transformer", "UNet", "dit_b", "dit_l", "dit_s", "dit_xl"]
+__all__ = [
+  "DiT", "Transformer", "UNet", "adm256", "dit_b", "dit_l", "dit_s", "dit_xl", "ldm4", "ldm8", "sd1",
+]  # fmt: skip

@@ -49,7 +49,7 @@ class Released:
   sha256: str
   layout: Literal[
     "latents", "diffusers-kl", "ldm-kl", "diffusers-dc", "diffusers-vq", "diffusers-vq-reg", "taming",
-    "taming-gumbel", "ldm-vq", "dalle",
+    "taming-gumbel", "ldm-vq", "dalle", "diffusers-unet", "diffusers-unet2d",
   ] = "latents"  # fmt: skip
   statistics: Literal["measured"] | tuple[Units, Units] = "measured"
 

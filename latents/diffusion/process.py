@@ -26,6 +26,7 @@ class Process:
   (the network is told a thousandth of ln(s) / 4: backbones embed 1000 t). compare: as what it is compared, None = as
   predicted. weight: over noise levels; None = 1 on the error that is compared. variance: "learned" = the network gives
   2D channels, of which the second half is where the log variance of a reverse step lies between its two bounds.
+  lag: the network is told tau - lag; 1/1000 for one that was trained with steps 0 to 999.
   """
 
   path: Linear | Betas | Cosine | Exploding = Linear()
@@ -34,6 +35,7 @@ class Process:
   weight: MinSNR | None = None
   variance: Literal["none", "learned"] = "none"
   data_std: float = later(0.5)
+  lag: float = later(0.0)
 
   def width(self, channels: int) -> int:
     """Channels that a network must give for data of `channels`."""
@@ -42,7 +44,7 @@ class Process:
   def inputs(self, x: Array, tau: Array) -> tuple[Array, Array]:
     """(x [B,...], tau [B]) -> the same as the network sees them."""
     if self.predict != "edm":
-      return x, tau
+      return x, tau - self.lag if self.lag else tau
     alpha = self.path.alpha(tau)
     s = jnp.maximum(self.path.sigma(tau) / alpha, self.path.floor)
     return x * spread(jax.lax.rsqrt(s**2 + self.data_std**2) / alpha, x), jnp.log(s) / 4000

@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 import torch  # pyright: ignore[reportMissingImports]
 import torch.nn.functional as f  # pyright: ignore[reportMissingImports]
-from diffusers import AutoencoderKL  # pyright: ignore[reportMissingImports]
+from diffusers import AutoencoderKL, UNet2DConditionModel  # pyright: ignore[reportMissingImports]
 from torch import nn  # pyright: ignore[reportMissingImports]
 
 
@@ -146,6 +146,12 @@ def dit(classes: int) -> tuple[Any, Callable]:
       h = self.final(modulate(self.norm(h), shift, scale))
       return h.view(b, 8, 8, 2, 2, 4).permute(0, 5, 1, 3, 2, 4).reshape(b, 4, 16, 16)
 
+  return Net(), flow_loss(classes)
+
+
+def flow_loss(classes: int) -> Callable:
+  """Flow matching on posterior draws [B,8,16,16] and labels [B]: (model, stored, label) -> loss."""
+
   def loss(model: Any, stored: Any, label: Any) -> Any:
     mean, logvar = stored.chunk(2, 1)
     z = mean + (0.5 * logvar.clamp(-30, 20)).exp() * torch.randn_like(mean)
@@ -154,7 +160,26 @@ def dit(classes: int) -> tuple[Any, Callable]:
     label = torch.where(torch.rand(len(z), device=z.device) < 0.1, classes, label)
     return f.mse_loss(model(mixed, tau, label), eps - z)
 
-  return Net(), loss
+  return loss
+
+
+def unet(classes: int) -> tuple[Any, Callable]:
+  """diffusers' UNet2DConditionModel of two levels, whose condition is one learned token of 256 numbers a class."""
+
+  class Net(nn.Module):
+    def __init__(self) -> None:
+      super().__init__()
+      self.net = UNet2DConditionModel(
+        in_channels=4, out_channels=4, block_out_channels=(128, 256), layers_per_block=1, attention_head_dim=4,
+        cross_attention_dim=256, down_block_types=("CrossAttnDownBlock2D",) * 2,
+        up_block_types=("CrossAttnUpBlock2D",) * 2,
+      )  # fmt: skip
+      self.label = nn.Embedding(classes + 1, 256)
+
+    def forward(self, z: Any, t: Any, label: Any) -> Any:
+      return self.net(z, 1000 * t, encoder_hidden_states=self.label(label)[:, None]).sample
+
+  return Net(), flow_loss(classes)
 
 
 def transformer(classes: int, vocab: int, length: int, width: int, depth: int, heads: int) -> Any:
