@@ -10,16 +10,22 @@ from latents.backbones import (
   Transformer,
   UNet,
   UViT,
+  adm256,
   dit_b,
   dit_l,
   dit_s,
   dit_xl,
+  ldm4,
+  ldm8,
+  sd1,
   uvit_h,
   uvit_l,
   uvit_m,
   uvit_s,
-)  # fmt: skip
+)
 from latents.errors import UserError
+from latents.nn.conv import nearest
+from latents.nn.convolve import convolve
 from latents.plan import flops
 from latents.priors import FlowPrior
 from latents.types import Latent
@@ -49,6 +55,64 @@ def test_dit_sizes_are_the_papers(make, width: int, paper: int):
   model = make(patch=2, classes=1000, out=8)
   params = jax.eval_shape(model.init, KEY, jnp.zeros((1, 32, 32, 4)), jnp.zeros(1), {"label": jnp.zeros(1, jnp.int32)})
   assert count(params) + 256 * width == paper
+
+
+@pytest.mark.parametrize(
+  ("make", "latent", "parameters"),
+  [
+    (sd1, (64, 64, 4), 859_520_964),  # as diffusers counts runwayml's
+    (ldm4, (64, 64, 3), 400_920_579 + 1001 * 512),  # the authors' log says 400.92 M for the U-Net, and the class tokens
+    (ldm8, (32, 32, 4), 394_984_196 + 1001 * 512),  # 395 M
+    (adm256, (256, 256, 3), 553_838_086 + 4 * 256),  # 554 M, and our null label
+  ],
+)
+def test_unet_sizes_are_the_papers(make, latent, parameters: int):
+  x, t = jax.ShapeDtypeStruct((1, *latent), jnp.float32), jax.ShapeDtypeStruct((1,), jnp.float32)
+  assert count(jax.eval_shape(lambda x, t: make().init(KEY, x, t, None), x, t)) == parameters
+
+
+@pytest.mark.parametrize(("make", "latent", "giga"), [(ldm4, (64, 64, 3), 103.6), (adm256, (256, 256, 3), 1120)])
+def test_unet_products_are_as_many_as_published(make, latent, giga: float, monkeypatch):
+  """DiT, arXiv:2212.09748, figure 2 and table 4: multiply-adds of one pass, of layers that double by repeating."""
+  plain = lambda x, kernel: convolve(nearest(x), kernel.astype(x.dtype))
+  monkeypatch.setattr("latents.nn.conv.doubled", plain)  # ours has 4 of 9 products there
+  x, t = jax.ShapeDtypeStruct((1, *latent), jnp.float32), jax.ShapeDtypeStruct((1,), jnp.float32)
+  model = make()
+  params = jax.eval_shape(lambda x, t: model.init(KEY, x, t, None), x, t)
+  found = flops.count(jax.make_jaxpr(lambda p, x, t: model.apply(p, x, t, None))(params, x, t))
+  assert found["float32"] / 2e9 == pytest.approx(giga, rel=0.03)
+
+
+def test_a_unet_attends_to_texts_that_are_seen():
+  model, x = UNet(8, (1, 1), 1, (1,), 2, depth=1, text=(3, 5), resample="both"), normal(2, 4, 4, 3)
+  assert model.conditions == ("text", "text_mask")
+  text, mask = normal(2, 3, 5, seed=1), jnp.array([[True, True, False], [True, False, False]])
+  cond = {"text": text, "text_mask": mask}
+  params = drawn(model, x, TIME, None, scale=0.2)
+  run = jax.jit(lambda cond: model.apply(params, x, TIME, cond))
+  y = run(cond)
+  unseen = run({**cond, "text": text.at[:, 2].add(9.0)})
+  np.testing.assert_array_equal(y, unseen)
+  assert np.abs(y - run({**cond, "text": text.at[:, 0].add(1.0)})).min(axis=(1, 2, 3)).max() > 0
+  gone, drop = {**cond, "drop": jnp.array([True, False])}, model.apply(params, x, TIME, None)
+  np.testing.assert_allclose(run(gone)[0], drop[0], atol=1e-5)
+  np.testing.assert_allclose(run(gone)[1], y[1], atol=1e-5)
+  # a release that was trained with an empty text in place of none says which
+  null = {**gone, "text_null": jnp.stack([text[1], text[1]])}
+  instead = {"text": jnp.stack([text[1], text[1]]), "text_mask": jnp.stack([jnp.ones(3, bool), mask[1]])}
+  np.testing.assert_allclose(run(null), run(instead), atol=1e-5)
+
+
+def test_a_unet_that_cannot_be():
+  for fields, words in (
+    ({"text": (3, 5)}, "its depth is 0"),
+    ({"depth": 1, "context": 4}, "and to no other thing"),
+    ({"depth": 1, "context": 4, "classes": 2, "text": (3, 5)}, "and to no other thing"),
+    ({"head": 3}, "8 channels do not divide into heads of 3"),
+    ({"depth": 1, "heads": 3}, "width 8 does not divide into 3 heads"),
+  ):
+    with pytest.raises(UserError, match=words):
+      jax.eval_shape(lambda f=fields: UNet(8, (1, 1), 1, **f).init(KEY, jnp.zeros((1, 4, 4, 3)), jnp.zeros(1), None))
 
 
 @BY_NAME

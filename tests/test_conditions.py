@@ -111,6 +111,9 @@ def test_embeddings_of_a_file(tmp_path):
   ):
     with pytest.raises(UserError, match=words):
       dataclasses.replace(made, **change).asked(NUMBERS)
+  np.savez(tmp_path / "n.npz", text=table, text_mask=mask, null=table[3])
+  more = text(path=str(tmp_path / "n.npz"), sha256=hashlib.sha256((tmp_path / "n.npz").read_bytes()).hexdigest())
+  np.testing.assert_array_equal(more.asked(NUMBERS)["text_null"], np.stack([table[3]] * 4))
   made = micro.experiment(gan=False)
   at = lambda **fields: addresses(
     dataclasses.replace(made, stage2=dataclasses.replace(made.stage2, conditioner=text(**fields)))

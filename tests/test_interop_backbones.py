@@ -8,7 +8,7 @@ import pytest
 
 import latents
 from latents import interop
-from latents.backbones import DiT
+from latents.backbones import DiT, UNet
 from latents.conditioners import Labels
 from latents.declare import Experiment, Released, Stage2, Start
 from latents.diffusion import Betas, Euler, Process
@@ -172,3 +172,77 @@ def test_published_transformers_come_in_by_name(there, capsys, layout, clock):
   assert back.keys() == first.keys() and all(np.array_equal(back[name], first[name]) for name in first)
   assert call("export", folder.path, "--layout", "lightning-dit-2", "--out", there / "no") == 2
   assert "lightning-dit has mlp = 'swiglu', and the run's backbone 'gelu'" in capsys.readouterr().err
+
+
+# -- diffusers' U-Nets
+
+UNETS = {
+  "diffusers-unet": UNet(
+    32, (1, 2), 1, (0,), (2, 4), False, out=4, depth=(1, 2), linear=True, text=(77, 6), resample="both", groups=8
+  ),
+  "diffusers-unet2d": UNet(16, (1, 1), 2, (1,), classes=3, head=8, resample="block", groups=16),
+}
+
+
+def unet_weights(model, channels=4):
+  rng, shapes = np.random.default_rng(0), of_backbone(model, (2, 2, channels))
+  return {path: (0.1 * rng.standard_normal(shape)).astype(np.float32) for path, shape in shapes.items()}
+
+
+@pytest.mark.parametrize("layout", UNETS)
+def test_a_unet_comes_back_to_the_bit(layout):
+  model, held = UNETS[layout], interop.LAYOUTS[layout]
+  ours = unet_weights(model)
+  theirs = interop.give(layout, ours)
+  assert interop.guess(theirs, "x") == layout
+  config = held.config(model, {}, (8, 8, 4))
+  found, again = interop.read(layout, theirs, config, "x")
+  assert found == model.clone(out=None)
+  assert again.keys() == ours.keys() and all(np.array_equal(again[n], ours[n]) for n in ours)
+  theirs.pop("up_blocks.1.resnets.0.conv1.weight")
+  with pytest.raises(UserError, match=r"1 missing \(up_blocks.1.resnets.0.conv1.weight\)"):
+    interop.read(layout, theirs, config, "x")
+  with pytest.raises(UserError, match=r"config.json: freq_shift is 1, our U-Net has 0"):
+    interop.read(layout, theirs, {**config, "freq_shift": 1}, "x")
+
+
+def test_unets_that_a_layout_does_not_hold():
+  text, plain = (interop.LAYOUTS[name] for name in UNETS)
+  of_text, of_label = UNETS.values()
+  for held, model, words in (
+    (text, MODEL, "holds a UNet, and the run has DiT"),
+    (text, of_label, "attends to texts and has convolutions"),
+    (text, of_text.clone(resample="block"), "attends to texts and has convolutions"),
+    (plain, of_text, "has plain attention"),
+    (plain, of_label.clone(head=0, heads=2), "how many heads it has"),
+    (text, of_text.clone(mult=(2, 2)), "as wide as level 0"),
+    (text, of_text.clone(groups=0), r"one number of groups in all norms, this model \[8, 16\]"),
+  ):
+    with pytest.raises(UserError, match=words):
+      held.check(model)
+  arrays = interop.give("diffusers-unet", unet_weights(of_text))
+  with pytest.raises(UserError, match="must say how many heads"):
+    interop.read("diffusers-unet", {**arrays}, {}, "x")
+  with pytest.raises(UserError, match="size beside the text"):
+    interop.read("diffusers-unet", {**arrays, "add_embedding.linear_1.bias": np.zeros(3)}, {}, "x")
+
+
+def test_stable_diffusion_comes_in(there):
+  """In diffusers' folders, with texts; the U-Net is told the steps that it was trained on, 0 to 999."""
+  model = UNETS["diffusers-unet"]
+  config = {**interop.LAYOUTS["diffusers-unet"].config(model, {}, (4, 4, 4)), "_class_name": "UNet2DConditionModel"}
+  arrays = interop.give("diffusers-unet", unet_weights(model))
+  releases.write(there / "sd" / "unet" / "diffusion_pytorch_model.safetensors", arrays, config)
+  rng = np.random.default_rng(0)
+  text = rng.normal(size=(2, 77, 6)).astype(np.float32)
+  np.savez(there / "texts.npz", text=text, text_mask=np.ones((2, 77), bool), null=text[1] / 2)
+  words = ("--on", there / "runs" / "one", "--runs", there / "runs", "--texts", there / "texts.npz")
+  assert call("import", there / "sd", "--layout", "diffusers-unet", "--name", "two", *words) == 0
+  made = latents.load(there / "runs" / "two")
+  two = made.experiment.stage2
+  assert two.prior.backbone == model.clone(out=None) and two.prior.guidance == 7.5
+  np.testing.assert_allclose(two.prior.process.inputs(None, np.float32([1, 0.001]))[1], [0.999, 0], atol=1e-7)
+  first, second = (made.sample_latents(labels=[k], steps=2).z for k in (0, 1))
+  assert first.shape == (1, 4, 4, 4) and not np.array_equal(first, second)
+  alone = made.sample_latents(labels=[0], steps=2, guidance=1.0).z
+  assert not np.array_equal(first, alone)

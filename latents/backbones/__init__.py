@@ -9,21 +9,15 @@ Contract of a backbone on tokens: `__call__(tokens [B,L], cond, *, train) -> log
 
 from latents.backbones.diffwave import DiffWave
 from latents.backbones.dit import DiT, dit_b, dit_l, dit_s, dit_xl
+from latents.backbones.mlp import ResidualMLP
 from latents.backbones.mp_unet import MPUNet, edm2
 from latents.backbones.transformer import Transformer
-from latents.backbones.unet import UNet
+from latents.backbones.unet import UNet, adm256, ldm4, ldm8, sd1
 from latents.backbones.unet_transformer import UNetTransformer
+from latents.backbones.uvit import UViT, uvit_h, uvit_l, uvit_m, uvit_s
 from latents.backbones.wavegrad import WaveGrad
 
 __all__ = [
-  "DiT", "DiffWave", "MPUNet", "Transformer", "UNet", "UNetTransformer", "WaveGrad", "dit_b", "dit_l", "dit_s",
-  "dit_xl", "edm2",
-from latents.backbones.mlp import ResidualMLP
-from latents.backbones.transformer import Transformer
-from latents.backbones.unet import UNet
-from latents.backbones.uvit import UViT, uvit_h, uvit_l, uvit_m, uvit_s
-
-__all__ = [
-  "DiT", "ResidualMLP", "Transformer", "UNet", "UViT", "dit_b", "dit_l", "dit_s", "dit_xl", "uvit_h", "uvit_l",
-  "uvit_m", "uvit_s",
+  "DiT", "DiffWave", "MPUNet", "ResidualMLP", "Transformer", "UNet", "UNetTransformer", "UViT", "WaveGrad", "adm256",
+  "dit_b", "dit_l", "dit_s", "dit_xl", "edm2", "ldm4", "ldm8", "sd1", "uvit_h", "uvit_l", "uvit_m", "uvit_s",
 ]  # fmt: skip

@@ -16,7 +16,8 @@ from latents.types import Batch, Cond
 
 @dataclasses.dataclass(frozen=True)
 class Text(Conditioner):
-  """{"text": [B,L,E] float32, "text_mask": [B,L] bool}: the text of an example's label.
+  """{"text": [B,L,E] float32, "text_mask": [B,L] bool}: the text of an example's label; of a file that says what a
+  network was told in place of none, its "null" [L,E], also "text_null" [B,L,E].
 
   texts: one a label. Each character is a token, embedded by a normal vector of size E / 2 that its code point seeds,
   beside sines of its place, E / 2: a fixed embedding that needs no file. path: an npz or safetensors file with "text"
@@ -38,8 +39,9 @@ class Text(Conditioner):
     """See the class; None where an example has no label."""
     if "label" not in batch:
       return None
-    text, mask = self.table
-    return {"text": jnp.asarray(text)[batch["label"]], "text_mask": jnp.asarray(mask)[batch["label"]]}
+    (text, mask), null = self.table, self.null
+    told = {"text": jnp.asarray(text)[batch["label"]], "text_mask": jnp.asarray(mask)[batch["label"]]}
+    return told if null is None else {**told, "text_null": jnp.broadcast_to(null, told["text"].shape)}
 
   def count(self, classes: int) -> int:
     """The number of texts. UserError where labels have no text."""
@@ -56,6 +58,15 @@ class Text(Conditioner):
     """(text [K,L,E], mask [K,L]). UserError for a file that does not fit."""
     if not self.path:
       return embedded(self.texts or ("",), self.length, self.size)
+    return self._read[:2]
+
+  @property
+  def null(self) -> np.ndarray | None:
+    """[L,E] of an empty text, where a file says it."""
+    return self._read[2] if self.path else None
+
+  @functools.cached_property
+  def _read(self) -> tuple[np.ndarray, np.ndarray, np.ndarray | None]:
     return read(self.path, self.sha256, (len(self.texts), self.length, self.size))
 
 
@@ -72,12 +83,13 @@ def embedded(texts: tuple[str, ...], length: int, size: int) -> tuple[np.ndarray
   return text, mask
 
 
-def read(path: str, sha256: str, shape: tuple[int, int, int]) -> tuple[np.ndarray, np.ndarray]:
-  """Embeddings of a file, checked against its hash and their shape."""
+def read(path: str, sha256: str, shape: tuple[int, int, int]) -> tuple[np.ndarray, np.ndarray, np.ndarray | None]:
+  """(text, text_mask, null or None) of a file, checked against its hash and their shape."""
   path = str(Path(path).expanduser())
   check_sha256(path, sha256)
   found = read_weights(path)
-  if set(found) != {"text", "text_mask"} or found["text"].shape != shape or found["text_mask"].shape != shape[:2]:
-    told = {name: array.shape for name, array in found.items()}
-    raise UserError(f"{path} holds {told}: wanted are text {shape} and text_mask {shape[:2]}")
-  return np.asarray(found["text"], np.float32), np.asarray(found["text_mask"], bool)
+  told = {name: array.shape for name, array in found.items()}
+  if {"null": shape[1:], **told} != {"text": shape, "text_mask": shape[:2], "null": shape[1:]}:
+    raise UserError(f"{path} holds {told}: wanted are text {shape} and text_mask {shape[:2]}, and null if there is one")
+  null = np.asarray(found["null"], np.float32) if "null" in found else None
+  return np.asarray(found["text"], np.float32), np.asarray(found["text_mask"], bool), null

@@ -49,7 +49,8 @@ class Released:
   sha256: str
   layout: Literal[
     "latents", "diffusers-kl", "ldm-kl", "diffusers-dc", "diffusers-vq", "diffusers-vq-reg", "taming",
-    "taming-gumbel", "ldm-vq", "dalle", "dit", "dit-4", "dit-8", "sit", "lightning-dit", "lightning-dit-2",
+    "taming-gumbel", "ldm-vq", "dalle", "diffusers-unet", "diffusers-unet2d", "dit", "dit-4", "dit-8", "sit",
+    "lightning-dit", "lightning-dit-2",
   ] = "latents"  # fmt: skip
   statistics: Literal["measured"] | tuple[Units, Units] = "measured"
 

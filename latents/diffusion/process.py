@@ -40,7 +40,8 @@ class Process:
   2D channels, of which the second half is where the log variance of a reverse step lies between its two bounds. error:
   squared, or absolute (WaveGrad, arXiv:2009.00713). tell: the network is told tau, or alpha(tau) in its place.
   direction: weight of 1 - cosine, over the channels, of what is compared and its target (LightningDiT, Yao & Wang 2025,
-  arXiv:2501.01423, section 4; 1 there).
+  arXiv:2501.01423, section 4; 1 there). lag: the network is told tau - lag; 1/1000 for one that was trained with steps
+  0 to 999.
   """
 
   path: AnyPath = Linear()
@@ -52,6 +53,7 @@ class Process:
   error: Literal["l2", "l1"] = later("l2")
   tell: Literal["time", "level"] = later("time")
   direction: float = later(0.0)
+  lag: float = later(0.0)
 
   def width(self, channels: int) -> int:
     """Channels that a network must give for data of `channels`."""
@@ -60,7 +62,8 @@ class Process:
   def inputs(self, x: Array, tau: Array) -> tuple[Array, Array]:
     """(x [B,...], tau [B]) -> the same as the network sees them."""
     if self.predict != "edm":
-      return x, tau if self.tell == "time" else self.path.alpha(tau)
+      told = tau if self.tell == "time" else self.path.alpha(tau)
+      return x, told - self.lag if self.lag else told
     s = jnp.maximum(self.path.sigma(tau), self.path.floor) / jnp.maximum(self.path.alpha(tau), self.path.floor)
     return x * spread(1 / self._size(tau), x), jnp.log(s) / 4000
 

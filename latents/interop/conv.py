@@ -28,8 +28,8 @@ def _block(shortcut: str) -> Tree:
   }  # fmt: skip
 
 
-_RES = _block("conv_shortcut")
-_ATTENTION = {  # the second names are those before diffusers 0.17, which the first releases still have
+RES = _block("conv_shortcut")
+ATTENTION = {  # the second names are those before diffusers 0.17, which the first releases still have
   "norm": ("group_norm", NORM),
   "q": ("(to_q|query)", LINEAR),
   "k": ("(to_k|key)", LINEAR),
@@ -37,9 +37,9 @@ _ATTENTION = {  # the second names are those before diffusers 0.17, which the fi
   "out": ("(to_out.0|proj_attn)", LINEAR),
 }
 _MIDDLE = {
-  "mid_block0": ("mid_block.resnets.0", _RES),
-  "mid_attention": ("mid_block.attentions.0", _ATTENTION),
-  "mid_block1": ("mid_block.resnets.1", _RES),
+  "mid_block0": ("mid_block.resnets.0", RES),
+  "mid_attention": ("mid_block.attentions.0", ATTENTION),
+  "mid_block1": ("mid_block.resnets.1", RES),
   "norm_out": ("conv_norm_out", NORM),
 }
 _ENDS = {"conv_in": ("conv_in", CONV), "conv_out": ("conv_out", CONV)}
@@ -48,15 +48,15 @@ _PROJECT = {"project": ("quant_conv", CONV1)}
 DIFFUSERS_HALVES: Tree = {
   "encoder": ("encoder", {
     **_ENDS, **_MIDDLE,
-    "level{i}_block{j}": ("down_blocks.{i}.resnets.{j}", _RES),
-    "level{i}_attention{j}": ("down_blocks.{i}.attentions.{j}", _ATTENTION),
+    "level{i}_block{j}": ("down_blocks.{i}.resnets.{j}", RES),
+    "level{i}_attention{j}": ("down_blocks.{i}.attentions.{j}", ATTENTION),
     "level{i}_down": ("down_blocks.{i}.downsamplers.0", {"conv": ("conv", CONV)}),
   }),
   "decoder": ("", {
     "project": ("post_quant_conv", CONV),
     **{ours: (f"decoder.{theirs}", below) for ours, (theirs, below) in {**_ENDS, **_MIDDLE}.items()},
-    "level{k}_block{j}": ("decoder.up_blocks.{~k}.resnets.{j}", _RES),
-    "level{k}_attention{j}": ("decoder.up_blocks.{~k}.attentions.{j}", _ATTENTION),
+    "level{k}_block{j}": ("decoder.up_blocks.{~k}.resnets.{j}", RES),
+    "level{k}_attention{j}": ("decoder.up_blocks.{~k}.attentions.{j}", ATTENTION),
     "level{k}_up": ("decoder.up_blocks.{~k}.upsamplers.0", {"conv": ("conv", CONV)}),
   }),
 }  # fmt: skip

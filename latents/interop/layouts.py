@@ -13,7 +13,7 @@ import numpy as np
 
 from latents.autoencoders import Autoencoder
 from latents.errors import UserError, nearest
-from latents.interop import conv, dalle, dc, dit, vq
+from latents.interop import conv, dalle, dc, dit, unet, vq
 from latents.interop.mapping import Arrays, Table, few
 from latents.priors import Prior
 from latents.types import Latent
@@ -78,6 +78,18 @@ LAYOUTS = {
   ),
   "ldm-vq": Layout(
     vq.LDM, partial(vq.model_of, reg=True), partial(vq.check_ldm, reg=True), "ae.safetensors", asked=True
+  ),
+  "diffusers-unet": Layout(
+    unet.CONDITION, unet.model_of, unet.check_model, _DIFFUSERS, unet.config_of, latent=unet.latent, prior=unet.prior_of
+  ),
+  "diffusers-unet2d": Layout(
+    unet.PLAIN,
+    partial(unet.model_of, plain=True),
+    partial(unet.check_model, plain=True),
+    _DIFFUSERS,
+    partial(unet.config_of, plain=True),
+    latent=unet.latent,
+    prior=unet.prior_of,
   ),
   "dalle": Layout(dalle.DALLE, dalle.model_of, dalle.check_model, "dalle.safetensors", state=vq.PASSES),
   "dit": _of_family("dit", 2),

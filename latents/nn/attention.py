@@ -103,3 +103,30 @@ class Attention(nn.Module):
     seen = None if mask is None else mask[:, None, None, :]
     h = attend(q, k, v, mask=seen, causal=self.causal).reshape(*x.shape[:-1], -1)
     return Dense(width, dtype=self.dtype, kernel_init=init, name="out")(h)
+
+
+class ContextAttention(nn.Module):
+  """x [B,N,C], context [B,M,E] or None (x itself) -> [B,N,C]: queries of x to keys and values of the context.
+
+  mask [B,M] bool: what may be looked at. No biases but the last one's (LDM, arXiv:2112.10752, eq. 3).
+  Parameters: qkv (None), or q and kv; out.
+  """
+
+  heads: int
+  dtype: str = "float32"
+
+  @nn.compact
+  def __call__(self, x: Array, context: Array | None = None, mask: Array | None = None) -> Array:
+    """See the class."""
+    width = x.shape[-1]
+    if width % self.heads:
+      raise UserError(f"width {width} does not divide into {self.heads} heads")
+    init = nn.initializers.xavier_uniform()
+
+    def linear(parts: int, of: Array, name: str) -> list[Array]:
+      h = Dense(parts * width, use_bias=False, dtype=self.dtype, kernel_init=init, name=name)(of)
+      return [a.reshape(*a.shape[:-1], self.heads, -1) for a in jnp.split(h, parts, -1)]
+
+    q, k, v = linear(3, x, "qkv") if context is None else (*linear(1, x, "q"), *linear(2, context, "kv"))
+    h = attend(q, k, v, mask=None if mask is None else mask[:, None, None, :]).reshape(x.shape)
+    return Dense(width, dtype=self.dtype, kernel_init=init, name="out")(h)

@@ -25,6 +25,24 @@ def labels(cond: Cond | None, classes: int, batch: int) -> Array:
   return jnp.where(cond["drop"], classes, given) if "drop" in cond else given
 
 
+def texts(cond: Cond | None, shape: tuple[int, ...], batch: int) -> tuple[Array, Array]:
+  """cond -> (text [B,L,E] as it is, mask [B,L]), shape = (L, E), for attention to it.
+
+  Where a row is dropped or cond is None: what the condition says of that, "text_null" [B,L,E], or zeros, all seen:
+  every value is 0 then, which no text gives.
+  """
+  empty, all_seen = jnp.zeros((batch, *shape)), jnp.ones((batch, shape[0]), bool)
+  if cond is None:
+    return empty, all_seen
+  text, mask = entry(cond, "text"), entry(cond, "text_mask").astype(bool)
+  if text.shape[1:] != shape:
+    raise UserError(f"the network reads texts of {shape}, not {text.shape[1:]}")
+  if "drop" not in cond:
+    return text, mask
+  drop = cond["drop"][:, None]
+  return jnp.where(drop[..., None], cond.get("text_null", empty), text), mask | drop
+
+
 class TextTokens(nn.Module):
   """cond -> (tokens [B,L,width], mask [B,L]): "text" [B,L,E] projected; where a row is dropped or cond is None, every
   token is one that was learned for that."""

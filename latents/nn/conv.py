@@ -5,6 +5,7 @@ Everything takes [B,*S,C] and works for one, two or three signal axes: kernels a
 
 import functools
 import itertools
+from typing import Literal
 
 import flax.linen as nn
 import jax
@@ -141,18 +142,24 @@ def shifted(x: Array, kernel: Array, stride: int) -> Array:
 
 
 class Downsample(nn.Module):
-  """[B,*S,C] -> [B,*S/2,C]: pads one at the bottom and right, then a 3-tap convolution of stride 2, no padding."""
+  """[B,*S,C] -> [B,*S/2,C]: pads one at the bottom and right, then a 3-tap convolution of stride 2, no padding.
+
+  both: pads one at both ends, as U-Nets do.
+  """
 
   features: int | None = None
   dtype: str = "float32"
+  both: bool = False
 
   @nn.compact
   def __call__(self, x: Array) -> Array:
     """See the class."""
     if any(n % 2 for n in x.shape[1:-1]):
       raise UserError(f"Downsample halves every axis, but the input's axes are {x.shape[1:-1]}")
-    x = jnp.pad(x, [(0, 0), *[(0, 1)] * (x.ndim - 2), (0, 0)])
-    return Conv(self.features or x.shape[-1], stride=2, padding="VALID", dtype=self.dtype, name="conv")(x)
+    if not self.both:
+      x = jnp.pad(x, [(0, 0), *[(0, 1)] * (x.ndim - 2), (0, 0)])
+    padding = "CENTRE" if self.both else "VALID"
+    return Conv(self.features or x.shape[-1], stride=2, padding=padding, dtype=self.dtype, name="conv")(x)
 
 
 def pooled(x: Array) -> Array:
@@ -168,7 +175,7 @@ def pooled(x: Array) -> Array:
 def halved(x: Array) -> Array:
   """[B,*S,C] -> [B,*S/2,C]: the mean of two neighbours along every signal axis, all of which must be even."""
   for axis in range(1, x.ndim - 1):
-    x = x.reshape(*x.shape[:axis], x.shape[axis] // 2, 2, *x.shape[axis + 1 :]).mean(axis + 1)
+    x = sum(jax.lax.slice_in_dim(x, odd, None, 2, axis) for odd in (0, 1)) / 2
   return x
 
 
@@ -197,7 +204,8 @@ class ResBlock(nn.Module):
   With `time` [B,E] (U-Nets): Linear(SiLU(time)) is added after the first convolution, or, with `film`, scales
   and shifts the second norm's output (ADM, arXiv:2105.05233, "AdaGN"). zero: the last convolution starts at 0.
   dropout: rate before the last convolution, active when train (rng "dropout").
-  groups, least: of the norms (`GroupNorm`).
+  groups, least: of the norms (`GroupNorm`). resize: x, and what the first norm gives, are first doubled (nearest
+  neighbour) or halved (means), as ADM's blocks between levels.
   Parameters: norm1, conv1, norm2, conv2, shortcut (if channels change), time (if `time` is given).
   """
 
@@ -209,6 +217,7 @@ class ResBlock(nn.Module):
   dtype: str = "float32"
   groups: int = 32
   least: int = 4
+  resize: Literal["none", "double", "halve"] = "none"
 
   @nn.compact
   def __call__(self, x: Array, time: Array | None = None, *, train: bool = False) -> Array:
@@ -219,7 +228,11 @@ class ResBlock(nn.Module):
       return GroupNorm(self.groups, self.eps, self.dtype, self.least, name=name)
 
     h = nn.silu(norm("norm1")(x))
-    h = Conv(features, dtype=self.dtype, name="conv1")(h)
+    if self.resize == "halve":
+      x, h = halved(x), halved(h)
+    elif self.resize == "double":
+      x = nearest(x)
+    h = Conv(features, double=self.resize == "double", dtype=self.dtype, name="conv1")(h)
     shift = scale = None
     if time is not None:
       width = 2 * features if self.film else features
@@ -242,8 +255,8 @@ class ResBlock(nn.Module):
 class AttentionBlock(nn.Module):
   """[B,*S,C] -> same shape: x + out(attention(q, k, v of GN(x))) over all positions; LDM's middle block.
 
-  heads: 1 in the autoencoders. zero: the output projection starts at 0. groups, least: of the norm. Parameters: norm,
-  q, k, v, out.
+  heads: 1 in the autoencoders. zero: the output projection starts at 0. groups, least: of the norm. bare: without
+  it. Parameters: norm, q, k, v, out.
   """
 
   heads: int = 1
@@ -252,6 +265,7 @@ class AttentionBlock(nn.Module):
   dtype: str = "float32"
   groups: int = 32
   least: int = 4
+  bare: bool = False
 
   @nn.compact
   def __call__(self, x: Array) -> Array:
@@ -259,7 +273,8 @@ class AttentionBlock(nn.Module):
     channels = x.shape[-1]
     if channels % self.heads:
       raise UserError(f"{channels} channels do not divide into {self.heads} heads")
-    h = GroupNorm(self.groups, self.eps, self.dtype, self.least, name="norm")(x).reshape(x.shape[0], -1, channels)
+    h = x if self.bare else GroupNorm(self.groups, self.eps, self.dtype, self.least, name="norm")(x)
+    h = h.reshape(x.shape[0], -1, channels)
     split = (*h.shape[:2], self.heads, channels // self.heads)
 
     def linear(name: str, zero: bool = False) -> nn.Dense:

@@ -41,6 +41,24 @@ class Mlp(nn.Module):
     return Dense(x.shape[-1], dtype=self.dtype, kernel_init=init, name="fc2")(h)
 
 
+class GEGLU(nn.Module):
+  """[...,C] -> same shape: down(h * GELU(gate)), (h, gate) = up(x), the exact GELU (Shazeer 2020, arXiv:2002.05202).
+
+  `ratio` * C hidden units. Parameters: up, down, with biases.
+  """
+
+  ratio: float = 4.0
+  dtype: str = "float32"
+
+  @nn.compact
+  def __call__(self, x: Array) -> Array:
+    """See the class."""
+    init = nn.initializers.xavier_uniform()
+    up = Dense(2 * int(self.ratio * x.shape[-1]), dtype=self.dtype, kernel_init=init, name="up")
+    h, gate = jnp.split(up(x), 2, -1)
+    return Dense(x.shape[-1], dtype=self.dtype, kernel_init=init, name="down")(h * nn.gelu(gate, approximate=False))
+
+
 def swiglu_hidden(width: int, multiple: int) -> int:
   """Hidden units that give SwiGLU the size of a 4x MLP: 2/3 * 4 * width, rounded up to a `multiple`."""
   return -(-(8 * width // 3) // multiple) * multiple

@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 import torch  # pyright: ignore[reportMissingImports]
 import torch.nn.functional as f  # pyright: ignore[reportMissingImports]
-from diffusers import AutoencoderKL  # pyright: ignore[reportMissingImports]
+from diffusers import AutoencoderKL, UNet2DConditionModel  # pyright: ignore[reportMissingImports]
 from torch import nn  # pyright: ignore[reportMissingImports]
 
 from tests.parity import torch_dit
@@ -152,7 +152,8 @@ def dit(classes: int) -> tuple[Any, Callable]:
 
 
 def flow(classes: int, direction: float = 0.0) -> Callable:
-  """Flow matching on posterior draws, a tenth of the labels dropped; direction: weight of 1 - cosine."""
+  """Flow matching on posterior draws [B,8,16,16] and labels [B], a tenth of which is dropped: (model, stored, label) ->
+  loss. direction: weight of 1 - cosine."""
 
   def loss(model: Any, stored: Any, label: Any) -> Any:
     mean, logvar = stored.chunk(2, 1)
@@ -172,7 +173,26 @@ def lightning(classes: int) -> tuple[Any, Callable]:
   return torch_dit.Net("lightning-dit", 12, 384, 6, 2, 4, classes, 16), flow(classes, 1.0)
 
 
-TASKS = {"autoencoder": lambda classes: autoencoder(), "dit": dit, "lightning": lightning}
+def unet(classes: int) -> tuple[Any, Callable]:
+  """diffusers' UNet2DConditionModel of two levels, whose condition is one learned token of 256 numbers a class."""
+
+  class Net(nn.Module):
+    def __init__(self) -> None:
+      super().__init__()
+      self.net = UNet2DConditionModel(
+        in_channels=4, out_channels=4, block_out_channels=(128, 256), layers_per_block=1, attention_head_dim=4,
+        cross_attention_dim=256, down_block_types=("CrossAttnDownBlock2D",) * 2,
+        up_block_types=("CrossAttnUpBlock2D",) * 2,
+      )  # fmt: skip
+      self.label = nn.Embedding(classes + 1, 256)
+
+    def forward(self, z: Any, t: Any, label: Any) -> Any:
+      return self.net(z, 1000 * t, encoder_hidden_states=self.label(label)[:, None]).sample
+
+  return Net(), flow(classes)
+
+
+TASKS = {"autoencoder": lambda classes: autoencoder(), "dit": dit, "lightning": lightning, "unet": unet}
 
 
 def transformer(classes: int, vocab: int, length: int, width: int, depth: int, heads: int) -> Any:

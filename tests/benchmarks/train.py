@@ -1,11 +1,13 @@
 """Time and memory of a training step beside PyTorch, in one run.
 
-  taskset -c 1 python tests/benchmarks/train.py [--json] [--runs 3] [--steps 8] [--only autoencoder|dit|lightning]
+  taskset -c 1 python tests/benchmarks/train.py [--json] [--runs 3] [--steps 8]
                                                 [--device cpu|gpu]
 
 autoencoder: stage 1, f8, ch 32, 64 x 64 x 3, L2 + KL, against diffusers' AutoencoderKL of equal widths.
 dit: stage 2, DiT-S/2 on latents of 16 x 16 x 4, flow matching, against a plain DiT in PyTorch.
 lightning: the same with RMSNorm, SwiGLU, rotary positions and the term of direction, against `parity/torch_dit.py`.
+unet: stage 2, LDM's U-Net of two levels (128, 256) that attends to the class, on the same latents, against diffusers'
+UNet2DConditionModel.
 All: batch 8, float32, AdamW of equal numbers, the two sides as of `sides`. Ours is the
 program that `latents run` trains with (`build_step`): it also computes the norm of the gradients, refuses updates that
 are not finite, which the reference does not. Both keep an average of the weights; PyTorch's AdamW is the fused one.
@@ -28,7 +30,7 @@ sys.path.insert(0, os.path.abspath(os.path.join(os.path.dirname(os.path.abspath(
 from tests.benchmarks import sides
 
 BATCH, LR, CLASSES = 8, 1e-4, 8
-TASKS = ("autoencoder", "dit", "lightning")
+TASKS = ("autoencoder", "dit", "lightning", "unet")
 ALLOCATORS: dict[str, dict[str, Any]] = {
   "glibc's default": {"keep": False, "rhythm": -1},
   "kept": {"rhythm": -1},
@@ -51,7 +53,7 @@ def latents_step(task: str, device: str, keep: bool = True, rhythm: int = 0) -> 
   import numpy as np
 
   from latents.autoencoders import Autoencoder
-  from latents.backbones.dit import dit_s
+  from latents.backbones import UNet, dit_s
   from latents.bottlenecks import KL
   from latents.data import Shapes
   from latents.declare import Experiment, Mesh, Stage1, Stage2
@@ -72,12 +74,12 @@ def latents_step(task: str, device: str, keep: bool = True, rhythm: int = 0) -> 
   )
   fixed = {"optimizer": Adam(lr=LR, decay=0.01), "steps": 1000, "batch": BATCH}
   one = Stage1(data=data, model=model, losses={"l2": L2(), "kl": Weight(1e-6)}, **fixed)
+  backbone, process = dit_s(2, classes=CLASSES), Process()
   if task == "lightning":
-    backbone = dit_s(2, classes=CLASSES, norm="rms", mlp="swiglu", rope=True)
-    prior = FlowPrior(backbone=backbone, process=Process(direction=1.0))
-  else:
-    prior = FlowPrior(backbone=dit_s(2, classes=CLASSES))
-  two = Stage2(data=data, prior=prior, **fixed)
+    backbone, process = backbone.clone(norm="rms", mlp="swiglu", rope=True), Process(direction=1.0)
+  elif task == "unet":
+    backbone = UNet(128, (1, 2), 1, (0, 1), 4, film=False, classes=CLASSES, depth=1, context=256, resample="both")
+  two = Stage2(data=data, prior=FlowPrior(backbone=backbone, process=process), **fixed)
   experiment = Experiment(name="benchmark", stage1=one, stage2=two)
   mesh = sharding.make_mesh(Mesh(), jax.devices()[:1])
   stored = jax.ShapeDtypeStruct((16, 16, 8), jnp.float32)  # mean and log-variance of the posterior

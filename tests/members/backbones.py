@@ -1,7 +1,6 @@
 """Members of `latents/backbones`."""
 
-from latents.backbones import DiffWave, DiT, MPUNet, UNet, UNetTransformer
-from latents.backbones import DiT, ResidualMLP, UNet, UViT
+from latents.backbones import DiffWave, DiT, MPUNet, ResidualMLP, UNet, UNetTransformer, UViT
 
 # -- backbones: (name, make, input shape [*s,D])
 BACKBONES = [
@@ -34,6 +33,13 @@ BACKBONES = [
   ("mlp", lambda: ResidualMLP(2, 16, classes=3), (5,)),
   ("mlp-token", lambda: ResidualMLP(1, 16), (1, 5)),
   ("unet", lambda: UNet(8, (1, 2), 1, attention=(1,), classes=3), (4, 4, 3)),
+  ("unet-adm", lambda: UNet(16, (1, 2), 1, attention=(1,), head=8, resample="block", classes=3), (4, 4, 3)),
+  (
+    "unet-class-tokens",
+    lambda: UNet(16, (1, 1), 1, (0,), 2, False, 3, depth=1, context=6, resample="both", groups=4),
+    (4, 6, 3),
+  ),
+  ("unet-spatial", lambda: UNet(8, (1,), 1, depth=2, linear=True, stem=12), (6, 2)),
   ("unet-add", lambda: UNet(64, (1, 1), 1, film=False), (4, 4, 2)),
   ("diffwave", lambda: DiffWave(8, 3, 2, classes=3), (24, 2)),
   ("mp-unet", lambda: MPUNet(8, (1, 2), 1, attention=(1,), head=8, classes=3), (4, 4, 3)),
