@@ -25,7 +25,9 @@ class Process:
   in y = x / alpha, s = sigma / alpha, for data of the deviation data_std: data = c_skip y + c_out F(c_in y, ln(s) / 4)
   (the network is told a thousandth of ln(s) / 4: backbones embed 1000 t). compare: as what it is compared, None = as
   predicted. weight: over noise levels; None = 1 on the error that is compared. variance: "learned" = the network gives
-  2D channels, of which the second half is where the log variance of a reverse step lies between its two bounds.
+  2D channels, of which the second half is where the log variance of a reverse step lies between its two bounds. least:
+  of "edm", the noise s up to which the estimate is y itself: c_skip(least) = 1, c_out(least) = 0 (consistency models,
+  arXiv:2303.01469, appendix C); 0 is EDM's own.
   """
 
   path: Linear | Betas | Cosine | Exploding = Linear()
@@ -34,6 +36,7 @@ class Process:
   weight: MinSNR | None = None
   variance: Literal["none", "learned"] = "none"
   data_std: float = later(0.5)
+  least: float = later(0.0)
 
   def width(self, channels: int) -> int:
     """Channels that a network must give for data of `channels`."""
@@ -52,12 +55,16 @@ class Process:
     if self.predict != "edm":
       return estimate, self.predict
     alpha = self.path.alpha(tau)
-    skip = self.data_std**2 / ((self.path.sigma(tau) / alpha) ** 2 + self.data_std**2)
+    skip = self.data_std**2 / (self._beyond(self.path.sigma(tau) / alpha) ** 2 + self.data_std**2)
     return spread(skip / alpha, x) * x + spread(self._c_out(tau), x) * estimate, "data"
 
   def _c_out(self, tau: Array) -> Array:
     s = self.path.sigma(tau) / self.path.alpha(tau)
-    return s * self.data_std * jax.lax.rsqrt(s**2 + self.data_std**2)
+    return self._beyond(s) * self.data_std * jax.lax.rsqrt(s**2 + self.data_std**2)
+
+  def _beyond(self, s: Array) -> Array:
+    """By how much noise is more than the least."""
+    return jnp.maximum(s - self.least, 0.0) if self.least else s
 
   def terms(self, out: Array, x0: Array, eps: Array, x: Array, tau: Array) -> dict[str, tuple[Array, float]]:
     """name -> (error of each element [B,...,D], weight of its mean).

@@ -9,7 +9,15 @@ dropped here in training.
 
 from latents.priors.autoregressive import AutoregressivePrior
 from latents.priors.base import Prior
-from latents.priors.consistency import ConsistencyDistillation
+from latents.priors.consistency import ConsistencyDistillation, ConsistencyTraining
+from latents.priors.distance import PseudoHuber, Squared
 from latents.priors.flow import FlowPrior
+from latents.priors.intervals import Doubling, Rising
+from latents.priors.mean_flow import MeanFlow
+from latents.priors.progressive import ProgressiveDistillation
+from latents.priors.shortcut import Shortcut
 
-__all__ = ["AutoregressivePrior", "ConsistencyDistillation", "FlowPrior", "Prior"]
+__all__ = [
+  "AutoregressivePrior", "ConsistencyDistillation", "ConsistencyTraining", "Doubling", "FlowPrior", "MeanFlow", "Prior",
+  "ProgressiveDistillation", "PseudoHuber", "Rising", "Shortcut", "Squared",
+]  # fmt: skip

@@ -10,6 +10,7 @@ from collections.abc import Callable
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from latents.diffusion.grids import Even, Strided
 from latents.diffusion.guidance import inside
@@ -80,6 +81,11 @@ class FlowPrior(Prior):
       return error.mean()
     return jnp.sum(error * mask) / jnp.maximum(mask.sum(), 1)
 
+  def _seen(self, x: Array, tau: Array, times: np.ndarray) -> tuple[Array, Array]:
+    """What the backbone sees of x [B,...] at time tau [] of a sampler's grid `times`."""
+    del times
+    return self.process.inputs(x, jnp.broadcast_to(tau, x.shape[:1]))
+
   def sample(
     self, cond: Cond | None, *, shape: tuple[int, ...], guidance: float | None = None, count: int = 1
   ) -> Latent:
@@ -91,11 +97,11 @@ class FlowPrior(Prior):
     keys = sample_keys(self.make_rng("prior"), batch)
     noise = jax.vmap(lambda key: jax.random.normal(key, shape))(keys) * self.process.path.scale
     null, both = without(cond, batch), doubled(cond, batch)
+    times = self.grid(self.sampler.steps, self._shift(shape))
     backbone, variables = self.backbone.unbind()
 
     def network(x: Array, tau: Array, cond: Cond | None) -> Array:
-      seen = self.process.inputs(x, jnp.broadcast_to(tau, x.shape[:1]))
-      return backbone.apply(variables, *seen, cond, train=False)  # pyright: ignore
+      return backbone.apply(variables, *self._seen(x, tau, times), cond, train=False)  # pyright: ignore
 
     def conditional(x: Array, tau: Array) -> Array:
       return network(x, tau, cond)
@@ -106,6 +112,5 @@ class FlowPrior(Prior):
       u, c = jnp.split(network(jnp.concatenate([x, x]), tau, both), 2)
       return self.process.guide(u, c, scale)
 
-    times = self.grid(self.sampler.steps, self._shift(shape))
     field = self.process.field(conditional, guided)
     return Latent(z=self.sampler(field, noise, times, guided=inside(times, self.interval), keys=keys))
