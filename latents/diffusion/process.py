@@ -41,7 +41,8 @@ class Process:
   squared, or absolute (WaveGrad, arXiv:2009.00713). tell: the network is told tau, or alpha(tau) in its place.
   direction: weight of 1 - cosine, over the channels, of what is compared and its target (LightningDiT, Yao & Wang 2025,
   arXiv:2501.01423, section 4; 1 there). lag: the network is told tau - lag; 1/1000 for one that was trained with steps
-  0 to 999.
+  0 to 999. least: of "edm", the noise s up to which the estimate is y itself: c_skip(least) = 1, c_out(least) = 0
+  (consistency models, arXiv:2303.01469, appendix C); 0 is EDM's own.
   """
 
   path: AnyPath = Linear()
@@ -54,6 +55,7 @@ class Process:
   tell: Literal["time", "level"] = later("time")
   direction: float = later(0.0)
   lag: float = later(0.0)
+  least: float = later(0.0)
 
   def width(self, channels: int) -> int:
     """Channels that a network must give for data of `channels`."""
@@ -74,7 +76,8 @@ class Process:
       return spread(self.path.turn(tau), x) * estimate, "velocity"
     if self.predict != "edm":
       return estimate, self.predict
-    skip = self.data_std**2 * self.path.alpha(tau) / self._size(tau) ** 2  # c_skip / alpha
+    alpha = self.path.alpha(tau)
+    skip = self.data_std**2 * alpha / (self._beyond(tau) ** 2 + (alpha * self.data_std) ** 2)  # c_skip / alpha
     return spread(skip, x) * x + spread(self._c_out(tau), x) * estimate, "data"
 
   def _size(self, tau: Array) -> Array:
@@ -82,7 +85,12 @@ class Process:
     return jnp.sqrt(self.path.sigma(tau) ** 2 + (self.path.alpha(tau) * self.data_std) ** 2)
 
   def _c_out(self, tau: Array) -> Array:
-    return self.path.sigma(tau) * self.data_std / self._size(tau)
+    return self._beyond(tau) * self.data_std / self._size(tau)
+
+  def _beyond(self, tau: Array) -> Array:
+    """sigma, or by how much it is more than the least."""
+    sigma = self.path.sigma(tau)
+    return jnp.maximum(sigma - self.least * self.path.alpha(tau), 0.0) if self.least else sigma
 
   def data_weight(self, tau: Array) -> Array:
     """[B] -> [B]: the weight of the squared error in the data, 1 without `weight`; finite at both ends."""

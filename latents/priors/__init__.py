@@ -9,13 +9,19 @@ dropped here in training.
 
 from latents.priors.autoregressive import AutoregressivePrior
 from latents.priors.base import Prior
-from latents.priors.consistency import ConsistencyDistillation
+from latents.priors.consistency import ConsistencyDistillation, ConsistencyTraining
+from latents.priors.distance import PseudoHuber, Squared
 from latents.priors.flow import FlowPrior
+from latents.priors.intervals import Doubling, Rising
+from latents.priors.mean_flow import MeanFlow
 from latents.priors.multi_scale import MultiScaleFlow
 from latents.priors.pixel_flow import PixelFlow
+from latents.priors.progressive import ProgressiveDistillation
+from latents.priors.shortcut import Shortcut
 from latents.priors.uncertain import UncertainFlow
 
 __all__ = [
-  "AutoregressivePrior", "ConsistencyDistillation", "FlowPrior", "MultiScaleFlow", "PixelFlow", "Prior",
+  "AutoregressivePrior", "ConsistencyDistillation", "ConsistencyTraining", "Doubling", "FlowPrior", "MeanFlow",
+  "MultiScaleFlow", "PixelFlow", "Prior", "ProgressiveDistillation", "PseudoHuber", "Rising", "Shortcut", "Squared",
   "UncertainFlow",
 ]  # fmt: skip

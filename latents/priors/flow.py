@@ -121,6 +121,11 @@ class FlowPrior(Prior):
       return error.mean()
     return jnp.sum(error * mask) / jnp.maximum(mask.sum(), 1)
 
+  def _seen(self, x: Array, tau: Array, times: np.ndarray) -> tuple[Array, Array]:
+    """What the backbone sees of x [B,...] at time tau [] of a sampler's grid `times`."""
+    del times
+    return self.process.inputs(x, jnp.broadcast_to(tau, x.shape[:1]))
+
   def sample(
     self, cond: Cond | None, *, shape: tuple[int, ...], guidance: float | None = None, count: int = 1
   ) -> Latent:
@@ -132,7 +137,7 @@ class FlowPrior(Prior):
     keys = sample_keys(self.make_rng("prior"), batch)
     noise = jax.vmap(lambda key: jax.random.normal(key, shape))(keys) * self.process.path.scale
     times = self.grid(self.sampler.steps, self._shift(shape))
-    field = self.process.field(self._network(cond), self._guided(cond, batch, scale))
+    field = self.process.field(self._network(cond, times), self._guided(cond, times, batch, scale))
     return Latent(z=self.sampler(field, noise, times, guided=inside(times, self.interval), keys=keys))
 
   def nll(self, latent: Latent, cond: Cond | None) -> Array:
@@ -144,28 +149,27 @@ class FlowPrior(Prior):
     z = self._continuous(latent)
     times = self.grid(self.ode.steps, self._shift(z.shape[1:]))
     keys = sample_keys(self.make_rng("prior"), z.shape[0])
-    return self.ode(self.process.field(self._network(cond)), z, times, keys)
+    return self.ode(self.process.field(self._network(cond, times)), z, times, keys)
 
-  def _network(self, cond: Cond | None) -> Network:
-    """The backbone under a condition, as a function that may be scanned."""
+  def _network(self, cond: Cond | None, times: np.ndarray) -> Network:
+    """The backbone under a condition on a grid of times, as a function that may be scanned."""
     backbone, variables = self.backbone.unbind()
     cond = cond if self.conditions else None
 
     def network(x: Array, tau: Array) -> Array:
-      seen = self.process.inputs(x, jnp.broadcast_to(tau, x.shape[:1]))
-      return backbone.apply(variables, *seen, cond, train=False)  # pyright: ignore
+      return backbone.apply(variables, *self._seen(x, tau, times), cond, train=False)  # pyright: ignore
 
     return network
 
-  def _guided(self, cond: Cond | None, batch: int, scale: float) -> Network:
+  def _guided(self, cond: Cond | None, times: np.ndarray, batch: int, scale: float) -> Network:
     """The network with guidance: one pass of both halves, or one of it and one of its guide."""
     if scale == 1.0 or (scale == 0.0 and self.guide is None):
-      return self._network(cond if scale else without(cond, batch))
-    channels, own, guide = self.guided_channels, self._network(cond), self.guide
+      return self._network(cond if scale else without(cond, batch), times)
+    channels, own, guide = self.guided_channels, self._network(cond, times), self.guide
     if guide is not None:
-      other: Network = guide._network(cond)  # pyright: ignore
+      other: Network = guide._network(cond, times)  # pyright: ignore
       return lambda x, tau: self.process.guide(other(x, tau), own(x, tau), scale, channels)
-    both = self._network(doubled(cond, batch))
+    both = self._network(doubled(cond, batch), times)
 
     def guided(x: Array, tau: Array) -> Array:
       u, c = jnp.split(both(jnp.concatenate([x, x]), tau), 2)

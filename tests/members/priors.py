@@ -22,6 +22,18 @@ from latents.priors import (
   MultiScaleFlow,
   PixelFlow,
   UncertainFlow,
+from latents.backbones import DiT, Transformer
+from latents.diffusion import DDPM, Betas, Euler, Exploding, Heun, Process, Steps, Strided, Uniform
+from latents.priors import (
+  AutoregressivePrior,
+  ConsistencyDistillation,
+  ConsistencyTraining,
+  Doubling,
+  FlowPrior,
+  MeanFlow,
+  ProgressiveDistillation,
+  Rising,
+  Shortcut,
 )
 
 # -- priors: (name, make, per-sample latent shape, vocab, or one a token, or None)
@@ -74,7 +86,40 @@ PRIORS = [
       backbone=MPUNet(8, (1,), 1, attention=(), head=8, classes=3),
       process=Process(Exploding(), "edm", data_std=1.0),
       sampler=Euler(3),
+    "consistency-training",
+    lambda: ConsistencyTraining(backbone=DiT(1, 16, 2, classes=3), intervals=Doubling(4, 4)),
+    (4, 4, 3),
+    None,
+  ),
+  (
+    "consistency-training-edm",
+    lambda: ConsistencyTraining(
+      backbone=DiT(1, 16, 2, classes=3),
+      process=Process(Exploding(), "edm", least=0.002),
+      intervals=Rising(4, 3),
+      level=None,
+      weighting="one",
     ),
+    (4, 4, 3),
+    None,
+  ),
+  (
+    "progressive-distillation",
+    lambda: ProgressiveDistillation(
+      backbone=DiT(1, 16, 2, classes=3), teacher=FlowPrior(DiT(1, 16, 2, classes=3)), teacher_guidance=2.0
+    ),
+    (4, 4, 3),
+    None,
+  ),
+  (
+    "mean-flow",
+    lambda: MeanFlow(backbone=DiT(1, 16, 2, classes=3), omega=2.0, kappa=0.2, label_drop=0.5, sampler=Euler(2)),
+    (4, 4, 3),
+    None,
+  ),
+  (
+    "shortcut",
+    lambda: Shortcut(backbone=DiT(1, 16, 2, classes=3), target_guidance=2.0, share=0.5, decay=0.0, sampler=Euler(2)),
     (4, 4, 3),
     None,
   ),
