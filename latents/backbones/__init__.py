@@ -2,7 +2,8 @@
 
 Contract of a backbone on arrays: `__call__(x [B,*s,D], t [B] in [0,1], cond | None, *, train) ->
 [B,*s,out] float32`; `conditions` names what is read of cond (`types.Cond`), None and dropped rows mean that nothing is
-known; rng stream "dropout"; with train=False deterministic.
+known; rng stream "dropout"; with train=False deterministic. One that reads "latent" is a generative decoder's alone:
+its z [B,*s,D] stands there, which the network itself makes as large as x.
 Contract of a backbone on tokens: `__call__(tokens [B,L], cond, *, train) -> logits [B,L,V]`, `cache(batch)` and
 `step(token [B], cond, index [], cache) -> (logits [B,V], cache)`, with the same logits at every position.
 """
