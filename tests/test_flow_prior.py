@@ -2,6 +2,7 @@
 
 import dataclasses
 import math
+from typing import Any
 
 import flax.linen as nn
 import jax
@@ -66,7 +67,7 @@ def prior_of(process: Process = FLOW, **fields) -> FlowPrior:
   return FlowPrior(Gaussian(process), process=process, **fields)
 
 
-def nll(prior, z, cond=None, **options):
+def nll(prior, z, cond=None, **options) -> Any:
   return prior.apply({}, Latent(z=z, **options), cond, method="nll", rngs={"prior": KEY})
 
 
@@ -125,7 +126,7 @@ def test_random_signs_estimate_the_trace():
 
 def test_a_likelihood_stands_beside_the_held_out_loss_in_nats_and_bits():
   made = model()
-  stage = made.experiment.stage2
+  stage: Any = made.experiment.stage2
   told = model(stage2=dataclasses.replace(stage, prior=stage.prior.clone(ode=Density(3))))
   plain, found = prior_loss.measure(made), prior_loss.measure(told)
   assert set(found) - set(plain) == {"nats_per_element", "bits_per_element", "bits_per_example", "bits_per_dim"}
@@ -139,7 +140,7 @@ def test_a_likelihood_stands_beside_the_held_out_loss_in_nats_and_bits():
 # -- guidance
 
 
-def one_step(prior, guidance: float, cond=LABEL):
+def one_step(prior, guidance: float, cond: Any = LABEL) -> Any:
   """The start and the velocity of a sample in one Euler step."""
   draw = lambda prior, scale: (
     prior.apply({}, cond, shape=(2, 3), guidance=scale, method="sample", rngs={"prior": KEY}).z
@@ -164,7 +165,7 @@ def test_a_guide_is_led_away_from_under_the_same_condition():
   guide = FlowPrior(Still())
   prior = prior_of(sampler=Euler(1), guide=guide)
   start, mixed = one_step(prior, 3.0)
-  own = Gaussian(Process()).apply({}, start, jnp.ones(4), LABEL)
+  own: Any = Gaussian(Process()).apply({}, start, jnp.ones(4), LABEL)
   assert np.abs(mixed - 3.0 * own).max() < 1e-5  # 0 + 3 (own - 0)
   assert np.abs(one_step(prior, 1.0)[1] - own).max() < 1e-5 and np.abs(one_step(prior, 0.0)[1]).max() < 1e-6
   unlabelled = FlowPrior(Still(0), sampler=Euler(1), guide=FlowPrior(Still(0)))
@@ -174,7 +175,8 @@ def test_a_guide_is_led_away_from_under_the_same_condition():
 def test_guidance_on_the_first_channels_alone():
   prior = prior_of(sampler=Euler(1), guided_channels=2)
   start, mixed = one_step(prior, 2.5)
-  u, c = (Gaussian(Process()).apply({}, start, jnp.ones(4), cond) for cond in (None, LABEL))
+  exact: Any = Gaussian(Process())
+  u, c = (exact.apply({}, start, jnp.ones(4), cond) for cond in (None, LABEL))
   whole = u + 2.5 * (c - u)
   assert np.abs(mixed[..., :2] - whole[..., :2]).max() < 1e-5 and np.abs(mixed[..., 2:] - c[..., 2:]).max() < 1e-5
   assert np.abs(one_step(prior.clone(guided_channels=3), 2.5)[1] - whole).max() < 1e-5
@@ -182,7 +184,7 @@ def test_guidance_on_the_first_channels_alone():
 
 def test_a_guide_comes_from_a_stage_of_its_own(tmp_path):
   """The prior as it was, guided by a smaller one: nothing is trained again, and the samples are others."""
-  base = micro.experiment(gan=False)
+  base: Any = micro.experiment(gan=False)
   one, two = (dataclasses.replace(stage, steps=2) for stage in (base.stage1, base.stage2))
   small = dataclasses.replace(two, prior=FlowPrior(DiT(depth=1, width=8, heads=2, patch=2, classes=10)))
   guided = dataclasses.replace(
