@@ -78,17 +78,17 @@ def wide():
 CONFIGS = [  # of the chain and of what the network predicts: two that people use, and random ones
   (Betas(), "epsilon"),
   (Betas(0.00085, 0.012, rise="root"), "v_prediction"),
-  *((Betas(low, low * rise, rise=shape), predicted) for low, rise, shape, predicted in [
-    (3.1e-4, 41.7, "root", "epsilon"), (2.3e-4, 77.0, "linear", "sample"), (9.7e-5, 130.0, "root", "v_prediction"),
-  ]),
+  (Betas(3.1e-4, 0.0129, rise="root"), "epsilon"),
+  (Betas(2.3e-4, 0.0177), "sample"),
+  (Betas(9.7e-5, 0.0126, rise="root"), "v_prediction"),
 ]  # fmt: skip
 BY_CONFIG = pytest.mark.parametrize(("path", "predicted"), CONFIGS)
 KINDS: dict[str, typing.Any] = {"epsilon": "noise", "sample": "data", "v_prediction": "velocity"}
 
 
 def network(x, t, xp):
-  """What is predicted at the reference's step t, for torch and jax."""
-  return xp.sin(2 * x) + t / 1000 * x
+  """What is predicted at the reference's step t, for torch and jax; smooth, as two references round to float32."""
+  return xp.sin(x) + t / 1000 * x
 
 
 def scheduler_of(kind, path: Betas, predicted: str, **options):
@@ -152,7 +152,7 @@ def same(ours, reference: np.ndarray) -> bool:
 @pytest.mark.parametrize("variance", ["small", "large"])
 @pytest.mark.parametrize("steps", [10, 50])
 @BY_CONFIG
-def test_ddpm(monkeypatch, path, predicted, steps: int, variance: str):
+def test_ddpm(monkeypatch, path, predicted, steps: int, variance: typing.Any):
   """Times end at the reference's step 0, where it draws none."""
   keys = keys_and_noise(monkeypatch, "ddpm")
   scheduler = scheduler_of(DDPMScheduler, path, predicted, variance_type=f"fixed_{variance}", clip_sample=False)
