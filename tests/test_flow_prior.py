@@ -25,6 +25,7 @@ from latents.diffusion import (
   LogitNormal,
   LogNormal,
   Process,
+  Resampled,
   ShiftedCosine,
 )
 from latents.errors import UserError
@@ -231,3 +232,55 @@ def test_a_likelihood_that_cannot_be_is_one_line():
       {}, Latent(z=normal(2, 3)), None, train=True, method="loss", rngs={"prior": KEY}
     )
   assert prior_of(times=LogitNormal()).likelihood is False
+
+
+# -- times by importance
+
+
+def test_importance_is_the_same_objective_with_less_variance():
+  """Losses 0.1, 1, 10 at three steps: after each has been seen often enough, chances follow them, weights undo it."""
+  times, sizes = Resampled(3, decay=0.5, even=0.03, first=4), jnp.array([0.1, 1.0, 10.0])
+  held = times.start()
+  assert np.allclose(times.chances(held), 1 / 3)
+  for number in range(12):
+    n = jnp.array([number % 3 + 1])
+    held = times.follow(held, n, sizes[n - 1])
+    assert np.allclose(times.chances(held), 1 / 3) or number == 11
+  assert np.allclose(times.chances(held), 0.97 * sizes / sizes.sum() + 0.01, rtol=1e-5)
+  number, weight = times.draw(KEY, 20_000, held)
+  values = np.asarray(weight * sizes[number - 1])
+  plain = np.asarray(sizes[jax.random.randint(KEY, (20_000,), 0, 3)])
+  assert values.mean() == pytest.approx(float(sizes.mean()), rel=0.02) and values.std() < plain.std() / 3
+  # the average: two losses of one step in a batch are their mean, and move it twice
+  two = times.follow(held, jnp.array([2, 2]), jnp.array([3.0, 5.0]))
+  assert two["square"][1] == pytest.approx(0.25 * 1 + 0.75 * 17) and two["square"][0] == held["square"][0]
+  with pytest.raises(UserError, match="decay is in"):
+    Resampled(decay=1.0)
+
+
+def test_a_prior_holds_the_losses_of_its_times():
+  prior, z = prior_of(Process(Betas(), "noise"), times=Resampled(4, first=1), shift=1.0), normal(64, 2, 3)
+
+  def value(variables, train: bool = True, **options) -> Any:
+    rngs = {"prior": KEY, "dropout": KEY}
+    return prior.apply(variables, Latent(z=z), None, train=train, method="loss", rngs=rngs, **options)
+
+  start: Any = prior.init({"params": KEY, "prior": KEY, "dropout": KEY}, Latent(z=z), None, train=True, method="loss")
+  assert int(start["losses"]["times"]["seen"].sum()) == 0
+  first: Any = value(start, mutable=["losses"])
+  held = first[1]["losses"]["times"]
+  assert int(held["seen"].sum()) == 64 and (held["square"] > 0).all()
+  second: Any = value(first[1], mutable=["losses"])
+  assert int(second[1]["losses"]["times"]["seen"].sum()) == 128 and second[0]["flow"] != first[0]["flow"]
+  assert value(first[1], train=False)["flow"] == value(start, train=False)["flow"]  # held-out losses: all alike
+  with pytest.raises(UserError, match="in `trained`"):
+    value(start)
+
+
+def test_a_run_with_times_by_importance_keeps_them(tmp_path):
+  base: Any = micro.experiment(gan=False)
+  process = Process(Betas(), "noise")
+  prior = base.stage2.prior.clone(process=process, times=Resampled(5, first=1), shift=1.0)
+  one, two = dataclasses.replace(base.stage1, steps=1), dataclasses.replace(base.stage2, prior=prior, steps=3)
+  loaded = latents.load(run.run(dataclasses.replace(base, stage1=one, stage2=two), tmp_path, None, "a test"))
+  assert int(np.sum(loaded.prior["losses"]["times"]["seen"])) == 3 * micro.BATCH
