@@ -2,6 +2,7 @@
 
 import dataclasses
 import math
+from typing import Any
 
 import flax.linen as nn
 import jax
@@ -24,6 +25,7 @@ from latents.diffusion import (
   LogitNormal,
   LogNormal,
   Process,
+  Resampled,
   ShiftedCosine,
 )
 from latents.errors import UserError
@@ -66,7 +68,7 @@ def prior_of(process: Process = FLOW, **fields) -> FlowPrior:
   return FlowPrior(Gaussian(process), process=process, **fields)
 
 
-def nll(prior, z, cond=None, **options):
+def nll(prior, z, cond=None, **options) -> Any:
   return prior.apply({}, Latent(z=z, **options), cond, method="nll", rngs={"prior": KEY})
 
 
@@ -125,7 +127,7 @@ def test_random_signs_estimate_the_trace():
 
 def test_a_likelihood_stands_beside_the_held_out_loss_in_nats_and_bits():
   made = model()
-  stage = made.experiment.stage2
+  stage: Any = made.experiment.stage2
   told = model(stage2=dataclasses.replace(stage, prior=stage.prior.clone(ode=Density(3))))
   plain, found = prior_loss.measure(made), prior_loss.measure(told)
   assert set(found) - set(plain) == {"nats_per_element", "bits_per_element", "bits_per_example", "bits_per_dim"}
@@ -139,7 +141,7 @@ def test_a_likelihood_stands_beside_the_held_out_loss_in_nats_and_bits():
 # -- guidance
 
 
-def one_step(prior, guidance: float, cond=LABEL):
+def one_step(prior, guidance: float, cond: Any = LABEL) -> Any:
   """The start and the velocity of a sample in one Euler step."""
   draw = lambda prior, scale: (
     prior.apply({}, cond, shape=(2, 3), guidance=scale, method="sample", rngs={"prior": KEY}).z
@@ -164,7 +166,7 @@ def test_a_guide_is_led_away_from_under_the_same_condition():
   guide = FlowPrior(Still())
   prior = prior_of(sampler=Euler(1), guide=guide)
   start, mixed = one_step(prior, 3.0)
-  own = Gaussian(Process()).apply({}, start, jnp.ones(4), LABEL)
+  own: Any = Gaussian(Process()).apply({}, start, jnp.ones(4), LABEL)
   assert np.abs(mixed - 3.0 * own).max() < 1e-5  # 0 + 3 (own - 0)
   assert np.abs(one_step(prior, 1.0)[1] - own).max() < 1e-5 and np.abs(one_step(prior, 0.0)[1]).max() < 1e-6
   unlabelled = FlowPrior(Still(0), sampler=Euler(1), guide=FlowPrior(Still(0)))
@@ -174,7 +176,8 @@ def test_a_guide_is_led_away_from_under_the_same_condition():
 def test_guidance_on_the_first_channels_alone():
   prior = prior_of(sampler=Euler(1), guided_channels=2)
   start, mixed = one_step(prior, 2.5)
-  u, c = (Gaussian(Process()).apply({}, start, jnp.ones(4), cond) for cond in (None, LABEL))
+  exact: Any = Gaussian(Process())
+  u, c = (exact.apply({}, start, jnp.ones(4), cond) for cond in (None, LABEL))
   whole = u + 2.5 * (c - u)
   assert np.abs(mixed[..., :2] - whole[..., :2]).max() < 1e-5 and np.abs(mixed[..., 2:] - c[..., 2:]).max() < 1e-5
   assert np.abs(one_step(prior.clone(guided_channels=3), 2.5)[1] - whole).max() < 1e-5
@@ -182,7 +185,7 @@ def test_guidance_on_the_first_channels_alone():
 
 def test_a_guide_comes_from_a_stage_of_its_own(tmp_path):
   """The prior as it was, guided by a smaller one: nothing is trained again, and the samples are others."""
-  base = micro.experiment(gan=False)
+  base: Any = micro.experiment(gan=False)
   one, two = (dataclasses.replace(stage, steps=2) for stage in (base.stage1, base.stage2))
   small = dataclasses.replace(two, prior=FlowPrior(DiT(depth=1, width=8, heads=2, patch=2, classes=10)))
   guided = dataclasses.replace(
@@ -229,3 +232,55 @@ def test_a_likelihood_that_cannot_be_is_one_line():
       {}, Latent(z=normal(2, 3)), None, train=True, method="loss", rngs={"prior": KEY}
     )
   assert prior_of(times=LogitNormal()).likelihood is False
+
+
+# -- times by importance
+
+
+def test_importance_is_the_same_objective_with_less_variance():
+  """Losses 0.1, 1, 10 at three steps: after each has been seen often enough, chances follow them, weights undo it."""
+  times, sizes = Resampled(3, decay=0.5, even=0.03, first=4), jnp.array([0.1, 1.0, 10.0])
+  held = times.start()
+  assert np.allclose(times.chances(held), 1 / 3)
+  for number in range(12):
+    n = jnp.array([number % 3 + 1])
+    held = times.follow(held, n, sizes[n - 1])
+    assert np.allclose(times.chances(held), 1 / 3) or number == 11
+  assert np.allclose(times.chances(held), 0.97 * sizes / sizes.sum() + 0.01, rtol=1e-5)
+  number, weight = times.draw(KEY, 20_000, held)
+  values = np.asarray(weight * sizes[number - 1])
+  plain = np.asarray(sizes[jax.random.randint(KEY, (20_000,), 0, 3)])
+  assert values.mean() == pytest.approx(float(sizes.mean()), rel=0.02) and values.std() < plain.std() / 3
+  # the average: two losses of one step in a batch are their mean, and move it twice
+  two = times.follow(held, jnp.array([2, 2]), jnp.array([3.0, 5.0]))
+  assert two["square"][1] == pytest.approx(0.25 * 1 + 0.75 * 17) and two["square"][0] == held["square"][0]
+  with pytest.raises(UserError, match="decay is in"):
+    Resampled(decay=1.0)
+
+
+def test_a_prior_holds_the_losses_of_its_times():
+  prior, z = prior_of(Process(Betas(), "noise"), times=Resampled(4, first=1), shift=1.0), normal(64, 2, 3)
+
+  def value(variables, train: bool = True, **options) -> Any:
+    rngs = {"prior": KEY, "dropout": KEY}
+    return prior.apply(variables, Latent(z=z), None, train=train, method="loss", rngs=rngs, **options)
+
+  start: Any = prior.init({"params": KEY, "prior": KEY, "dropout": KEY}, Latent(z=z), None, train=True, method="loss")
+  assert int(start["losses"]["times"]["seen"].sum()) == 0
+  first: Any = value(start, mutable=["losses"])
+  held = first[1]["losses"]["times"]
+  assert int(held["seen"].sum()) == 64 and (held["square"] > 0).all()
+  second: Any = value(first[1], mutable=["losses"])
+  assert int(second[1]["losses"]["times"]["seen"].sum()) == 128 and second[0]["flow"] != first[0]["flow"]
+  assert value(first[1], train=False)["flow"] == value(start, train=False)["flow"]  # held-out losses: all alike
+  with pytest.raises(UserError, match="in `trained`"):
+    value(start)
+
+
+def test_a_run_with_times_by_importance_keeps_them(tmp_path):
+  base: Any = micro.experiment(gan=False)
+  process = Process(Betas(), "noise")
+  prior = base.stage2.prior.clone(process=process, times=Resampled(5, first=1), shift=1.0)
+  one, two = dataclasses.replace(base.stage1, steps=1), dataclasses.replace(base.stage2, prior=prior, steps=3)
+  loaded = latents.load(run.run(dataclasses.replace(base, stage1=one, stage2=two), tmp_path, None, "a test"))
+  assert int(np.sum(loaded.prior["losses"]["times"]["seen"])) == 3 * micro.BATCH

@@ -84,7 +84,7 @@ def test_guidance_one_is_conditional_and_zero_is_unconditional(make, shape, voca
   runs = {g: draw_with(prior, shape, guidance=g) for g in (0.0, 1.0, 1.0 + 1e-6, 4.0)}
   values = lambda g, cond=LABEL: np.asarray(jax.tree.leaves(runs[g](params, cond))[0])
   null = {**LABEL, "drop": jnp.ones(4, bool)}
-  assert np.array_equal(values(0.0), values(1.0, null))
+  assert np.abs(values(0.0) - values(1.0, null)).max() < 1e-4
   assert np.abs(values(1.0 + 1e-6) - values(1.0)).max() < 1e-2  # the doubled batch at scale 1
   assert not np.array_equal(values(4.0), values(1.0))
   assert np.abs(values(4.0, null) - values(1.0, null)).max() < 1e-3  # u + s (u - u) = u

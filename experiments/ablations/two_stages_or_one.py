@@ -32,7 +32,11 @@ from latents.priors import FlowPrior
 SEEN = EfficientNetFeatures()
 AGREEMENT, TOP = "samples.class_agreement_efficientnet_lite0", "samples.energy_top"
 # name -> (pixels a side of a token, what is predicted, training steps at the tiny scale)
-PIXELS = {"pixels": (4, "velocity", 945), "pixels-data": (4, "data", 945), "pixels-fine": (2, "velocity", 195)}
+PIXELS: dict[str, tuple[int, Literal["velocity", "data"], int]] = {
+  "pixels": (4, "velocity", 945),
+  "pixels-data": (4, "data", 945),
+  "pixels-fine": (2, "velocity", 195),
+}
 
 
 def sweep(scale: Literal["tiny", "paper"] = "tiny") -> Ablation:

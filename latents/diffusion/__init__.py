@@ -21,7 +21,8 @@ Time tau is 0 at the data and 1 at the noise; samplers go from 1 to 0. The contr
   Density      (field, x, times, keys) -> [B] nats of x under the flow.
   grid         (steps, shift) -> [steps+1] times from 1 to 0: Even, Early (REPA), Karras (EDM), Strided (a chain's),
                Aligned (of a short chain, from its end on).
-  times        (key, batch) -> [batch] times of training in [0,1]: Uniform, Stratified, LogitNormal, LogNormal, Steps.
+  times        (key, batch) -> [batch] times of training in [0,1]: Uniform, Stratified, LogitNormal, LogNormal, Steps;
+               Resampled, by the losses that its owner has held.
   weight       (log_snr, slope) -> weight of a squared error in the data: Unit, Clipped (JiT), MinSNR, MaxSNR, P2,
                Sigmoid, EDMWeight, Likelihood. None, with `compare` of a process: 1 on that error.
 """
@@ -33,6 +34,7 @@ from latents.diffusion.guidance import guide, inside
 from latents.diffusion.paths import Betas, Continuous, Cosine, Exploding, Linear, Path, ShiftedCosine
 from latents.diffusion.posterior import posterior
 from latents.diffusion.process import Process
+from latents.diffusion.resampled import Resampled
 from latents.diffusion.samplers import (
   AB2,
   DDIM,
@@ -63,6 +65,6 @@ __all__ = [
   "AB2", "DDIM", "DDPM", "P2", "RK4", "Aligned", "Betas", "Clipped", "Consistency", "Continuous", "Cosine",
   "DPMSolver2M", "Density", "EDMWeight", "Early", "Euler", "EulerMaruyama", "Even", "Exploding", "Field", "Grid",
   "Heun", "Karras", "Likelihood", "Linear", "LogNormal", "LogitNormal", "MaxSNR", "Midpoint", "MinSNR", "Path",
-  "Process", "Sampler", "ShiftedCosine", "Sigmoid", "Steps", "StochasticHeun", "Stratified", "Strided", "Times",
-  "Uniform", "Unit", "Weight", "dimension_shift", "grid", "guide", "inside", "posterior", "shift",
+  "Process", "Resampled", "Sampler", "ShiftedCosine", "Sigmoid", "Steps", "StochasticHeun", "Stratified", "Strided",
+  "Times", "Uniform", "Unit", "Weight", "dimension_shift", "grid", "guide", "inside", "posterior", "shift",
 ]  # fmt: skip

@@ -56,9 +56,10 @@ class Density:
       four, d = slopes(x + h * three, now + h)
       return (x + h / 6 * (one + 2 * two + 2 * three + four), total + h / 6 * (a + 2 * b + 2 * c + d)), None
 
-    alpha, grid = float(path.alpha(first)), (jnp.asarray(v, x.dtype) for v in (rising[:-1], np.diff(rising)))
+    alpha = float(path.alpha(first))
     start = alpha * x, jnp.zeros(x.shape[0], x.dtype)
-    (end, total), _ = jax.lax.scan(step, start, tuple(grid))
+    grid: Any = jnp.asarray(rising[:-1], x.dtype), jnp.asarray(np.diff(rising), x.dtype)
+    (end, total), _ = jax.lax.scan(step, start, grid)
     normal = jnp.sum((end / path.scale) ** 2, inner) / 2
     return (
       normal + math.prod(x.shape[1:]) * (math.log(2 * math.pi) / 2 + math.log(path.scale) - math.log(alpha)) - total

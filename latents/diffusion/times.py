@@ -6,6 +6,7 @@ import math
 import jax
 import jax.numpy as jnp
 
+from latents.diffusion.resampled import Resampled
 from latents.types import Array
 
 
@@ -68,7 +69,7 @@ class Stratified:
     return (jax.random.uniform(key) + jnp.arange(batch) / batch) % 1
 
 
-Times = Uniform | Stratified | LogitNormal | LogNormal | Steps
+Times = Uniform | Stratified | LogitNormal | LogNormal | Steps | Resampled
 
 
 def shift(tau: Array, s: float) -> Array:

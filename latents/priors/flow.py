@@ -6,6 +6,7 @@ autoguidance from Karras et al. 2024, arXiv:2406.02507.
 """
 
 import math
+from collections.abc import Callable
 from typing import Any
 
 import flax.linen as nn
@@ -17,8 +18,9 @@ from latents.diffusion.density import Density
 from latents.diffusion.field import Network
 from latents.diffusion.grids import Even, Grid, Karras
 from latents.diffusion.guidance import inside
-from latents.diffusion.paths import Exploding
+from latents.diffusion.paths import Exploding, spread
 from latents.diffusion.process import Process
+from latents.diffusion.resampled import Resampled
 from latents.diffusion.samplers import Euler, Sampler
 from latents.diffusion.times import LogitNormal, LogNormal, Times, dimension_shift
 from latents.diffusion.times import shift as shift_time
@@ -68,6 +70,7 @@ class FlowPrior(Prior):
   def _shift(self, shape: tuple[int, ...]) -> float:
     return dimension_shift(math.prod(shape)) if self.shift is None else self.shift
 
+  @nn.compact
   def loss(self, latent: Latent, cond: Cond | None, *, train: bool) -> Terms:
     """{"flow": mean over batch and elements (mask: over kept tokens) of |v_hat - v|^2}; random times and noise.
 
@@ -76,7 +79,8 @@ class FlowPrior(Prior):
     self._check_levels()
     z = self._continuous(latent)
     eps = jax.random.normal(self.make_rng("prior"), z.shape)
-    tau = shift_time(self.times(self.make_rng("prior"), z.shape[0]), self._shift(z.shape[1:]))
+    drawn, share, follow = self._draw_times(z.shape[0], train)
+    tau = shift_time(drawn, self._shift(z.shape[1:]))
     if train and cond is not None and self.conditions:
       cond = drop(self.make_rng("prior"), cond, self.label_drop)
     noisy = self.process.path.mix(z, eps, tau)
@@ -87,15 +91,18 @@ class FlowPrior(Prior):
     if out.shape != (*z.shape[:-1], wanted := self.process.width(z.shape[-1])):
       told = "None" if wanted == z.shape[-1] else wanted
       raise UserError(f"the backbone gives {out.shape} for latents of {z.shape}: set its `out` to {told}")
-    return self._terms(out, z, eps, noisy, tau, latent.mask)
-
-  def _terms(self, out: Array, z: Array, eps: Array, noisy: Array, tau: Array, mask: Array) -> Terms:
-    """What the backbone gave at (noisy, tau) -> the terms of the loss."""
-    terms = {}
-    for name, (error, weight) in self.process.terms(out, z, eps, noisy, tau).items():
-      value = self._mean(error.mean(-1), mask)
+    terms, total = {}, jnp.zeros(len(z))
+    for name, (error, weight) in self._errors(out, z, eps, noisy, tau).items():
+      total += weight * error.reshape(len(z), -1).mean(-1)
+      value = self._mean(error if share is None else error * spread(share, error), latent.mask)
       terms[name] = value if weight == 1.0 else weight * value
+    follow(total)
     return terms
+
+  def _errors(self, out: Array, z: Array, eps: Array, noisy: Array, tau: Array) -> dict[str, tuple[Array, float]]:
+    """What the backbone gave at (noisy, tau) -> name -> (error of each token [B,*s], weight of its mean)."""
+    found = self.process.terms(out, z, eps, noisy, tau)
+    return {name: (error.mean(-1), weight) for name, (error, weight) in found.items()}
 
   def levels(self, latent: Latent, cond: Cond | None) -> Terms:
     """See `Prior.levels`; one noise for all levels."""
@@ -108,6 +115,24 @@ class FlowPrior(Prior):
       error = jnp.square(self.process.data(out, x, tau) - z).mean(-1)
       found[f"data_error_at_{level}"] = self._mean(error, latent.mask)
     return found
+
+  def _draw_times(self, batch: int, train: bool) -> tuple[Array, Array, Callable[[Array], None]]:
+    """[batch] times before the shift, weights of their losses (None = 1), and what becomes of the losses."""
+    key = self.make_rng("prior")
+    if not isinstance(self.times, Resampled):
+      return self.times(key, batch), None, lambda each: None
+    times, held = self.times, self.variable("losses", "times", self.times.start)
+    if not train:
+      return times(key, batch), None, lambda each: None
+    number, share = times.draw(key, batch, held.value)
+
+    def follow(each: Array) -> None:
+      if not self.is_initializing():
+        if not self.is_mutable_collection("losses"):
+          raise UserError('times by importance follow the losses: name "times" in `trained`')
+        held.value = times.follow(held.value, number, each)
+
+    return number / times.count, share, follow
 
   def _continuous(self, latent: Latent) -> Array:
     """z [B,*s,D] float32. UserError for a latent of codes alone."""

@@ -1,9 +1,11 @@
 """A loss at several resolutions: simple diffusion (Hoogeboom et al. 2023, arXiv:2301.11093, section 3.4)."""
 
+import jax.numpy as jnp
+
 from latents.errors import UserError
 from latents.nn.conv import halved
 from latents.priors.flow import FlowPrior
-from latents.types import Array, Terms
+from latents.types import Array, Latent
 
 
 class MultiScaleFlow(FlowPrior, kw_only=True):
@@ -17,15 +19,20 @@ class MultiScaleFlow(FlowPrior, kw_only=True):
 
   least: int = 32
 
-  def _terms(self, out: Array, z: Array, eps: Array, noisy: Array, tau: Array, mask: Array) -> Terms:
-    if self.process.variance != "none" or mask is not None:
-      raise UserError("a loss at several resolutions has no learned variance, and no mask")
-    total, side, given = 0.0, z.shape[1], (out, z, eps, noisy)
+  def _continuous(self, latent: Latent) -> Array:
+    if latent.mask is not None:
+      raise UserError("a loss at several resolutions has no mask")
+    return super()._continuous(latent)
+
+  def _errors(self, out: Array, z: Array, eps: Array, noisy: Array, tau: Array) -> dict[str, tuple[Array, float]]:
+    if self.process.variance != "none":
+      raise UserError("a loss at several resolutions has no learned variance")
+    total, side, given = jnp.zeros(len(z)), z.shape[1], (out, z, eps, noisy)
     while side >= self.least:
       error, _ = self.process.terms(*given, tau)["flow"]
-      total = total + error.mean() * (self.least / side)
+      total += error.reshape(len(z), -1).mean(-1) * (self.least / side)
       if side == self.least:
-        return {"flow": total}
+        return {"flow": (total, 1.0)}
       if any(n % 2 for n in given[0].shape[1:-1]):
         break
       side, given = side // 2, tuple(halved(a) for a in given)

@@ -3,9 +3,10 @@
 import flax.linen as nn
 import jax.numpy as jnp
 
+from latents.diffusion.paths import spread
 from latents.nn.magnitude import Uncertainty
 from latents.priors.flow import FlowPrior
-from latents.types import Array, Terms
+from latents.types import Array
 
 
 class UncertainFlow(FlowPrior, kw_only=True):
@@ -17,12 +18,9 @@ class UncertainFlow(FlowPrior, kw_only=True):
 
   uncertainty: nn.Module = Uncertainty()
 
-  def _terms(self, out: Array, z: Array, eps: Array, noisy: Array, tau: Array, mask: Array) -> Terms:
+  def _errors(self, out: Array, z: Array, eps: Array, noisy: Array, tau: Array) -> dict[str, tuple[Array, float]]:
     u = self.uncertainty(self.process.inputs(noisy, tau)[1])
-    u = u.reshape(-1, *(1,) * (z.ndim - 2))
-    terms = {}
-    for name, (error, weight) in self.process.terms(out, z, eps, noisy, tau).items():
-      error = error.mean(-1)
-      value = self._mean(error * jnp.exp(-u) + u if name == "flow" else error, mask)
-      terms[name] = value if weight == 1.0 else weight * value
-    return terms
+    found = super()._errors(out, z, eps, noisy, tau)
+    error, weight = found["flow"]
+    u = spread(u, error)
+    return {**found, "flow": (error * jnp.exp(-u) + u, weight)}

@@ -27,6 +27,7 @@ from latents.diffusion import (
   MaxSNR,
   Midpoint,
   MinSNR,
+  Resampled,
   ShiftedCosine,
   Sigmoid,
   Steps,
@@ -57,7 +58,7 @@ WEIGHTS = [
   Unit, lambda: Unit("data"), lambda: Unit("rotation"), lambda: Unit("straight"), lambda: MinSNR(2.0), MaxSNR, P2,
   lambda: P2(0.5, 2.0), Sigmoid, lambda: Sigmoid(-3.0), EDMWeight, Likelihood, Clipped, lambda: Clipped(0.1, 0.25),
 ]  # fmt: skip
-TIMES = [Uniform, Stratified, LogitNormal, LogNormal, Steps]
+TIMES = [Uniform, Stratified, LogitNormal, LogNormal, Steps, Resampled]
 GRIDS = [Even, Early, Karras, Strided]
 
 

@@ -18,22 +18,16 @@ from latents.diffusion import (
 from latents.priors import (
   AutoregressivePrior,
   ConsistencyDistillation,
-  FlowPrior,
-  MultiScaleFlow,
-  PixelFlow,
-  UncertainFlow,
-from latents.backbones import DiT, Transformer
-from latents.diffusion import DDPM, Betas, Euler, Exploding, Heun, Process, Steps, Strided, Uniform
-from latents.priors import (
-  AutoregressivePrior,
-  ConsistencyDistillation,
   ConsistencyTraining,
   Doubling,
   FlowPrior,
   MeanFlow,
+  MultiScaleFlow,
+  PixelFlow,
   ProgressiveDistillation,
   Rising,
   Shortcut,
+  UncertainFlow,
 )
 
 # -- priors: (name, make, per-sample latent shape, vocab, or one a token, or None)
@@ -86,6 +80,11 @@ PRIORS = [
       backbone=MPUNet(8, (1,), 1, attention=(), head=8, classes=3),
       process=Process(Exploding(), "edm", data_std=1.0),
       sampler=Euler(3),
+    ),
+    (4, 4, 3),
+    None,
+  ),
+  (
     "consistency-training",
     lambda: ConsistencyTraining(backbone=DiT(1, 16, 2, classes=3), intervals=Doubling(4, 4)),
     (4, 4, 3),
