@@ -1,7 +1,7 @@
 """Latent diffusion on photographs of clothes: the run of the README's front page, on two CPU cores.
 
-Stage 1 as LDM's KL-f8 (Rombach et al. 2022, arXiv:2112.10752) with LPIPS and without a GAN; stage 2 a flow-matching
-transformer (SiT, Ma et al. 2024, arXiv:2401.08740) with guidance. 3,068 training photographs of 10 classes at 64 px
+Stage 1 as LDM's KL-f8 (Rombach et al. 2022, arXiv:2112.10752) with LPIPS and without a GAN; stage 2 LightningDiT (Yao &
+Wang 2025, arXiv:2501.01423) with guidance. 3,068 training photographs of 10 classes at 64 px
 (alexeygrigorev/clothing-dataset-small, CC0), prepared as the TFDS set clothing128.
 
     latents run experiments/images/clothing.py --scale tiny --data-dir ../shared/data
@@ -22,6 +22,7 @@ from latents.bottlenecks import KL
 from latents.data import Tfds
 from latents.declare import Evaluation, Experiment, Stage1, Stage2
 from latents.decoders import ConvDecoder
+from latents.diffusion import Process
 from latents.encoders import ConvEncoder
 from latents.evaluate.samples import ClassAgreement, EfficientNetFeatures, Novelty
 from latents.losses import L1, LPIPSLoss, Perceptual, Weight
@@ -36,7 +37,7 @@ def experiment(
   tiny = scale == "tiny"
   data = Tfds("clothing128", data_dir, 64, labels=10)
   ch, mult, dim = (16, (1, 2, 2, 2), 8) if tiny else (32, (1, 2, 4, 4), 8)
-  depth, width, heads = (6, 128, 4) if tiny else (10, 256, 8)
+  depth, width, heads, dropout = (6, 128, 4, 0.0) if tiny else (10, 256, 8, 0.1)
   near = EfficientNetFeatures(side=128)
   return Experiment(
     name="clothing",
@@ -60,7 +61,10 @@ def experiment(
     stage2=Stage2(
       data=data,
       prior=FlowPrior(
-        backbone=DiT(depth=depth, width=width, heads=heads, patch=1, classes=10),
+        backbone=DiT(
+          depth, width, heads, patch=1, classes=10, norm="rms", mlp="swiglu", rope=True, qk_norm=True, dropout=dropout
+        ),
+        process=Process(direction=1.0),
         label_drop=0.15,
         guidance=3.0,
       ),
