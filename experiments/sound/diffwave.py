@@ -68,7 +68,7 @@ def experiment(
       ),
       losses={"flow": Weight(1.0)},
       optimizer=Adam(lr=2e-3, warmup=20, schedule="cosine", clip=1.0) if tiny else Adam(lr=2e-4),
-      steps=1_200 if tiny else 1_000_000,
+      steps=1_600 if tiny else 1_000_000,
       batch=4 if tiny else 16,
       ema=0.99 if tiny else 0.9999,
     ),
