@@ -8,8 +8,8 @@ trained by the absolute error of the noise. Else as `diffwave`, whose data, enco
 
 Data: git clone https://github.com/Jakobovski/free-spoken-digit-dataset data/fsdd (CC-BY-SA 4.0)
 
-FOLDER: as of `fsdd_codec`. tiny: half a second at 8 kHz, four blocks of 96 to 16 channels. The chain is `diffwave`'s of
-50 steps, of which time is drawn between the steps too.
+FOLDER: as of `fsdd_codec`. tiny: a quarter of a second at 8 kHz, four blocks of 96 to 32 channels. The chain is
+`diffwave`'s of 50 steps, of which time is drawn between the steps too.
 paper: Base of Chen et al. (five blocks that lengthen 5, 5, 3, 2, 2 times; 15,920,993 parameters, where the paper
 says 15M) at 24 kHz with 128 bands every 300 samples, 1,000 betas from 1e-6 to 0.01, 6 steps with betas of 7e-6 to 0.7
 (the paper searches the digits 1 to 9 of each power of ten); windows of 2048 samples, as its FFT has, not of 1200.
@@ -41,7 +41,7 @@ def experiment(
   assert isinstance(model.decoder, FlowDecoder)
   if tiny:
     backbone = WaveGrad(
-      entry=96, factors=(4, 4, 2, 2), up=(96, 64, 32, 16), down=(8, 16, 32, 64),
+      entry=128, factors=(4, 4, 2, 2), up=(96, 64, 48, 32), down=(16, 32, 48, 64),
       dilations=((1, 2, 1, 2), (1, 2, 1, 2), (1, 2, 4, 8), (1, 2, 4, 8)),
     )  # fmt: skip
     path, encoder, grid = model.decoder.process.path, model.encoder.clone(), model.decoder.grid

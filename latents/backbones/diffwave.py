@@ -106,7 +106,8 @@ class Stretch(nn.Module):
   factor in time; the first factor // 2 outputs are cut off, and as many at the end as are left over.
 
   Each output sees the two nearest frames: one convolution of three taps, whose features are the outputs between two
-  frames. Parameters: kernel [2 factor,3,1,1] (in the order of `lax`: a convolution with it turned round), bias [1].
+  frames. Parameters: kernel [2 factor,3,1,1] (in the order of `lax`: a convolution with it turned round), which begins
+  as linear interpolation of each band (at random, sounds are led by smeared bands for long), bias [1].
   """
 
   factor: int
@@ -116,7 +117,7 @@ class Stretch(nn.Module):
   def __call__(self, x: Array) -> Array:
     """See the class."""
     factor, first = self.factor, self.factor // 2
-    kernel = self.param("kernel", nn.initializers.he_normal(), (2 * factor, 3, 1, 1), jnp.float32)
+    kernel = self.param("kernel", lambda _: interpolation(factor))
     bias = self.param("bias", nn.initializers.zeros, (1,), jnp.float32)
     # Output factor i + j takes tap j + first of frame i, that of frame i - 1 is `factor` later, of i + 1 earlier.
     taps = jnp.pad(kernel[..., 0, 0], ((factor - first, first), (0, 0))).reshape(3, factor, 3)[::-1]
@@ -124,6 +125,12 @@ class Stretch(nn.Module):
     y = convolve(x.astype(self.dtype), taps) + bias.astype(self.dtype)
     y = y.transpose(0, 1, 3, 2)
     return y.reshape(y.shape[0], -1, y.shape[3], 1)
+
+
+def interpolation(factor: int) -> Array:
+  """[2 factor,3,1,1]: a triangle in time, 1 at its middle, of the middle one of three bands."""
+  triangle = 1 - np.abs(np.arange(2 * factor) - (factor - 0.5)) / factor
+  return jnp.asarray(triangle[:, None] * np.array([0.0, 1.0, 0.0]), jnp.float32)[..., None, None]
 
 
 def point(width: int, dtype: str, name: str) -> nn.Dense:
