@@ -8,8 +8,9 @@ class join in from the fourth block on. B/16 has FID 3.66 on ImageNet-256, H/16 
     latents run experiments/raw/jit.py
     latents run experiments/raw/jit.py --predict velocity
 
-tiny: digits of 32 px in patches of 8 (16 tokens of 64 numbers), the transformer of `images/digits.py` with JiT's parts;
-three minutes of one CPU core. paper: B/16 on ImageNet-256, 600 epochs; L and H by --size.
+tiny: digits of 32 px in patches of 8 (16 tokens of 64 numbers), the transformer of `images/digits.py` with JiT's
+parts; class agreement 1.00 (`raw/pixels.py`: 0.20 after 980 steps). paper: B/16 on ImageNet-256, 600 epochs; L and H
+by --size.
 
 Paper: FID 3.66 (B), 2.36 (L), 1.86 (H; all ImageNet-256)
 """
