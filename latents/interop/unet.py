@@ -95,7 +95,8 @@ def model_of(
     if config.get("attn_norm_num_groups") not in (None, config.get("norm_num_groups", 32)):
       raise UserError("config.json: attn_norm_num_groups is other than norm_num_groups, our U-Net has one number")
     bare = "middle_attention/norm/scale" not in shapes
-    return UNet(**fields, bare=bare, heads=1, head=head or 0)
+    fields |= {"heads": 1} if head is None else {"head": head}
+    return UNet(**fields, bare=bare)
   depth, project = [0] * levels, need("middle_attention/in/kernel")
   for m in found:
     depth[int(m[1])] = max(depth[int(m[1])], int(m[4] or -1) + 1)
