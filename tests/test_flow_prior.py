@@ -234,6 +234,27 @@ def test_a_likelihood_that_cannot_be_is_one_line():
   assert prior_of(times=LogitNormal()).likelihood is False
 
 
+def test_levels_of_noise_are_not_shifted_by_the_size_of_the_latent():
+  """Of 128 x 128 numbers other times are shifted by 2; a network that gives tau shows the times of sampling."""
+  process = Process(Exploding(80.0), "velocity")
+  draw = lambda prior: prior.apply({}, None, shape=(128, 128), method="sample", rngs={"prior": KEY}).z
+  free, fixed = (draw(FlowPrior(Clock(), shift=s, process=process, sampler=Euler(2))) for s in (None, 1.0))
+  assert np.array_equal(free, fixed)
+  linear, shifted = (draw(FlowPrior(Clock(), shift=s, sampler=Euler(2))) for s in (1.0, None))
+  assert np.abs(linear - shifted).max() > 0.01
+
+
+class Clock(nn.Module):
+  """The velocity is the time."""
+
+  classes: int = 0
+  conditions = ()
+
+  @nn.compact
+  def __call__(self, x, t, cond, *, train: bool = False):
+    return jnp.zeros_like(x) + t.reshape(-1, 1, 1)
+
+
 # -- times by importance
 
 

@@ -2,7 +2,7 @@
 
 Contract: a frozen dataclass, `__call__(log_snr [B], slope [B]) -> [B]`: the weight of the squared error in the data.
 slope = -d log_snr / d tau > 0 (`Path.log_snr_slope`): what has it as a factor is, with tau uniform, an integral over
-log-SNR, the same on every path but for its ends (Kingma & Gao 2023, arXiv:2303.00848, eq. 8). The squared error in the
+log-SNR, the same on every path but for its ends (Kingma & Gao 2023, arXiv:2303.00848). The squared error in the
 noise is SNR times that in the data, so a weight w of the noise is w SNR here.
 """
 
@@ -69,7 +69,7 @@ class MaxSNR:
 
 @dataclasses.dataclass(frozen=True)
 class P2:
-  """1 / (k + SNR)^gamma of the error in the noise (Choi et al. 2022, arXiv:2204.00227, eq. 8)."""
+  """1 / (k + SNR)^gamma of the error in the noise (Choi et al. 2022, arXiv:2204.00227)."""
 
   gamma: float = 1.0
   k: float = 1.0
@@ -82,7 +82,7 @@ class P2:
 
 @dataclasses.dataclass(frozen=True)
 class Sigmoid:
-  """1/2 slope e^bias sigmoid(log_snr - bias) (SiD2: Hoogeboom et al. 2024, arXiv:2410.19324, section 3.1).
+  """1/2 slope e^bias sigmoid(log_snr - bias) (SiD2: Hoogeboom et al. 2024, arXiv:2410.19324).
 
   Of the error in the noise, 1/2 slope sigmoid(bias - log_snr): the likelihood, faded out where SNR is above e^bias.
   """
@@ -108,7 +108,7 @@ class EDMWeight:
 @dataclasses.dataclass(frozen=True)
 class Likelihood:
   """1/2 slope SNR: with tau uniform, the bound on the likelihood but for its ends (VDM: Kingma et al. 2021,
-  arXiv:2107.00630, eq. 17). It has no bound at the data."""
+  arXiv:2107.00630). It has no bound at the data."""
 
   def __call__(self, log_snr: Array, slope: Array) -> Array:
     """See the class."""

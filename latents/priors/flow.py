@@ -33,8 +33,9 @@ class FlowPrior(Prior):
   """Reads latent.z [B,*s,D]; by default the backbone estimates the velocity eps - z at z_tau = (1 - tau) z + tau eps.
 
   times: distribution of tau in training. shift: of times in training and sampling (`times.shift`); None =
-  max(1, sqrt(numbers in one latent / 4096)). label_drop: share of labels that become null in training.
-  sampler: solver and its steps. guidance: scale, 1 = conditional; interval: times [lo,hi] that are guided.
+  max(1, sqrt(numbers in one latent / 4096)), and 1 on `Exploding`, whose times are levels. label_drop: share of labels
+  that become null in training. sampler: solver and its steps. guidance: scale, 1 = conditional; interval: times [lo,hi]
+  that are guided.
   process: path, and what the backbone predicts on it; with a learned variance it must have out = 2 D. grid: the times
   of sampling. guide: a smaller or less trained `FlowPrior` on the same process, told the same condition, from which
   guidance leads away: guide + scale (own - guide); its weights come from `Start(stage=..., into="guide")`, and it
@@ -68,7 +69,9 @@ class FlowPrior(Prior):
         raise UserError(f"{part} are levels of noise on the path {wanted}, but the process has {self.process.path}")
 
   def _shift(self, shape: tuple[int, ...]) -> float:
-    return dimension_shift(math.prod(shape)) if self.shift is None else self.shift
+    if self.shift is not None:
+      return self.shift
+    return 1.0 if isinstance(self.process.path, Exploding) else dimension_shift(math.prod(shape))
 
   @nn.compact
   def loss(self, latent: Latent, cond: Cond | None, *, train: bool) -> Terms:

@@ -1,4 +1,4 @@
-"""The variance-preserving path of continuous time: score SDEs (Song et al. 2021, arXiv:2011.13456, eq. 33)."""
+"""The variance-preserving path of continuous time: score SDEs (Song et al. 2021, arXiv:2011.13456)."""
 
 import dataclasses
 

@@ -1,4 +1,4 @@
-"""The cosine path for larger signals: simple diffusion (Hoogeboom et al. 2023, arXiv:2301.11093, eqs. 5, 6)."""
+"""The cosine path for larger signals: simple diffusion (Hoogeboom et al. 2023, arXiv:2301.11093)."""
 
 import dataclasses
 import math
@@ -14,9 +14,9 @@ class ShiftedCosine(VariancePreserving):
   """log_snr = -2 log tan(pi tau / 2) + 2 log(noise(tau) / side), for signals of `side` x `side` values.
 
   The signal, averaged to `noise` x `noise`, has the log-SNR of the cosine path. fine: noise(tau) = noise^tau
-  fine^(1-tau), from `noise` where there is noise alone to `fine` at the data (their section 3.1: 32 and the side
-  itself); None = `noise` at every time. They cut log-SNR at +-15 by times that stay 3.5e-4 away from both ends; here
-  the ends are exact. UserError unless side > 0 and 0 < noise <= fine.
+  fine^(1-tau), from `noise` where there is noise alone to `fine` at the data (theirs: 32 and the side itself); None =
+  `noise` at every time. They cut log-SNR at +-15 by times that stay 3.5e-4 away from both ends; here the ends are
+  exact. UserError unless side > 0 and 0 < noise <= fine.
   """
 
   side: int = 64

@@ -1,4 +1,4 @@
-"""DPM-Solver++(2M): Lu et al. 2022, arXiv:2211.01095, algorithm 2, and its SDE form, eq. 19."""
+"""DPM-Solver++(2M): Lu et al. 2022, arXiv:2211.01095, algorithm 2, and its SDE form."""
 
 import dataclasses
 

@@ -1,4 +1,4 @@
-"""Euler and Maruyama's method on the reverse SDE of a velocity: SiT (Ma et al. 2024, arXiv:2401.08740, eq. 7)."""
+"""Euler and Maruyama's method on the reverse SDE of a velocity: SiT (Ma et al. 2024, arXiv:2401.08740)."""
 
 import dataclasses
 from typing import Literal
