@@ -1,7 +1,7 @@
 """Data in one step, without a teacher. Consistency training: Song & Dhariwal 2023, arXiv:2310.14189 (iCT).
 
-Algorithm 3 of Song et al. 2023, arXiv:2303.01469, improved. The same data with the same noise at two neighbouring times
-are drawn to one estimate. Of iCT: no average of the student, pseudo-Huber distance, weights 1 / (difference of the noise
+Algorithm 3 of Song et al. 2023, arXiv:2303.01469, improved. The same data with the same noise at two times are drawn to
+one estimate. Of iCT: no average of the student, pseudo-Huber distance, weights 1 / (difference of the noise
 levels), lognormal levels, twice as many intervals each time that the run is as long again.
 
     latents run experiments/few_step/consistency.py
