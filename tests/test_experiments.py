@@ -20,9 +20,19 @@ from tests.declared import FILES, FOLDER, GOLDEN, SCALES, build, elsewhere, gold
 XL = 675_129_632 - 294_912 - 1152 * 16 - 16
 # 16 channels in place of 4: 12 x 4 more numbers in and out of a patch, and as many biases
 FLUX_XL = XL + 48 * 1152 + 48 * 1152 + 48
-PAPER = {"ldm_kl": (83_653_863, XL), "sdxl_vae": (83_653_863, XL), "flux_vae": (83_819_683, FLUX_XL)} | {
-  "diffwave": (2_619_971, 0), "wavegrad": (15_920_993, 0),
-}  # fmt: skip
+# a second time has an embedding of its own: 256 -> 1152 -> 1152
+TWO_TIMES_XL = XL + 257 * 1152 + 1153 * 1152
+PAPER = {
+  "ldm_kl": (83_653_863, XL),
+  "sdxl_vae": (83_653_863, XL),
+  "flux_vae": (83_819_683, FLUX_XL),
+  "consistency": (83_653_863, XL),
+  "progressive_distillation": (83_653_863, XL),
+  "mean_flow": (83_653_863, TWO_TIMES_XL),
+  "shortcut": (83_653_863, TWO_TIMES_XL),
+  "diffwave": (2_619_971, 0),
+  "wavegrad": (15_920_993, 0),
+}
 
 
 @pytest.fixture(scope="session")

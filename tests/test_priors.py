@@ -59,6 +59,19 @@ def test_every_prior_keeps_the_contract(make, shape, vocab):
 
 
 @BY_NAME
+def test_its_variables_do_not_depend_on_the_batch(make, shape, vocab):
+  """A finished stage is read with the shapes of a batch of one."""
+  rngs = {"params": KEY, "prior": KEY, "dropout": KEY}
+  made = lambda batch: jax.eval_shape(
+    lambda: make().init(
+      rngs, latent_of(shape, vocab, batch), {"label": LABEL["label"][:batch]}, train=True, method="loss"
+    )
+  )
+  assert jax.tree.structure(made(1)) == jax.tree.structure(made(4))
+  assert jax.tree.all(jax.tree.map(lambda a, b: a.shape == b.shape, made(1), made(4)))
+
+
+@BY_NAME
 def test_a_sample_depends_on_its_own_index_and_label_alone(make, shape, vocab):
   prior = make()
   params = start(prior, latent_of(shape, vocab), 0.1)

