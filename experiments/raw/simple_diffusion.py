@@ -12,8 +12,8 @@ ImageNet-256 and 1.50 on ImageNet-512:
 
 tiny: digits of 32 px as they are (`raw/pixels.py`), a transformer at 4x4 under three levels of convolutions, and the
 schedule of 16 px moved to 32. After 700 steps samples are digits, hardly yet of their class (agreement 0.16): compared
-by the noise the class comes late, as in `priors/ddpm.py`. paper: ImageNet-256 and 2.4 billion numbers, near the 2 billion of its largest; how they
-are shared out between levels is ours.
+by the noise the class comes late, as in `priors/ddpm.py`. paper: ImageNet-256 and 2.4 billion numbers, near the 2
+billion of its largest; how they are shared out between levels is ours.
 
 Paper: FID 2.77 (U-ViT, ImageNet-256), 1.38 (SiD2)
 """
