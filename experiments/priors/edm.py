@@ -10,9 +10,9 @@ classes) and, with churn, 1.36 on ImageNet-64.
 The paper's data have a deviation of 0.5. Latents and pixels here have 1: every sigma is twice the paper's, which is the
 same process (F is told ln(sigma) / 4: another constant in it).
 
-tiny: the DiT of `images/digits.py` on its latents (one stage 1 for both), with EDM2's levels for latents: with those
-for pixels the class is hardly learned in as many steps (agreement 0.56); three minutes of one CPU core. paper: pixels
-of ImageNet-64 with a U-Net of ADM's sizes (192 channels, 1, 2, 3, 4), batch and length as there, 256 steps with churn.
+tiny: the DiT of `images/digits.py` on its latents (one stage 1 for both), with EDM2's levels for latents; three minutes
+of one CPU core. Class agreement 1.00 (0.56 with those for pixels, guidance 2 and 980 steps). paper: pixels of
+ImageNet-64 with a U-Net of ADM's sizes (192 channels, 1, 2, 3, 4), batch and length as there, 256 steps with churn.
 
 Paper: FID 1.79 (CIFAR-10), 1.36 (ImageNet-64)
 """
