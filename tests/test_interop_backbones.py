@@ -178,9 +178,21 @@ def test_published_transformers_come_in_by_name(there, capsys, layout, clock):
 
 UNETS = {
   "diffusers-unet": UNet(
-    32, (1, 2), 1, (0,), (2, 4), False, out=4, depth=(1, 2), linear=True, text=(77, 6), resample="both", groups=8
+    32,
+    (1, 2),
+    1,
+    (0,),
+    (2, 4),
+    False,
+    out=4,
+    depth=(1, 2),
+    linear=True,
+    text=(77, 6),
+    resample="both",
+    groups=8,
+    clock=(1000.0, -1.0),
   ),
-  "diffusers-unet2d": UNet(16, (1, 1), 2, (1,), classes=3, head=8, resample="block", groups=16),
+  "diffusers-unet2d": UNet(16, (1, 1), 2, (1,), classes=3, head=8, resample="block", groups=16, clock=(1000.0, -1.0)),
 }
 
 
@@ -241,7 +253,6 @@ def test_stable_diffusion_comes_in(there):
   made = latents.load(there / "runs" / "two")
   two = made.experiment.stage2
   assert two.prior.backbone == model.clone(out=None) and two.prior.guidance == 7.5
-  np.testing.assert_allclose(two.prior.process.inputs(None, np.float32([1, 0.001]))[1], [0.999, 0], atol=1e-7)
   first, second = (made.sample_latents(labels=[k], steps=2).z for k in (0, 1))
   assert first.shape == (1, 4, 4, 4) and not np.array_equal(first, second)
   alone = made.sample_latents(labels=[0], steps=2, guidance=1.0).z

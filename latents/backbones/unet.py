@@ -12,7 +12,7 @@ from latents.nn.conv import AttentionBlock, Conv, Downsample, ResBlock, Upsample
 from latents.nn.norm import GroupNorm
 from latents.nn.sharding import constrain
 from latents.nn.spatial import SpatialTransformer
-from latents.nn.time import embed_times
+from latents.nn.time import FROM_0, Clock, embed_times
 from latents.types import Array, Cond, later
 
 Context = tuple[Array, Array] | tuple[None, None]  # tokens [B,L,E] and their mask [B,L], which spatial levels attend to
@@ -33,7 +33,7 @@ class UNet(nn.Module):
   resample: between levels are convolutions, halving with a zero at the end of each axis or at both ends (LDM), or
   residual blocks (ADM). groups: of all norms; 0 = 32, with at least 4 channels in each. stem: channels of the first
   layer, a quarter of the time's; 0 = ch. bare: the middle's plain attention has no norm (diffusers' with `film`).
-  Raises UserError where S does not divide by 2^(levels-1).
+  clock (a, b): a t + b is what is embedded of t. Raises UserError where S does not divide by 2^(levels-1).
   """
 
   ch: int
@@ -55,6 +55,7 @@ class UNet(nn.Module):
   groups: int = later(0)
   stem: int = later(0)
   bare: bool = later(False)
+  clock: Clock = later((1000.0, 0.0))
 
   def _norm(self) -> dict[str, Any]:
     return {"groups": self.groups, "least": 1, "dtype": self.dtype} if self.groups else {"dtype": self.dtype}
@@ -97,7 +98,7 @@ class UNet(nn.Module):
     if self.context and (self.text or not self.classes):
       raise UserError("a U-Net attends to texts or to a class (context), and to no other thing beside it")
     stem = self.stem or self.ch
-    c, context = embed_times(t, 4 * stem, self.dtype, stem), (None, None)
+    c, context = embed_times(t, 4 * stem, self.dtype, stem, self.clock), (None, None)
     if self.classes:
       label = labels(cond, self.classes, t.shape[0])
       init, width = nn.initializers.normal(0.02), self.context or 4 * stem
@@ -165,10 +166,10 @@ def sd1(**fields) -> UNet:
 
 
 def _released(**fields: Any) -> UNet:
-  return UNet(**{"film": False, "depth": 1, "resample": "both", **fields})
+  return UNet(**{"film": False, "depth": 1, "resample": "both", "clock": FROM_0, **fields})
 
 
 def adm256(**fields) -> UNet:
   """ADM on ImageNet at 256 x 256 x 3 (table 11; 554M), with a learned variance; it has a null label, ADM has none."""
   at = {"ch": 256, "mult": (1, 1, 2, 2, 4, 4), "attention": (3, 4, 5), "head": 64, "resample": "block"}
-  return UNet(**{**at, "classes": 1000, "out": 6, **fields})
+  return UNet(**{**at, "classes": 1000, "out": 6, "clock": FROM_0, **fields})

@@ -35,14 +35,13 @@ class Process:
   in y = x / alpha, s = sigma / alpha, for data of the deviation data_std: data = c_skip y + c_out F(c_in y, ln(s) / 4)
   (the network is told a thousandth of ln(s) / 4: backbones embed 1000 t); "rotation" is alpha eps - sigma x0, the
   velocity of paths with alpha^2 + sigma^2 = 1 by their angle, of one size at every time ("v" of Salimans & Ho 2022,
-  arXiv:2202.00512, section 4): the velocity over `Path.turn`. compare: as what it is compared, None = as
-  predicted. weight: over noise levels; None = 1 on the error that is compared. variance: "learned" = the network gives
-  2D channels, of which the second half is where the log variance of a reverse step lies between its two bounds. error:
+  arXiv:2202.00512, section 4): the velocity over `Path.turn`. compare: as what it is compared, None = as predicted.
+  weight: over noise levels; None = 1 on the error that is compared. variance: "learned" = the network gives 2D
+  channels, of which the second half is where the log variance of a reverse step lies between its two bounds. error:
   squared, or absolute (WaveGrad, arXiv:2009.00713). tell: the network is told tau, or alpha(tau) in its place.
   direction: weight of 1 - cosine, over the channels, of what is compared and its target (LightningDiT, Yao & Wang 2025,
-  arXiv:2501.01423, section 4; 1 there). lag: the network is told tau - lag; 1/1000 for one that was trained with steps
-  0 to 999. least: of "edm", the noise s up to which the estimate is y itself: c_skip(least) = 1, c_out(least) = 0
-  (consistency models, arXiv:2303.01469, appendix C); 0 is EDM's own.
+  arXiv:2501.01423, section 4; 1 there). least: of "edm", the noise s up to which the estimate is y itself:
+  c_skip(least) = 1, c_out(least) = 0 (consistency models, arXiv:2303.01469, appendix C); 0 is EDM's own.
   """
 
   path: AnyPath = Linear()
@@ -54,7 +53,6 @@ class Process:
   error: Literal["l2", "l1"] = later("l2")
   tell: Literal["time", "level"] = later("time")
   direction: float = later(0.0)
-  lag: float = later(0.0)
   least: float = later(0.0)
 
   def width(self, channels: int) -> int:
@@ -64,8 +62,7 @@ class Process:
   def inputs(self, x: Array, tau: Array) -> tuple[Array, Array]:
     """(x [B,...], tau [B]) -> the same as the network sees them."""
     if self.predict != "edm":
-      told = tau if self.tell == "time" else self.path.alpha(tau)
-      return x, told - self.lag if self.lag else told
+      return x, tau if self.tell == "time" else self.path.alpha(tau)
     s = jnp.maximum(self.path.sigma(tau), self.path.floor) / jnp.maximum(self.path.alpha(tau), self.path.floor)
     return x * spread(1 / self._size(tau), x), jnp.log(s) / 4000
 

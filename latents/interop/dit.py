@@ -20,11 +20,12 @@ from latents.diffusion import DDPM, Betas, Euler, LogitNormal, Process, Steps, S
 from latents.errors import UserError
 from latents.interop.mapping import LINEAR, SAME, Arrays, Table, Turn
 from latents.nn.position import rotary, sincos
+from latents.nn.time import FROM_0
 from latents.priors import FlowPrior
 
 Shapes = Mapping[str, tuple[int, ...]]
 HEADS = {384: 6, 768: 12, 1024: 16, 1152: 16}  # of S, B, L and XL: no array shows it
-FORWARD, STEPS = (-1.0, 1.0), (1000.0, -1.0)  # what the networks are told for t in [0,1]: 1 - t; 1000 t - 1
+FORWARD = (-1.0, 1.0)  # what SiT's networks are told for t in [0,1]: 1 - t
 SHIFT = 1 / 0.3  # of LightningDiT's times in sampling
 
 _MINUS = Turn(lambda a: -a.T, lambda a: -a.T)
@@ -90,7 +91,7 @@ class Family:
   @property
   def clock(self) -> tuple[float, float]:
     """The backbone's."""
-    return STEPS if self.kind == "dit" else FORWARD
+    return FROM_0 if self.kind == "dit" else FORWARD
 
   @property
   def table(self) -> Table:

@@ -14,6 +14,7 @@ from latents.errors import UserError
 from latents.interop.conv import ATTENTION, RES
 from latents.interop.mapping import CONV, DENSE, LINEAR, NORM, SAME, Table, Tree
 from latents.nn.norm import groups_of
+from latents.nn.time import FROM_0
 from latents.priors import FlowPrior
 
 Shapes = Mapping[str, tuple[int, ...]]
@@ -89,6 +90,7 @@ def model_of(
     "out": None if out == shapes["conv_in/kernel"][-2] else out,
     "resample": _resample(shapes, config),
     "groups": _groups(config, widths),
+    "clock": FROM_0,
   }
   head = config.get("num_attention_heads") or config.get("attention_head_dim", 8)
   if plain:
@@ -136,13 +138,12 @@ def latent(backbone: UNet, shapes: Shapes) -> tuple[int, ...]:
 
 
 def prior_of(backbone: UNet, config: Mapping[str, Any]) -> FlowPrior:
-  """Stable Diffusion's prior (the noise on its path, guidance 7.5), or for a UNet2DModel DDPM's; 25 steps. Their first
-  step is called 0, ours 1."""
+  """Stable Diffusion's prior (the noise on its path, guidance 7.5), or for a UNet2DModel DDPM's; 25 steps."""
   del config
   path = Betas(0.00085, 0.012, rise="root") if backbone.text else Betas()
   return FlowPrior(
     backbone=backbone, times=Steps(), shift=1.0, sampler=DPMSolver2M(25), guidance=7.5 if backbone.text else 1.0,
-    process=Process(path=path, predict="noise", lag=1 / 1000), grid=Strided(),
+    process=Process(path=path, predict="noise"), grid=Strided(),
   )  # fmt: skip
 
 
@@ -211,6 +212,8 @@ def check_model(model: Any, plain: bool = False) -> None:
     raise UserError("UNet2DModel's middle attention has a norm where time is added")
   if (model.stem or model.ch) != model.ch * model.mult[0]:
     raise UserError("this layout has a first layer as wide as level 0")
+  if model.clock != FROM_0:
+    raise UserError(f"this layout counts steps from 0, with a clock of {FROM_0}: this U-Net has {model.clock}")
   _groups_of(model)
 
 

@@ -9,6 +9,7 @@ from latents.nn.linear import Dense
 from latents.types import Array
 
 Clock = tuple[float, float]  # (a, b): a network is told a t + b for the time t
+FROM_0: Clock = (1000.0, -1.0)  # of the times 1/1000 to 1 of a chain whose 1000 steps count from 0
 
 
 def frequencies(t: Array, count: int, period: float = 1e4) -> Array:
