@@ -25,6 +25,7 @@ from latents.priors import FlowPrior
 
 Shapes = Mapping[str, tuple[int, ...]]
 HEADS = {384: 6, 768: 12, 1024: 16, 1152: 16}  # of S, B, L and XL: no array shows it
+GUIDED = 3  # channels that the code of all three guides, whatever the latent
 FORWARD = (-1.0, 1.0)  # what SiT's networks are told for t in [0,1]: 1 - t
 SHIFT = 1 / 0.3  # of LightningDiT's times in sampling
 
@@ -145,12 +146,18 @@ class Family:
       process = Process(path=Betas(), predict="noise", variance=learned)
       sampler = DDPM(250, variance="learned" if backbone.out else "large")
       return FlowPrior(
-        backbone=backbone, times=Steps(), shift=1.0, sampler=sampler, process=process, grid=Strided(), guidance=1.5
-      )
+        backbone=backbone, times=Steps(), shift=1.0, sampler=sampler, process=process, grid=Strided(), guidance=1.5,
+        guided_channels=GUIDED,
+      )  # fmt: skip
     if self.kind == "sit":
-      return FlowPrior(backbone=backbone, times=Uniform(), shift=1.0, sampler=Euler(250), guidance=1.5)
+      return FlowPrior(
+        backbone=backbone, times=Uniform(), shift=1.0, sampler=Euler(250), guidance=1.5, guided_channels=GUIDED
+      )
     times, guided = LogitNormal(mean=-math.log(SHIFT)), (0.0, 0.875)
-    return FlowPrior(backbone=backbone, times=times, shift=SHIFT, sampler=Euler(250), guidance=6.7, interval=guided)
+    return FlowPrior(
+      backbone=backbone, times=times, shift=SHIFT, sampler=Euler(250), guidance=6.7, interval=guided,
+      guided_channels=GUIDED,
+    )  # fmt: skip
 
 
 def compare(arrays: Arrays, what: str) -> None:
