@@ -389,3 +389,14 @@ def test_transformer_label_and_dropout():
   assert np.array_equal(run(None), run({"label": jnp.full(2, 3)}))
   assert np.abs(run(None) - run({"label": jnp.zeros(2, jnp.int32)}))[:, 0].max() > 1e-3
   assert np.abs(run(None) - run(None, train=True, rngs={"dropout": KEY})).max() > 1e-3
+
+
+@pytest.mark.parametrize(("make", "shape"), [row[1:] for row in BACKBONES], ids=[row[0] for row in BACKBONES])
+def test_products_are_of_the_compute_dtype_forward_and_back(make, shape):
+  """All but the gradient of attention's softmax, whose numbers are float32."""
+  model = make().clone(dtype="bfloat16")
+  x, t = jax.ShapeDtypeStruct((2, *shape), jnp.float32), jax.ShapeDtypeStruct((2,), jnp.float32)
+  variables = jax.eval_shape(lambda x, t: model.init(jax.random.key(0), x, t, None), x, t)
+  total = jax.grad(lambda variables, x, t: model.apply(variables, x, t, None).sum())
+  counted = flops.count(jax.make_jaxpr(total)(variables, x, t))
+  assert set(counted) <= {"bfloat16", "float32"} and counted["float32"] < 0.03 * counted["bfloat16"]
