@@ -10,7 +10,7 @@ import pytest
 
 from experiments.few_step import progressive_distillation
 from latents.declare import Start
-from latents.diffusion import Betas, Cosine, Euler, Exploding, Linear, Process, Strided, grid
+from latents.diffusion import DDIM, Betas, Cosine, Euler, Exploding, Heun, Linear, Process, Strided, grid
 from latents.errors import UserError
 from latents.priors import FlowPrior, ProgressiveDistillation
 from latents.priors.progressive import one_step
@@ -96,8 +96,9 @@ def test_it_samples_in_half_the_steps_as_its_teacher():
 def test_the_student_alone_feels_the_loss(process):
   z = normal(16, 6)
   prior = ProgressiveDistillation(
-    backbone=Scaled(), teacher=FlowPrior(Scaled(), process=process), process=process, steps=STEPS
-  )
+    backbone=Scaled(), teacher=FlowPrior(Scaled(), process=process), process=process, steps=STEPS,
+    sampler=DDIM(STEPS),
+  )  # fmt: skip
   variables = prior.init({"params": KEY, **RNGS}, Latent(z=z), None, train=True, method="loss")
   assert set(variables) == {"params"}
   gradient = jax.grad(lambda v: loss(prior, v, z))(variables)["params"]
@@ -129,6 +130,10 @@ def test_mistakes_are_one_clear_line():
   wrong = {
     "must be one": made(Scaled(), Scaled(), process=Process(Cosine())),
     "distilled to 4 steps": made(Scaled(), Scaled(), sampler=Euler(8)),
+    "step is DDIM's": dataclasses.replace(
+      made(Scaled(), Scaled(), process=Process(Cosine())), teacher=FlowPrior(Scaled(), process=Process(Cosine()))
+    ),
+    "step is DDIM's .* not that of Heun": made(Scaled(), Scaled(), sampler=Heun(4)),
     "divides them, not in 3": made(Scaled(), Scaled(), sampler=Euler(3)),
     "do not halve": made(Scaled(), Scaled(), grid=Strided()),
     "learned variance": dataclasses.replace(

@@ -5,8 +5,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from latents.diffusion.paths import Path, spread
-from latents.diffusion.samplers import Euler, Sampler
+from latents.diffusion.paths import Linear, Path, spread
+from latents.diffusion.samplers import DDIM, Euler, Sampler
 from latents.errors import UserError
 from latents.priors.few_step import Taught
 from latents.priors.flow import FlowPrior
@@ -79,6 +79,10 @@ class ProgressiveDistillation(Taught, kw_only=True):
     self._check_teacher()
     if self.process.variance != "none":
       raise UserError("progressive distillation steps without noise: a learned variance has no reader")
+    sampler = self.sampler
+    plain = isinstance(sampler, Euler) and isinstance(self.process.path, Linear)
+    if not plain and not (isinstance(sampler, DDIM) and sampler.eta == 0):
+      raise UserError(f"this student's step is DDIM's (on the linear path Euler's), not that of {sampler}")
     if self.steps < 1 or self.steps % self.sampler.steps:
       raise UserError(
         f"this student was distilled to {self.steps} steps: it samples in {self.steps}, or in a number that divides "
