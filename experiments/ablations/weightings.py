@@ -70,7 +70,7 @@ def claims() -> tuple[Claim, ...]:
 
 def variant(scale: Literal["tiny", "paper"], weight) -> Experiment:
   """The base with another weight."""
-  made = two_stages_or_one.one(scale, patch=4, predict="data", steps=700)
+  made = two_stages_or_one.one(scale, patch=4, predict="data", steps=(700, 400_000))
   assert made.stage2 is not None and isinstance(made.stage2.prior, FlowPrior)
   process = Process(predict="data", weight=weight)
   prior = made.stage2.prior.clone(process=process, times=Uniform(), guidance=1.0)
