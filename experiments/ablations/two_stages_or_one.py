@@ -32,7 +32,7 @@ from latents.priors import FlowPrior
 
 SEEN = EfficientNetFeatures()
 AGREEMENT, TOP = "samples.class_agreement_efficientnet_lite0", "samples.energy_top"
-# name -> (pixels a side of a token at the tiny scale, a fourth of the paper's; what is predicted; steps at either scale)
+# name -> (pixels a side of a tiny scale's token, a fourth of the paper's; what is predicted; steps at either scale)
 PIXELS: dict[str, tuple[int, Literal["velocity", "data"], tuple[int, int]]] = {
   "pixels": (4, "velocity", (945, 776_000)),
   "pixels-data": (4, "data", (945, 776_000)),
