@@ -1,10 +1,13 @@
 """Tests run on the CPU, with compiled programs kept between runs and compiled with little optimisation:
 most of a test's time is the compiler's. Processes that tests start inherit both."""
 
+import gc
 import importlib.util
 import os
 import signal
 from pathlib import Path
+
+import pytest
 
 from latents.machine import xla
 
@@ -23,6 +26,18 @@ FAST = (
   "--xla_cpu_use_fusion_emitters=false",  # jax 0.10 has it, 0.11 does not
 )
 os.environ.update(xla.flags(os.environ, FAST))
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _programs_end_with_their_file():
+  """What a file has traced and compiled is of no use to the next one; with the programs of thousands of tests a process
+  would hold gigabytes, and become slow."""
+  yield
+  import jax
+
+  jax.clear_caches()
+  gc.collect()
+
 
 # The parity suite needs the extra `parity`; CI runs it as a step of its own, where torch is installed.
 collect_ignore = [] if importlib.util.find_spec("torch") else ["parity"]

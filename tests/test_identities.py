@@ -66,6 +66,9 @@ GLOBAL = (
   "gain",
   "gained",
   "flow",
+  "flow augmented",
+  "diffwave",
+  "wavegrad",
   "equivariant",
 )  # look at the whole signal, or wrap
 

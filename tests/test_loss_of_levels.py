@@ -64,7 +64,7 @@ def test_scales_compare_the_means_of_what_is_compared(process):
   tau = jnp.array([0.2, 0.5, 0.7, 0.9])
   x, out = process.path.mix(z, eps, tau), normal(4, 8, 8, 2, seed=2)
   prior = MultiScaleFlow(backbone=Wrong(), process=process, least=2)
-  found = prior._terms(out, z, eps, x, tau, None)["flow"]
+  found = prior._errors(out, z, eps, x, tau)["flow"][0].mean()
   kind = process.compare or process.predict
   estimate = process.path.convert(out, process.predict, kind, x, tau)
   target = {"data": z, "noise": eps}.get(kind)
@@ -93,6 +93,6 @@ def test_sides_that_do_not_lead_there_are_one_clear_line():
     with pytest.raises(UserError, match="not a power of two times 8"):
       loss(MultiScaleFlow(backbone=Wrong(), least=8), z)
   with pytest.raises(UserError, match="no learned variance"):
-    MultiScaleFlow(backbone=Wrong(), process=Process(Betas(), "noise", variance="learned"))._terms(
-      *[normal(1, 8, 8, 2)] * 4, jnp.ones(1), None
+    MultiScaleFlow(backbone=Wrong(), process=Process(Betas(), "noise", variance="learned"))._errors(
+      *[normal(1, 8, 8, 2)] * 4, jnp.ones(1)
     )

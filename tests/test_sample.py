@@ -18,7 +18,7 @@ def noisy():
   """A sampler whose prior and decoder give nothing but their noise: [label, a number, a number]."""
   made = Sampler.__new__(Sampler)
   made.mesh, made.arrays, made.variables, made.chunk, made.classes = micro.one_device(), None, None, 4, 3
-  made.fitted = None
+  made.fitted, made._spent = None, {}
 
   made.frozen = Frozen(micro.experiment().stage1.model)
 

@@ -6,6 +6,7 @@ from latents.diffusion import (
   DDPM,
   P2,
   RK4,
+  Aligned,
   Betas,
   Clipped,
   Consistency,
@@ -59,7 +60,7 @@ WEIGHTS = [
   lambda: P2(0.5, 2.0), Sigmoid, lambda: Sigmoid(-3.0), EDMWeight, Likelihood, Clipped, lambda: Clipped(0.1, 0.25),
 ]  # fmt: skip
 TIMES = [Uniform, Stratified, LogitNormal, LogNormal, Steps, Resampled]
-GRIDS = [Even, Early, Karras, Strided]
+GRIDS = [Even, Early, Karras, Strided, Aligned]
 
 
 # -- samplers: (name, make), of a few steps
