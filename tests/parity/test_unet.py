@@ -78,7 +78,7 @@ def test_a_random_unet(layout, seed):
     told |= {"encoder_hidden_states": torch.from_numpy(text).double(), "encoder_attention_mask": torch.from_numpy(mask)}
 
   def pull(params, x):
-    y = model.apply(params, x, jnp.asarray(steps / 1000, jnp.float32), cond)
+    y = model.apply(params, x, jnp.asarray((steps + 1) / 1000, jnp.float32), cond)
     return (y * wave).sum(), y
 
   (_, y), (slopes, slope) = jax.jit(jax.value_and_grad(pull, (0, 1), has_aux=True))(nest(whole(ours)), x)
