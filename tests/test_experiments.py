@@ -32,6 +32,7 @@ PAPER = {
   "shortcut": (83_653_863, TWO_TIMES_XL),
   "diffwave": (2_619_971, 0),
   "wavegrad": (15_920_993, 0),
+  "edm": (0, 295_900_035),
 }
 
 
