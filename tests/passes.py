@@ -25,7 +25,7 @@ import jax
 import numpy as np
 
 from latents.data import batches
-from latents.declare import Stage1, dumps
+from latents.declare import Stage1, dumps, to_json
 from latents.declare.check import every_stage
 from latents.train import objective, partition
 from latents.train.build_step import abstract_autoencoder, build_step
@@ -136,12 +136,14 @@ def spread(files: list[Path], most: int = BUDGET) -> list[Path]:
 def paper_traces(path: Path, data: Path) -> tuple[int, int]:
   """The steps of both stages and of all before them at full size, without memory: shapes, names of terms;
   (autoencoder, prior) parameters that both train."""
-  made, counts = build(path, "paper", data), {}
+  made, counts, known = build(path, "paper", data), {}, {}
   for name, stage in every_stage(made):
-    if isinstance(stage, Stage1):
-      counts[name] = paper_trace(dataclasses.replace(made, stage1=stage, stage2=None), 1)
-    else:
-      counts[name] = paper_trace(dataclasses.replace(made, stage2=stage), 2)
+    number = 1 if isinstance(stage, Stage1) else 2
+    same = json.dumps(to_json(stage))  # a chain of rounds names each stage many times
+    if same not in known:
+      alone = {"stage1": stage, "stage2": None} if number == 1 else {"stage2": stage}
+      known[same] = paper_trace(dataclasses.replace(made, **alone), number)
+    counts[name] = known[same]
   return counts["stage1"], counts.get("stage2", 0)
 
 
