@@ -196,8 +196,12 @@ def _frozen(program: Any, stage: Any, arrays: dict[str, Any]) -> dict[str, Any]:
   def drawn(a: Any) -> np.ndarray:
     return 0.05 * rng.standard_normal(a.shape).astype(a.dtype)
 
+  def trained(path: Any, a: Any) -> np.ndarray:  # a teacher whose last layer is 0 would have nothing to teach
+    return a + drawn(a) if a.ndim > 1 and path[0].key == "params" else a
+
   networks = {n: known[n] if n in known else jax.tree.map(drawn, t) for n, t in program.frozen["losses"].items()}
-  return {**place({**arrays, "losses": networks}, program.mesh), "fixed": program.fixed()}
+  fixed = jax.tree_util.tree_map_with_path(trained, jax.device_get(program.fixed()))
+  return place({**arrays, "losses": networks, "fixed": fixed}, program.mesh)
 
 
 def _two_steps(program: Any, state: Any, frozen: Any, stage: Any, seed: int) -> Any:
