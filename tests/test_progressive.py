@@ -15,23 +15,13 @@ from latents.errors import UserError
 from latents.priors import FlowPrior, ProgressiveDistillation
 from latents.priors.progressive import one_step
 from latents.types import Latent
+from tests.test_consistency import Scaled
 from tests.test_nn import normal
 from tests.test_priors import Exact
 
 KEY = jax.random.key(0)
 RNGS = {"prior": KEY, "dropout": KEY}
 STEPS = 4
-
-
-class Scaled(nn.Module):
-  """weight * x: one parameter."""
-
-  classes: int = 0
-  conditions = ()
-
-  @nn.compact
-  def __call__(self, x, t, cond, *, train: bool = False):
-    return self.param("weight", nn.initializers.constant(0.3), ()) * x
 
 
 class Twice(nn.Module):

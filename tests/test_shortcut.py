@@ -13,6 +13,7 @@ from latents.nn.condition import labels
 from latents.priors import FlowPrior, Shortcut
 from latents.priors.shortcut import composed
 from latents.types import Latent
+from tests.test_consistency import Scaled
 from tests.test_mean_flow import MEAN, STD, average, moved
 from tests.test_nn import normal
 from tests.test_priors import Exact
@@ -45,17 +46,6 @@ class Flow(nn.Module):
   @nn.compact
   def __call__(self, x, t, cond, *, train: bool = False):
     return Exact().apply({}, x, t[:, 0], None)
-
-
-class Scaled(nn.Module):
-  """weight * x: one parameter."""
-
-  classes: int = 0
-  conditions = ()
-
-  @nn.compact
-  def __call__(self, x, t, cond, *, train: bool = False):
-    return self.param("weight", nn.initializers.constant(0.3), ()) * x
 
 
 def made(backbone, **fields) -> Shortcut:

@@ -10,7 +10,7 @@ import numpy as np
 
 from latents.errors import UserError
 from latents.nn.attention import Attention
-from latents.nn.condition import TextTokens, labels
+from latents.nn.condition import TextTokens, embed_labels
 from latents.nn.linear import Dense
 from latents.nn.mlp import Mlp, MlpKind
 from latents.nn.norm import NormKind, modulate, norm
@@ -121,12 +121,6 @@ class DiT(nn.Module):
       h = h + sincos(grid, self.width).astype(self.dtype)
     return h, grid
 
-  def _label(self, cond: Cond | None, batch: int) -> Array:
-    """[B,width] of the class."""
-    init = nn.initializers.normal(0.02)
-    table = nn.Embed(self.classes + 1, self.width, dtype=self.dtype, embedding_init=init, name="label")
-    return table(labels(cond, self.classes, batch))
-
   def _context(self, label: Array) -> Array:
     """[B,width] of the class -> its tokens [B,context,width]."""
     places = self.param("context_places", nn.initializers.normal(0.02), (self.context, self.width), jnp.float32)
@@ -173,7 +167,7 @@ class DiT(nn.Module):
     count = h.shape[1]
     angles = rotary(grid, self.width // self.heads) if self.rope else None
     c = embed_times(t, self.width, self.dtype, clock=self.clock)
-    label = self._label(cond, batch) if self.classes else None
+    label = embed_labels(cond, self.classes, batch, self.width, self.dtype) if self.classes else None
     c = c if label is None else c + label
     seen = None
     if self.text:

@@ -7,7 +7,7 @@ import flax.linen as nn
 import jax.numpy as jnp
 
 from latents.backbones.dit import zero_dense
-from latents.nn.condition import labels
+from latents.nn.condition import embed_labels
 from latents.nn.linear import Dense
 from latents.nn.norm import LayerNorm, modulate
 from latents.nn.sharding import constrain
@@ -41,9 +41,7 @@ class ResidualMLP(nn.Module):
     h = constrain(Dense(self.width, dtype=self.dtype, kernel_init=init, name="embed")(x.reshape(batch, -1)))
     c = embed_times(t, self.width, self.dtype)
     if self.classes:
-      start = nn.initializers.normal(0.02)
-      table = nn.Embed(self.classes + 1, self.width, dtype=self.dtype, embedding_init=start, name="label")
-      c = c + table(labels(cond, self.classes, batch))
+      c = c + embed_labels(cond, self.classes, batch, self.width, self.dtype)
     c = nn.silu(constrain(c))
     for i in range(self.depth):
       shift, scale, gate = jnp.split(zero_dense(3 * self.width, self.dtype, f"modulation_{i}")(c), 3, -1)

@@ -7,7 +7,7 @@ import flax.linen as nn
 import jax.numpy as jnp
 
 from latents.errors import UserError
-from latents.nn.condition import labels, texts
+from latents.nn.condition import embed_labels, texts
 from latents.nn.conv import AttentionBlock, Conv, Downsample, ResBlock, Upsample
 from latents.nn.norm import GroupNorm
 from latents.nn.sharding import constrain
@@ -100,9 +100,7 @@ class UNet(nn.Module):
     stem = self.stem or self.ch
     c, context = embed_times(t, 4 * stem, self.dtype, stem, self.clock), (None, None)
     if self.classes:
-      label = labels(cond, self.classes, t.shape[0])
-      init, width = nn.initializers.normal(0.02), self.context or 4 * stem
-      told = nn.Embed(self.classes + 1, width, dtype=self.dtype, embedding_init=init, name="label")(label)
+      told = embed_labels(cond, self.classes, t.shape[0], self.context or 4 * stem, self.dtype)
       if self.context:
         context = told[:, None], jnp.ones((t.shape[0], 1), bool)
       else:

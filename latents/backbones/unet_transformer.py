@@ -9,7 +9,7 @@ import jax.numpy as jnp
 
 from latents.backbones.dit import Block
 from latents.errors import UserError
-from latents.nn.condition import labels
+from latents.nn.condition import embed_labels
 from latents.nn.conv import Conv, Downsample, ResBlock, Upsample
 from latents.nn.linear import Dense
 from latents.nn.norm import GroupNorm
@@ -49,9 +49,7 @@ class UNetTransformer(nn.Module):
     width = 8 * self.ch
     c = embed_times(t, width, self.dtype)
     if self.classes:
-      init = nn.initializers.normal(0.02)
-      table = nn.Embed(self.classes + 1, width, dtype=self.dtype, embedding_init=init, name="label")
-      c = c + table(labels(cond, self.classes, t.shape[0]))
+      c = c + embed_labels(cond, self.classes, t.shape[0], width, self.dtype)
     return constrain(c)
 
   def _block(self, level: int, name: str) -> ResBlock:

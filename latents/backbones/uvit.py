@@ -5,7 +5,7 @@ import jax.numpy as jnp
 
 from latents.errors import UserError
 from latents.nn.attention import Attention
-from latents.nn.condition import labels
+from latents.nn.condition import embed_labels
 from latents.nn.conv import Conv
 from latents.nn.linear import Dense
 from latents.nn.mlp import Mlp
@@ -73,8 +73,7 @@ class UViT(nn.Module):
     h = Dense(self.width, dtype=self.dtype, kernel_init=START, name="embed")(tokens)
     extra = [frequencies(1000.0 * t, self.width).astype(self.dtype)]
     if self.classes:
-      table = nn.Embed(self.classes + 1, self.width, dtype=self.dtype, embedding_init=START, name="label")
-      extra.insert(0, table(labels(cond, self.classes, t.shape[0])))
+      extra.insert(0, embed_labels(cond, self.classes, t.shape[0], self.width, self.dtype))
     h = jnp.concatenate([jnp.stack(extra, 1), h], 1)
     h = constrain(h + self.param("positions", START, h.shape[1:], jnp.float32).astype(self.dtype))
     block, half, skips = recomputed(SkipBlock, self.remat), self.depth // 2, []

@@ -14,6 +14,7 @@ from latents.diffusion.samplers import Euler, Sampler
 from latents.diffusion.times import Steps, Uniform
 from latents.errors import UserError
 from latents.nn.conv import nearest
+from latents.nn.streams import sample_keys
 from latents.types import Array, Cond, Decoded, Latent, aside, later
 
 
@@ -87,7 +88,7 @@ class FlowDecoder(Decoder):
     """Latent -> x: `steps` steps from noise; sample i has the key fold_in(rng "decoder", i), whatever the batch."""
     z = read_z(latent)
     shape = self._signal_shape(z)
-    keys = _each(self.make_rng("decoder"), z.shape[0])
+    keys = sample_keys(self.make_rng("decoder"), z.shape[0])
     noise = jax.vmap(lambda k: jax.random.normal(k, shape[1:]))(keys) * self.process.path.scale
     told = self._told(latent, fixed=True)
     backbone, variables = self.backbone.unbind()  # a bound module must not be called inside the sampler's scan
@@ -117,7 +118,7 @@ class FlowDecoder(Decoder):
       key_s, key_noise = jax.random.split(self.make_rng("decoder"))
       count = z.shape[:1]
       s = jnp.full(count, self.level) if fixed else self.augment * jax.random.uniform(key_s, count)
-      noise = jax.vmap(lambda k: jax.random.normal(k, z.shape[1:]))(_each(key_noise, z.shape[0]))
+      noise = jax.vmap(lambda k: jax.random.normal(k, z.shape[1:]))(sample_keys(key_noise, z.shape[0]))
       z = self.process.path.mix(z, noise, s)
     return Told(None, {**(given or {}), "latent": z}, s) if inside else Told(z, given, s)
 
@@ -136,8 +137,3 @@ class Told(NamedTuple):
   beside: Array
   cond: Cond | None
   s: Array
-
-
-def _each(key: Array, count: int) -> Array:
-  """A key for each of `count` samples, whatever their number."""
-  return jax.vmap(lambda i: jax.random.fold_in(key, i))(jnp.arange(count))

@@ -4,7 +4,7 @@ import dataclasses
 
 import numpy as np
 
-from latents.diffusion.paths.betas import Betas, table
+from latents.diffusion.paths.betas import Betas
 from latents.diffusion.times import shift as shift_time
 from latents.errors import UserError
 
@@ -96,12 +96,13 @@ class Aligned:
       return Strided(self.path.steps)(steps, shift)
     if not all(0 < beta < 1 for beta in self.betas):
       raise UserError(f"the betas of a chain lie within (0,1), not {self.betas}")
-    path = self.path
-    ours, theirs = table(path.low, path.high, path.steps, path.rise), np.cumsum(np.log1p(-np.asarray(self.betas)))
-    if theirs[-1] < ours[-1]:
-      ends = [f"{np.exp(log_bar / 2):.3g}" for log_bar in (theirs[-1], ours[-1])]
-      raise UserError(f"a chain that ends at alpha = {ends[0]} has more noise than its path, which ends at {ends[1]}")
-    times = np.interp(-theirs, -ours, np.arange(path.steps + 1)) / path.steps
+    log_bar = np.cumsum(np.log1p(-np.asarray(self.betas)))
+    ends = np.exp(log_bar[-1] / 2), self.path.alpha(np.array(1.0))
+    if ends[0] < ends[1]:
+      raise UserError(
+        f"a chain that ends at alpha = {ends[0]:.3g} has more noise than its path, which ends at {ends[1]:.3g}"
+      )
+    times = self.path.time(log_bar - np.log(-np.expm1(log_bar)))
     return np.concatenate([times[::-1], [0.0]])
 
 

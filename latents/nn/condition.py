@@ -43,6 +43,13 @@ def texts(cond: Cond | None, shape: tuple[int, ...], batch: int) -> tuple[Array,
   return jnp.where(drop[..., None], cond.get("text_null", empty), text), mask | drop
 
 
+def embed_labels(cond: Cond | None, classes: int, batch: int, width: int, dtype: str) -> Array:
+  """[B,width]: a learned vector a label, the null label's included, N(0, 0.02), as "label"; within a `nn.compact`."""
+  init = nn.initializers.normal(0.02)
+  table = nn.Embed(classes + 1, width, dtype=dtype, embedding_init=init, name="label")
+  return table(labels(cond, classes, batch))
+
+
 class TextTokens(nn.Module):
   """cond -> (tokens [B,L,width], mask [B,L]): "text" [B,L,E] projected; where a row is dropped or cond is None, every
   token is one that was learned for that."""

@@ -4,6 +4,7 @@ import operator
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 
 from latents.errors import UserError
 from latents.types import Array
@@ -14,6 +15,11 @@ STREAMS = ("encoder", "bottleneck", "decoder", "prior", "dropout")
 def streams(key: Array) -> dict[str, Array]:
   """One key -> one key for each named random stream of the models."""
   return dict(zip(STREAMS, jax.random.split(key, len(STREAMS)), strict=True))
+
+
+def sample_keys(key: Array, batch: int) -> Array:
+  """[batch] keys: sample i depends on (key, i) alone, whatever the size of the batch or its sharding."""
+  return jax.vmap(lambda i: jax.random.fold_in(key, i))(jnp.arange(batch))
 
 
 def check_seed(seed: Any, name: str = "seed") -> int:

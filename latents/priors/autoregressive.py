@@ -12,7 +12,8 @@ import jax.numpy as jnp
 from latents.backbones.transformer import Transformer
 from latents.diffusion.guidance import guide
 from latents.errors import UserError
-from latents.priors.base import Prior, check_guidance, doubled, drop, rows, sample_keys, without
+from latents.nn.streams import sample_keys
+from latents.priors.base import Prior, check_guidance, doubled, drop, rows, without
 from latents.types import Array, Cond, Latent, Terms, aside
 
 

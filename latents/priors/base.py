@@ -78,11 +78,6 @@ def doubled(cond: Cond | None, batch: int) -> Cond | None:
   return {name: jnp.concatenate([half[name] for half in halves]) for name in halves[0]}  # pyright: ignore
 
 
-def sample_keys(key: Array, batch: int) -> Array:
-  """[batch] keys: sample i depends on (key, i) alone, whatever the size of the batch or its sharding."""
-  return jax.vmap(lambda i: jax.random.fold_in(key, i))(jnp.arange(batch))
-
-
 def check_guidance(guidance: float, conditions: tuple[str, ...]) -> None:
   """Raises UserError where guidance is asked of a prior that reads no condition."""
   if guidance != 1.0 and not conditions:

@@ -18,6 +18,17 @@ class FewStep(FlowPrior):
   """A `FlowPrior` that is trained against passes of its own network, or of a teacher's; members give the loss. A step
   ends where a flow does, so its estimate is no mean of the data, and it has no likelihood."""
 
+  def sample(
+    self, cond: Cond | None, *, shape: tuple[int, ...], guidance: float | None = None, count: int = 1
+  ) -> Latent:
+    """See `Prior.sample`; what cannot be sampled so is said first (`_check`)."""
+    self._check()
+    return super().sample(cond, shape=shape, guidance=guidance, count=count)
+
+  def _check(self) -> None:
+    """UserError for fields that do not go together; members say which."""
+    raise TypeError(f"{type(self).__name__} has no check")
+
   def levels(self, latent: Latent, cond: Cond | None) -> Terms:
     """{}: see the class."""
     return {}

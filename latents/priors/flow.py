@@ -25,7 +25,8 @@ from latents.diffusion.samplers import Euler, Sampler
 from latents.diffusion.times import LogitNormal, LogNormal, Times, dimension_shift
 from latents.diffusion.times import shift as shift_time
 from latents.errors import UserError
-from latents.priors.base import LEVELS, Prior, check_guidance, doubled, drop, rows, sample_keys, without
+from latents.nn.streams import sample_keys
+from latents.priors.base import LEVELS, Prior, check_guidance, doubled, drop, rows, without
 from latents.types import Array, Cond, Latent, Terms, aside, later
 
 

@@ -88,13 +88,6 @@ class MeanFlow(FewStep, kw_only=True):
     then = jnp.asarray(times[1:], x.dtype)[jnp.argmin(jnp.abs(jnp.asarray(times[:-1], x.dtype) - tau))]
     return self.process.inputs(x, jnp.broadcast_to(self._pair(tau, then), (len(x), 2)))
 
-  def sample(
-    self, cond: Cond | None, *, shape: tuple[int, ...], guidance: float | None = None, count: int = 1
-  ) -> Latent:
-    """See `Prior.sample`; as many passes as the sampler has steps."""
-    self._check()
-    return super().sample(cond, shape=shape, guidance=guidance, count=count)
-
   def _pair(self, t: Array, r: Array) -> Array:
     """Two times as the network sees them."""
     return self.rate * jnp.stack([t, t - r], -1)

@@ -8,12 +8,14 @@ import jax
 import jax.numpy as jnp
 
 from latents.diffusion.grids import grid
+from latents.diffusion.guidance import guide
 from latents.diffusion.process import Process
 from latents.diffusion.samplers import Euler, Sampler
 from latents.diffusion.times import shift
 from latents.errors import UserError
 from latents.nn.conv import halved, nearest
-from latents.priors.base import Prior, check_guidance, doubled, drop, rows, sample_keys, without
+from latents.nn.streams import sample_keys
+from latents.priors.base import Prior, check_guidance, doubled, drop, rows, without
 from latents.types import Array, Cond, Latent, Terms, aside
 
 
@@ -128,8 +130,8 @@ class PixelFlow(Prior):
       def guided(x: Array, u: Array, network=network) -> Array:
         if scale == 1.0 or scale == 0.0:
           return network(x, u, cond if scale else null)
-        without_it, with_it = jnp.split(network(jnp.concatenate([x, x]), u, both), 2)
-        return without_it + scale * (with_it - without_it)
+        unconditional, conditional = jnp.split(network(jnp.concatenate([x, x]), u, both), 2)
+        return guide(unconditional, conditional, scale)
 
       own = jax.vmap(lambda key, stage=stage: jax.random.fold_in(key, self.stages + stage))(keys)
       x = self.sampler(Process().field(guided), x, grid(self.sampler.steps), keys=own)

@@ -68,13 +68,6 @@ class ProgressiveDistillation(Taught, kw_only=True):
       raise UserError(f"the steps of {self.grid} do not halve from {2 * self.steps} to {self.steps}: take Even")
     return times[::-1]
 
-  def sample(
-    self, cond: Cond | None, *, shape: tuple[int, ...], guidance: float | None = None, count: int = 1
-  ) -> Latent:
-    """See `Prior.sample`."""
-    self._check()
-    return super().sample(cond, shape=shape, guidance=guidance, count=count)
-
   def _check(self) -> None:
     self._check_teacher()
     if self.process.variance != "none":

@@ -102,13 +102,6 @@ class Shortcut(FewStep, kw_only=True):
     d = 0.0 if steps == self.finest else 1.0 / steps
     return self.process.inputs(x, jnp.broadcast_to(jnp.stack([tau, jnp.full_like(tau, d)]), (len(x), 2)))
 
-  def sample(
-    self, cond: Cond | None, *, shape: tuple[int, ...], guidance: float | None = None, count: int = 1
-  ) -> Latent:
-    """See `Prior.sample`; as many passes as the sampler has steps."""
-    self._check()
-    return super().sample(cond, shape=shape, guidance=guidance, count=count)
-
   def _check(self) -> None:
     check_velocity(self, "a shortcut model")
     if not _power(self.finest) or self.finest < 2:
