@@ -80,7 +80,7 @@ FAMILIES = {
   "recall": Score("Recall", "", "high"),
   "class_agreement": Score("Class agreement", "", "high"),
   "classifier_accuracy": Score("Classifier on real held-out data"),
-  "data_error_at": Score("Error of the data, log-SNR", "", "low"),
+  "data_error_at": Score("Data error at log-SNR"),
   "energy": Score("Energy of samples over the data's, octave up to", "", "one"),
 }
 SETTINGS = ("images", "number", "n", "count", "guidance", "seed", "steps", "batch", "sampler", "features")
@@ -183,7 +183,7 @@ def prior(run: Run) -> dict[str, Any]:
   They rank priors on the same latents alone, and so no run is marked as the best.
   """
   table, _ = split(run.table("prior"))
-  known = {k: v for k, v in table.items() if k in KNOWN}
+  known = {k: v for k, v in table.items() if k in KNOWN or family(k)}
   terms = {f"heldout_loss_{k}": v for k, v in table.items() if k not in known and k != "nats_per_element"}
   return terms | known
 

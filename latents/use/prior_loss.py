@@ -10,12 +10,14 @@ import numpy as np
 from latents.evaluate.sums import add, sum_kept, total, zeros
 from latents.machine import hosts, progress
 from latents.nn.streams import streams
+from latents.priors.base import LEVELS
 from latents.recodes import latent as merged
 from latents.train.stage2 import condition
 from latents.types import Array, Latent, to_signal
 from latents.use import held_out, measures, recoded
 from latents.use.model import Model
 
+LEVEL = "data_error_at_"  # and a log-SNR: what `Prior.levels` gives
 KEY = 2**31 - 3  # of times and noise: the same for every run
 
 
@@ -74,7 +76,8 @@ def measure(model: Model) -> dict[str, float]:
     acc, number = run(model.arrays, model.prior, acc, *given), number + len(mask)
   sums = {name: float(total(a)) for name, a in hosts.gather(acc).items()}
   count = sums.pop("images")
-  means = {name: value / count for name, value in sums.items()}
+  order = [*(n for n in sums if not n.startswith(LEVEL)), *(n for at in LEVELS if (n := f"{LEVEL}{at}") in sums)]
+  means = {name: sums[name] / count for name in order}
   found = _bits(means, model) | {"images": int(count)}
   return found if fitted is None else found | fitted.shortening(np.concatenate(codes), np.concatenate(tokens))
 
