@@ -1,5 +1,6 @@
 """Backbones: published sizes, zero output at the start, conditioning, cache, clear errors."""
 
+import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -400,3 +401,29 @@ def test_products_are_of_the_compute_dtype_forward_and_back(make, shape):
   total = jax.grad(lambda variables, x, t: model.apply(variables, x, t, None).sum())
   counted = flops.count(jax.make_jaxpr(total)(variables, x, t))
   assert set(counted) <= {"bfloat16", "float32"} and counted["float32"] < 0.03 * counted["bfloat16"]
+
+
+class Drops(nn.Module):
+  """A block that adds its dropout of ones."""
+
+  heads: int
+  ratio: float
+  dtype: str
+  norm: str
+  mlp: str
+  qk_norm: bool
+  dropout: float
+
+  @nn.compact
+  def __call__(self, h, c, seen=None, angles=None, train=False):
+    ones = self.param("ones", nn.initializers.ones, h.shape[-1:])
+    return h + nn.Dropout(self.dropout, deterministic=not train)(jnp.broadcast_to(ones, h.shape))
+
+
+def test_each_scanned_block_drops_other_numbers(monkeypatch):
+  monkeypatch.setattr("latents.backbones.dit.Block", Drops)
+  model, h = DiT(8, 16, 2, dropout=0.5, scan=True), jnp.zeros((2, 64, 16))
+  variables = model.init(KEY, normal(2, 4, 4, 3), TIME, None)
+  run = lambda model, h: model._blocks(2, 6, h, None, None, None, True)  # the middle half
+  found = model.apply(variables, h, method=run, rngs={"dropout": KEY})
+  assert set(np.unique(found)) == {0.0, 2.0, 4.0, 6.0, 8.0}  # of one mask in all blocks 0 and 8 alone
