@@ -62,14 +62,14 @@ def experiment(
       data=data,
       prior=FlowPrior(
         backbone=DiT(
-          depth, width, heads, patch=1, classes=10, norm="rms", mlp="swiglu", rope=True, qk_norm=True, dropout=dropout
+          depth, width, heads, patch=2, classes=10, norm="rms", mlp="swiglu", rope=True, qk_norm=True, dropout=dropout
         ),
         process=Process(direction=1.0),
         label_drop=0.15,
         guidance=3.0,
       ),
       optimizer=Adam(lr=1e-3 if tiny else 5e-4, betas=(0.9, 0.95), warmup=50, schedule="cosine", clip=1.0),
-      steps=300 if tiny else 12_000,
+      steps=300 if tiny else 8_000,
       batch=16 if tiny else 64,
       ema=0.99 if tiny else 0.999,
       cache=True,
