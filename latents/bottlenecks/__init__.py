@@ -26,6 +26,7 @@ from latents.bottlenecks.none import NoBottleneck
 from latents.bottlenecks.norm import LayerNormLatent
 from latents.bottlenecks.rfsq import ResidualFSQ
 from latents.bottlenecks.rvq import ResidualVQ
+from latents.bottlenecks.symbols import Symbols
 from latents.bottlenecks.vq import VQ
 from latents.bottlenecks.vq_ema import EMAVQ
 from latents.bottlenecks.vq_reg import VQReg
@@ -45,6 +46,7 @@ __all__ = [
   "NoBottleneck",
   "ResidualFSQ",
   "ResidualVQ",
+  "Symbols",
   "VQReg",
   "code_logs",
   "straight_through",

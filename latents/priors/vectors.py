@@ -1,0 +1,106 @@
+"""Autoregression over elements that are more than one token: pixels of three values, real-valued latents.
+
+PixelCNN++ (Salimans et al. 2017, arXiv:1701.05517) and GIVT (Tschannen et al. 2023, arXiv:2312.02116) differ in
+what stands at a position (`heads`) and in the network that looks back.
+"""
+
+import math
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+
+from latents.errors import UserError
+from latents.nn.streams import sample_keys
+from latents.priors.base import Prior, check_guidance, doubled, drop, rows, without
+from latents.priors.heads import Head
+from latents.types import Array, Cond, Latent, Terms, aside
+
+
+class AutoregressiveVectors(Prior):
+  """Positions *s in raster order, one element of `head` each.
+
+  backbone: `__call__(x [B,L,dim], cond, *, train) -> [B,L,out]`, row i of elements before i; `cache`, `step` as of a
+  backbone on tokens; its fields `length` (L) and `out` (the head's) say what it models.
+  label_drop: share of conditions dropped in training. temperature, guidance: what the head makes of them; guidance runs
+  both conditions as one batch of 2 B.
+  """
+
+  backbone: Any
+  head: Head
+  label_drop: float = 0.1
+  temperature: float = aside(1.0)
+  guidance: float = aside(1.0)
+
+  @property
+  def discrete(self) -> bool:  # pyright: ignore[reportIncompatibleVariableOverride]
+    """Whether the head reads codes."""
+    return self.head.discrete
+
+  @property
+  def likelihood(self) -> bool:  # pyright: ignore[reportIncompatibleVariableOverride]
+    """Whether the head's loss is one."""
+    return self.head.likelihood
+
+  @property
+  def vocabs(self) -> tuple[int, ...]:
+    """The head's."""
+    return self.head.vocabs
+
+  def _check(self, grid: tuple[int, ...]) -> None:
+    if self.backbone.out != self.head.out:
+      raise UserError(
+        f"{type(self.head).__name__} needs {self.head.out} numbers a position, but the network's `out` is "
+        f"{self.backbone.out}"
+      )
+    if math.prod(grid) != self.backbone.length:
+      raise UserError(f"the network models {self.backbone.length} positions, but {grid} are {math.prod(grid)}")
+
+  def loss(self, latent: Latent, cond: Cond | None, *, train: bool) -> Terms:
+    """{"nll": nats an element, mean over batch and positions}."""
+    if train and cond is not None and self.conditions:
+      cond = drop(self.make_rng("prior"), cond, self.label_drop)
+    return {"nll": self._elements(latent, cond, train).mean()}
+
+  def nll(self, latent: Latent, cond: Cond | None) -> Array:
+    """See `Prior.nll`."""
+    return self._elements(latent, cond, False).sum(1)
+
+  def _elements(self, latent: Latent, cond: Cond | None, train: bool) -> Array:
+    """[B,L] of each element."""
+    x = self.head.read(latent)
+    self._check(x.shape[1:-1])
+    x = x.reshape(x.shape[0], -1, x.shape[-1])
+    return self.head.nll(self.backbone(x, cond, train=train), x)
+
+  def sample(
+    self, cond: Cond | None, *, shape: tuple[int, ...], guidance: float | None = None, count: int = 1
+  ) -> Latent:
+    """See `Prior.sample`."""
+    grid = shape if self.head.discrete and self.head.dim == 1 else shape[:-1]
+    self._check(grid)
+    scale = self.guidance if guidance is None else guidance
+    check_guidance(scale, self.conditions)
+    if self.temperature < 0:
+      raise UserError(f"a temperature is at least 0, not {self.temperature}")
+    batch = count if cond is None else rows(cond)
+    cond = cond if self.conditions else None
+    double = scale not in (0.0, 1.0)
+    told = doubled(cond, batch) if double else without(cond, batch) if scale == 0.0 else cond
+    keys = sample_keys(self.make_rng("prior"), batch)
+    backbone, variables = self.backbone.unbind()
+    head, learned = self.head.unbind()
+
+    def step(carry: tuple, index: Array) -> tuple:
+      x, cache = carry
+      given, cache = backbone.apply(
+        variables, jnp.concatenate([x, x]) if double else x, told, index, cache, method="step"
+      )
+      other, given = jnp.split(given, 2) if double else (None, given)
+      now = jax.vmap(lambda key: jax.random.fold_in(key, index))(keys)
+      x = head.apply(learned, now, given, other, scale, self.temperature, method="draw")
+      return (x, cache), x
+
+    start = jnp.zeros((batch, self.head.dim)), backbone.cache(2 * batch if double else batch)
+    drawn = jax.lax.scan(step, start, jnp.arange(self.backbone.length))[1]
+    return self.head.write(jnp.swapaxes(drawn, 0, 1).reshape(batch, *grid, self.head.dim))
