@@ -4,21 +4,25 @@ Contract of a backbone on arrays: `__call__(x [B,*s,D], t [B] in [0,1], cond | N
 [B,*s,out] float32`; `conditions` names what is read of cond (`types.Cond`), None and dropped rows mean that nothing is
 known; rng stream "dropout"; with train=False deterministic. One that reads "latent" is a generative decoder's alone:
 its z [B,*s,D] stands there, which the network itself makes as large as x.
-Contract of a backbone on tokens: `__call__(tokens [B,L], cond, *, train) -> logits [B,L,V]`, `cache(batch)` and
-`step(token [B], cond, index [], cache) -> (logits [B,V], cache)`, with the same logits at every position.
+Contract of a backbone on tokens: `__call__(tokens [B,L], cond, *, train) -> logits [B,L,V]`, `cache(batch, cond)` and
+`step(token [B], cond, index [], cache) -> (logits [B,V], cache)`, with the same logits at every position; a backbone
+on vectors has elements [B,L,D] for tokens and `out` numbers for logits.
 """
 
 from latents.backbones.diffwave import DiffWave
 from latents.backbones.dit import DiT, dit_b, dit_l, dit_s, dit_xl
 from latents.backbones.mlp import ResidualMLP
 from latents.backbones.mp_unet import MPUNet, edm2
+from latents.backbones.rq_transformer import RQTransformer
 from latents.backbones.transformer import Transformer
 from latents.backbones.unet import UNet, adm256, ldm4, ldm8, sd1
 from latents.backbones.unet_transformer import UNetTransformer
 from latents.backbones.uvit import UViT, uvit_h, uvit_l, uvit_m, uvit_s
+from latents.backbones.vector_transformer import VectorTransformer
 from latents.backbones.wavegrad import WaveGrad
 
 __all__ = [
-  "DiT", "DiffWave", "MPUNet", "ResidualMLP", "Transformer", "UNet", "UNetTransformer", "UViT", "WaveGrad", "adm256",
+  "DiT", "DiffWave", "MPUNet", "RQTransformer", "ResidualMLP", "Transformer", "UNet", "UNetTransformer", "UViT",
+  "VectorTransformer", "WaveGrad", "adm256",
   "dit_b", "dit_l", "dit_s", "dit_xl", "edm2", "ldm4", "ldm8", "sd1", "uvit_h", "uvit_l", "uvit_m", "uvit_s",
 ]  # fmt: skip

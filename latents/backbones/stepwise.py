@@ -21,7 +21,7 @@ class Stepwise(nn.Module):
   groups = 1
   width_in = 0
 
-  def cache(self, batch: int) -> Any:
+  def cache(self, batch: int, cond: Cond | None = None) -> Any:
     """What has been drawn of `batch` sequences: nothing."""
     length: int = self.length  # pyright: ignore[reportAttributeAccessIssue]
     if self.width_in:

@@ -1,7 +1,7 @@
 """Decoder-only transformer over tokens, with a key-value cache.
 
-LlamaGen, Sun et al. 2024, arXiv:2406.06525 (RMSNorm, SwiGLU, zero-initialised head, class token first), with
-learned or sine-cosine positions.
+LlamaGen, Sun et al. 2024, arXiv:2406.06525 (RMSNorm, SwiGLU, zero-initialised head, class token first), or GPT-2's
+blocks, with learned, sine-cosine or rotary positions.
 """
 
 import functools
@@ -13,64 +13,16 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from latents.backbones.causal import Cache, CausalBlock, Kind, empty, final_norm
 from latents.errors import UserError
-from latents.nn.attention import attend, attend_one
-from latents.nn.condition import labels
+from latents.nn.condition import labels, texts
 from latents.nn.linear import Dense
-from latents.nn.mlp import SwiGLU, swiglu_hidden
-from latents.nn.norm import RMSNorm
-from latents.nn.position import sincos
+from latents.nn.position import rotary, sincos
 from latents.nn.remat import Remat, recomputed
 from latents.nn.sharding import constrain
 from latents.types import Array, Cond, later
 
 NEVER = -1e30  # finite, so that guidance between two of them is no NaN; its probability is 0 exactly
-Cache = tuple[tuple[Array, Array], ...]  # per block: keys and values [B,heads,L,F], zeros where not yet written
-
-
-class CausalBlock(nn.Module):
-  """[B,L,width] -> same shape: pre-norm causal attention and SwiGLU, no biases, dropout on both branches."""
-
-  width: int
-  heads: int
-  multiple: int = 256
-  dropout: float = 0.0
-  dtype: str = "float32"
-
-  def setup(self) -> None:
-    """See the class."""
-
-    def linear(width: int) -> nn.Dense:
-      return Dense(width, use_bias=False, dtype=self.dtype, kernel_init=nn.initializers.normal(0.02))
-
-    self.norm1, self.norm2 = RMSNorm(dtype=self.dtype), RMSNorm(dtype=self.dtype)
-    self.qkv, self.proj = linear(3 * self.width), linear(self.width)
-    self.mlp = SwiGLU(swiglu_hidden(self.width, self.multiple), dtype=self.dtype)
-    self.drop = nn.Dropout(self.dropout)
-
-  def _qkv(self, x: Array) -> tuple[Array, Array, Array]:
-    h = self.qkv(self.norm1(x))
-    q, k, v = (a.reshape(*h.shape[:-1], self.heads, -1) for a in jnp.split(h, 3, -1))
-    return q, k, v
-
-  def __call__(self, x: Array, train: bool) -> Array:
-    """See the class."""
-    q, k, v = self._qkv(x)
-    h = self.proj(attend(q, k, v, causal=True).reshape(x.shape))
-    x = x + self.drop(h, deterministic=not train)
-    return constrain(x + self.drop(self.mlp(self.norm2(x)), deterministic=not train))
-
-  def step(self, x: Array, index: Array, cache: tuple[Array, Array]) -> tuple[Array, tuple[Array, Array]]:
-    """x [B,1,width] at position `index` [] -> the same position's output, and the cache with its key and value."""
-    q, k, v = self._qkv(x)
-    keys, values = (
-      jax.lax.dynamic_update_slice_in_dim(old, jnp.swapaxes(new, 1, 2).astype(old.dtype), index, 2)
-      for old, new in zip(cache, (k, v), strict=True)
-    )
-    written = jnp.arange(keys.shape[2]) <= index  # slots after `index` hold zeros, not keys
-    h = self.proj(attend_one(q, keys, values, written).reshape(x.shape))
-    x = x + h
-    return x + self.mlp(self.norm2(x)), (keys, values)
 
 
 class Transformer(nn.Module):
@@ -86,7 +38,15 @@ class Transformer(nn.Module):
   sizes; groups is 1). Then every grid has its own embedding, positions, learned vector and head, and `vocab` may be one
   a grid: logits beyond a grid's own vocabulary are `NEVER`, a probability of 0. () = one sequence.
   places: rows of the table of positions, where tokens say their own (merged tokens, the place of the first code that
-  they stand for): row i then knows the place of token i, not i itself. 0 = a token's place is its number.
+  they stand for; tokens in another order): row i then knows the place of token i, not i itself. 0 = a token's place is
+  its number. told: each row also knows the place of the token that it reads, by a second table, "read" (RAR: Yu et al.
+  2024, arXiv:2411.00776, has both): what an order that is no fixed one needs.
+  kind: of the blocks, see `CausalBlock`.
+  position "rotary": queries and keys turn by the place of the token that a row READS, on `grid` (as LlamaGen's do),
+  with nothing added; rows in front of the tokens do not turn, or are without queries and keys where `blind`, as
+  LlamaGen's tables of zeros have it.
+  text: (L,E) of embeddings that a condition brings ("text", "text_mask"): L rows in front of all, by a two-layer
+  projection; where a mask hides them nobody looks.
   Raises UserError where L is not `length`.
   """
 
@@ -97,13 +57,18 @@ class Transformer(nn.Module):
   length: int
   classes: int = 0
   groups: int = 1
-  position: Literal["learned", "sincos"] = "learned"
+  position: Literal["learned", "sincos", "rotary"] = "learned"
   multiple: int = 256
   dropout: float = 0.0
   remat: Remat = "none"
   dtype: str = "float32"
   layout: tuple[tuple[int, ...], ...] = later(())
   places: int = later(0)
+  kind: Kind = later("llama")
+  grid: tuple[int, ...] = later(())
+  blind: bool = later(False)
+  text: tuple[int, int] | None = later(None)
+  told: bool = later(False)
 
   @property
   def vocabs(self) -> tuple[int, ...]:
@@ -130,12 +95,17 @@ class Transformer(nn.Module):
     if self.position == "learned":
       rows = self.places or self.length // self.groups
       self.positions = self.param("positions", init, (rows, self.width), jnp.float32)
+    if self.told:
+      self.read = self.param("read", init, (self.places, self.width), jnp.float32)
+    if self.text:
+      self.text_in, self.text_out = (Dense(self.width, dtype=self.dtype, kernel_init=init) for _ in range(2))
     if (levels := max(self.groups, len(self.layout))) > 1:
       self.levels = self.param("levels", init, (levels, self.width), jnp.float32)
     self.drop = nn.Dropout(self.dropout)
     block = recomputed(CausalBlock, self.remat, static=(2,))
-    self.blocks = [block(self.width, self.heads, self.multiple, self.dropout, self.dtype) for _ in range(self.depth)]
-    self.norm = RMSNorm(dtype=self.dtype)
+    sizes = self.width, self.heads, self.multiple, self.dropout, self.dtype, self.kind
+    self.blocks = [block(*sizes) for _ in range(self.depth)]
+    self.norm = final_norm(self.kind, self.dtype)
     head = functools.partial(Dense, use_bias=False, dtype=self.dtype, kernel_init=nn.initializers.zeros)
     if self.layout:
       self.grid_heads = [head(vocab) for vocab in self.vocabs]
@@ -151,9 +121,15 @@ class Transformer(nn.Module):
       raise UserError(
         f"grids of {self.layout} are {sum(self.sizes)} tokens in one group, not {self.length} in {self.groups}"
       )
-
     if self.places and (self.layout or self.groups > 1):
       raise UserError("tokens with places of their own are of one grid and one group")
+    if self.told and not self.places:
+      raise UserError("a transformer that is told the place of what it reads needs `places`, the number of them")
+    if self.position == "rotary":
+      if self.layout or self.places:
+        raise UserError("rotary positions are of one grid in raster order")
+      if math.prod(self.grid or (self.length // self.groups,)) * self.groups != self.length:
+        raise UserError(f"rotary positions on a grid of {self.grid} are not of {self.length} tokens")
 
   def _grid_of(self) -> np.ndarray:
     """[L] the grid that each token lies on."""
@@ -174,14 +150,17 @@ class Transformer(nn.Module):
       places = self.positions if self.position == "learned" else jnp.asarray(fixed())
       return places + self.levels[self._grid_of()] if len(self.layout) > 1 else places
     spatial = self.places or self.length // self.groups
-    table = self.positions if self.position == "learned" else jnp.asarray(sincos((spatial,), self.width))
+    if self.position == "rotary":
+      table = jnp.zeros((spatial, self.width))
+    else:
+      table = self.positions if self.position == "learned" else jnp.asarray(sincos((spatial,), self.width))
     places = jnp.repeat(table, self.groups, 0)
     return places + jnp.tile(self.levels, (spatial, 1)) if self.groups > 1 else places
 
   @property
   def conditions(self) -> tuple[str, ...]:
     """Names of what it reads of a condition."""
-    return ("label",) if self.classes else ()
+    return (("label",) if self.classes else ()) + (("text",) if self.text else ())
 
   def _start(self, cond: Cond | None, batch: int) -> Array:
     return constrain(self.label(labels(cond if self.classes else None, self.classes, batch)))
@@ -205,37 +184,81 @@ class Transformer(nn.Module):
       return self.head(h).astype(jnp.float32)
     return jnp.stack([self._padded(head(h)) for head in self.grid_heads])[jnp.asarray(self._grid_of())[index]]
 
+  @property
+  def front(self) -> int:
+    """Rows in front of those that foretell tokens."""
+    return self.text[0] if self.text else 0
+
+  def _turns(self) -> tuple[Array | None, Array | None]:
+    """(angles [front+L,F/2], blind [front+L]) of all rows, or None where nothing turns."""
+    if self.position != "rotary":
+      return None, None
+    turns = np.repeat(rotary(self.grid or (self.length // self.groups,), self.width // self.heads), self.groups, 0)
+    front = self.front + 1
+    angles = np.concatenate([np.zeros((front, turns.shape[1]), turns.dtype), turns])[: self.front + self.length]
+    return jnp.asarray(angles), jnp.arange(len(angles)) < front if self.blind else None
+
+  def _text(self, cond: Cond | None, batch: int) -> tuple[Array | None, Array | None]:
+    """(rows [B,front,width], seen [B,front+L]) of the text, or None where none is read."""
+    if not self.text:
+      return None, None
+    text, mask = texts(cond, self.text, batch)
+    rows = self.text_out(nn.gelu(self.text_in(text.astype(self.dtype))))
+    return constrain(rows), jnp.concatenate([mask, jnp.ones((batch, self.length), bool)], 1)
+
   def __call__(self, tokens: Array, cond: Cond | None, *, train: bool = False, places: Array | None = None) -> Array:
     """See the class. places: [B,L] of each token, where they have their own."""
     if tokens.ndim != 2 or tokens.shape[1] != self.length:
       raise UserError(f"this transformer models [B,{self.length}] tokens, got {tokens.shape}")
+    batch = tokens.shape[0]
     before = tokens[:, :-1] + self._offsets()[:-1]
-    h = jnp.concatenate([self._start(cond, tokens.shape[0])[:, None], self.embed(before)], 1)
+    h = jnp.concatenate([self._start(cond, batch)[:, None], self.embed(before)], 1)
     where = self._places()
     if self.places:
       if places is None:
         raise UserError("the transformer reads the places of merged tokens, and there are none: it needs a recode")
       where = where[places]
-    h = constrain(self.drop(h + where.astype(h.dtype), deterministic=not train))
+      if self.told:
+        where = where.at[:, 1:].add(self.read[places[:, :-1]])
+    h = self.drop(h + where.astype(h.dtype), deterministic=not train)
+    text, seen = self._text(cond, batch)
+    h = constrain(h if text is None else jnp.concatenate([text, h], 1))
+    angles, blind = self._turns()
     for block in self.blocks:
-      h = block(h, train)
-    return self._logits(h)
+      h = block(h, train, angles, blind, seen)
+    return self._logits(h[:, self.front :])
 
-  def cache(self, batch: int) -> Cache:
-    """An empty cache for `batch` sequences: static shapes, zeros."""
-    shape = (batch, self.heads, self.length, self.width // self.heads)
-    return tuple((jnp.zeros(shape, self.dtype), jnp.zeros(shape, self.dtype)) for _ in range(self.depth))
+  def cache(self, batch: int, cond: Cond | None = None) -> Cache:
+    """The cache of `batch` sequences before their first token: static shapes; of a text its keys and values, the rest
+    zeros."""
+    made = empty(self.depth, batch, self.heads, self.front + self.length, self.width, self.dtype)
+    h, seen = self._text(cond, batch)
+    if h is None or seen is None:
+      return made
+    angles, blind = (None if a is None else a[: self.front] for a in self._turns())
+    filled = []
+    for block, old in zip(self.blocks, made, strict=True):
+      h, new = block.kept(h, False, angles, blind, seen[:, : self.front])
+      filled.append(tuple(o.at[:, :, : self.front].set(n.astype(o.dtype)) for o, n in zip(old, new, strict=True)))
+    return tuple(filled)
 
   def step(
     self, token: Array, cond: Cond | None, index: Array, cache: Cache, place: Array | None = None
   ) -> tuple[Array, Cache]:
     """Logits [B,vocab] of token `index` [] given token index-1 (`token` [B]; ignored at index 0), and the cache. place:
-    [B] of token `index`, where tokens have their own."""
+    [B] of token `index`, where tokens have their own; [B,2], of token index-1 and of it, where it is `told`."""
     before = self.embed(token + self._offsets()[jnp.maximum(index - 1, 0)])
     h = jnp.where(index == 0, self._start(cond, token.shape[0]), before)
+    if self.told:
+      assert place is not None
+      h = h + jnp.where(index == 0, 0, self.read[place[:, 0]]).astype(h.dtype)
+      place = place[:, 1]
     h = (h + self._places()[place if self.places else index].astype(h.dtype))[:, None]
+    seen = self._text(cond, token.shape[0])[1]
+    row = index + self.front
+    angles, blind = (None if a is None else jax.lax.dynamic_slice_in_dim(a, row, 1) for a in self._turns())
     written = []
     for block, old in zip(self.blocks, cache, strict=True):
-      h, new = block.step(h, index, old)
+      h, new = block.step(h, row, old, angles, blind, seen)
       written.append(new)
     return self._logits_at(h[:, 0], index), tuple(written)

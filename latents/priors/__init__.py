@@ -19,9 +19,10 @@ from latents.priors.pixel_flow import PixelFlow
 from latents.priors.progressive import ProgressiveDistillation
 from latents.priors.shortcut import Shortcut
 from latents.priors.uncertain import UncertainFlow
+from latents.priors.vectors import AutoregressiveVectors
 
 __all__ = [
-  "AutoregressivePrior", "ConsistencyDistillation", "ConsistencyTraining", "Doubling", "FlowPrior", "MeanFlow",
-  "MultiScaleFlow", "PixelFlow", "Prior", "ProgressiveDistillation", "PseudoHuber", "Rising", "Shortcut", "Squared",
-  "UncertainFlow",
+  "AutoregressivePrior", "AutoregressiveVectors", "ConsistencyDistillation", "ConsistencyTraining", "Doubling",
+  "FlowPrior", "MeanFlow", "MultiScaleFlow", "PixelFlow", "Prior", "ProgressiveDistillation", "PseudoHuber", "Rising",
+  "Shortcut", "Squared", "UncertainFlow",
 ]  # fmt: skip

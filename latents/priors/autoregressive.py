@@ -4,17 +4,16 @@ Esser et al. 2021, arXiv:2012.09841 (VQGAN's second stage); guidance as in Llama
 """
 
 import math
-from typing import Any
+from typing import Any, Literal
 
 import jax
 import jax.numpy as jnp
 
-from latents.backbones.transformer import Transformer
 from latents.diffusion.guidance import guide
 from latents.errors import UserError
 from latents.nn.streams import sample_keys
 from latents.priors.base import Prior, check_guidance, doubled, drop, rows, without
-from latents.types import Array, Cond, Latent, Terms, aside
+from latents.types import Array, Cond, Latent, Terms, aside, later
 
 
 def keep_top_k(logits: Array, k: int) -> Array:
@@ -49,22 +48,37 @@ class AutoregressivePrior(Prior):
   """Reads latent.codes [B,*s] or [B,*s,G], flattened in raster order with the levels G innermost, or [B,N] of several
   grids (the backbone's `layout`). mean over tokens: every token counts the same, whatever its grid.
 
-  label_drop: share of labels that become null in training. Sampling: guidance u + s (c - u) on logits, then
-  temperature (0 = the likeliest), then top_k (0 = all), then top_p (1 = all); all in float32.
+  backbone: a network on tokens (`latents.backbones`). label_drop: share of conditions that are dropped in training.
+  corrupt: share of the tokens that the network reads in training that are others, drawn evenly (1 - taming's pkeep);
+  what it is to foretell stays. order: "random": each example in an order of its own, in training and in sampling (the
+  backbone is `told` places); the likelihood is that of raster order.
+  Sampling: guidance u + s (c - u) on logits, then temperature (0 = the likeliest), then top_k (0 = all), then top_p
+  (1 = all); all in float32.
   """
 
-  backbone: Transformer
+  backbone: Any
   label_drop: float = 0.1
   temperature: float = aside(1.0)
   top_k: int = aside(0)
   top_p: float = aside(1.0)
   guidance: float = aside(1.0)
+  corrupt: float = later(0.0)
+  order: Literal["raster", "random"] = later("raster")
 
   discrete = True
   likelihood = True
 
   def _check(self, shape: tuple[int, ...]) -> None:
     groups = self.backbone.groups
+    for name, least, most in (("corrupt", 0, 1), ("temperature", 0, math.inf), ("top_k", 0, math.inf)):
+      if not least <= getattr(self, name) <= most:
+        raise UserError(
+          f"{name} is {getattr(self, name)}, but it must be at least {least}" + ", at most 1" * (most == 1)
+        )
+    if not 0 < self.top_p <= 1:
+      raise UserError(f"top_p is {self.top_p}, but it must be in (0, 1]")
+    if self.order == "random" and not getattr(self.backbone, "told", False):
+      raise UserError("a random order needs a backbone that is `told` the places of its tokens")
     if groups > 1 and shape[-1] != groups:
       raise UserError(f"the transformer has {groups} levels of codes, but the codes are {shape} a sample")
     if math.prod(shape) != self.backbone.length:
@@ -92,7 +106,18 @@ class AutoregressivePrior(Prior):
     self._check(codes.shape[1:])
     tokens = codes.reshape(codes.shape[0], -1)
     told = {"places": latent.side.get("places")} if self.backbone.places else {}
-    chances = jax.nn.log_softmax(self.backbone(tokens, cond, train=train, **told))
+    if getattr(self.backbone, "told", False):
+      places = jnp.broadcast_to(jnp.arange(tokens.shape[1]), tokens.shape)
+      if train and self.order == "random":
+        places = jax.random.permutation(self.make_rng("prior"), places, 1, independent=True)
+        tokens = jnp.take_along_axis(tokens, places, 1)
+      told = {"places": places}
+    read = tokens
+    if train and self.corrupt:
+      other, which = jax.random.split(self.make_rng("prior"))
+      drawn = jax.random.randint(other, tokens.shape, 0, self.backbone.vocabs[0])
+      read = jnp.where(jax.random.bernoulli(which, self.corrupt, tokens.shape), drawn, tokens)
+    chances = jax.nn.log_softmax(self.backbone(read, cond, train=train, **told))
     nll = -jnp.take_along_axis(chances, tokens[..., None], -1)[..., 0]
     if latent.mask is None:
       return nll, None
@@ -113,6 +138,7 @@ class AutoregressivePrior(Prior):
     double = scale not in (0.0, 1.0)
     told = doubled(cond, batch) if double else without(cond, batch) if scale == 0.0 else cond
     keys = sample_keys(self.make_rng("prior"), batch)
+    places = self._places(keys)
     backbone, variables = self.backbone.unbind()
 
     def draw(logits: Array, index: Array) -> Array:
@@ -123,6 +149,8 @@ class AutoregressivePrior(Prior):
 
     def step(carry: tuple, index: Array) -> tuple:
       token, cache, state, place = carry
+      if places is not None:
+        place = jnp.stack([places[:, jnp.maximum(index - 1, 0)], places[:, index]], -1)
       given, where = (jnp.concatenate([a, a]) if double else a for a in (token, place))
       logits, cache = backbone.apply(variables, given, told, index, cache, where, method="step")
       logits = logits.astype(jnp.float32)
@@ -136,6 +164,21 @@ class AutoregressivePrior(Prior):
 
     zeros = jnp.zeros(batch, jnp.int32)
     state = None if walk is None else walk.start(batch)
-    start = zeros, backbone.cache(2 * batch if double else batch), state, zeros
-    tokens = jax.lax.scan(step, start, jnp.arange(self.backbone.length))[1]
-    return Latent(codes=tokens.T.reshape(batch, *shape))
+    place = zeros if places is None else places[:, :2]
+    cache = backbone.apply(variables, 2 * batch if double else batch, told, method="cache")
+    start = zeros, cache, state, place
+    tokens = jax.lax.scan(step, start, jnp.arange(self.backbone.length))[1].T
+    if places is not None:
+      tokens = jnp.zeros_like(tokens).at[jnp.arange(batch)[:, None], places].set(tokens)
+    return Latent(codes=tokens.reshape(batch, *shape))
+
+  def _places(self, keys: Array) -> Array | None:
+    """[B,L]: the order in which each sample's tokens are drawn, where the backbone is told it."""
+    if not getattr(self.backbone, "told", False):
+      return None
+    places = jnp.broadcast_to(jnp.arange(self.backbone.length), (len(keys), self.backbone.length))
+    if self.order == "raster":
+      return places
+    return jax.vmap(lambda key, row: jax.random.permutation(jax.random.fold_in(key, self.backbone.length), row))(
+      keys, places
+    )

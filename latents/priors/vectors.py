@@ -101,6 +101,7 @@ class AutoregressiveVectors(Prior):
       x = head.apply(learned, now, given, other, scale, self.temperature, method="draw")
       return (x, cache), x
 
-    start = jnp.zeros((batch, self.head.dim)), backbone.cache(2 * batch if double else batch)
+    cache = backbone.apply(variables, 2 * batch if double else batch, told, method="cache")
+    start = jnp.zeros((batch, self.head.dim)), cache
     drawn = jax.lax.scan(step, start, jnp.arange(self.backbone.length))[1]
     return self.head.write(jnp.swapaxes(drawn, 0, 1).reshape(batch, *grid, self.head.dim))

@@ -7,7 +7,7 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
-from latents.backbones.transformer import CausalBlock
+from latents.backbones.causal import CausalBlock
 from latents.losses.base import Loss, Term, Tree
 from latents.nn.linear import Dense
 from latents.nn.norm import RMSNorm
