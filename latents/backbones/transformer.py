@@ -41,7 +41,8 @@ class Transformer(nn.Module):
   they stand for; tokens in another order): row i then knows the place of token i, not i itself. 0 = a token's place is
   its number. told: each row also knows the place of the token that it reads, by a second table, "read" (RAR: Yu et al.
   2024, arXiv:2411.00776, has both): what an order that is no fixed one needs.
-  kind: of the blocks, see `CausalBlock`.
+  kind: of the blocks, see `CausalBlock`. label_tokens: a label is the token of its number, read by the tokens' own
+  table, and the null label token 0 (taming-transformers'; a null label that no label is needs a table of labels).
   position "rotary": queries and keys turn by the place of the token that a row READS, on `grid` (as LlamaGen's do),
   with nothing added; rows in front of the tokens do not turn, or are without queries and keys where `blind`, as
   LlamaGen's tables of zeros have it.
@@ -69,6 +70,7 @@ class Transformer(nn.Module):
   blind: bool = later(False)
   text: tuple[int, int] | None = later(None)
   told: bool = later(False)
+  label_tokens: bool = later(False)
 
   @property
   def vocabs(self) -> tuple[int, ...]:
@@ -91,7 +93,8 @@ class Transformer(nn.Module):
     init = nn.initializers.normal(0.02)
     rows = self.groups * sum(self.vocabs)
     self.embed = nn.Embed(rows, self.width, dtype=self.dtype, embedding_init=init)
-    self.label = nn.Embed(self.classes + 1, self.width, dtype=self.dtype, embedding_init=init)
+    if not self.label_tokens:
+      self.label = nn.Embed(self.classes + 1, self.width, dtype=self.dtype, embedding_init=init)
     if self.position == "learned":
       rows = self.places or self.length // self.groups
       self.positions = self.param("positions", init, (rows, self.width), jnp.float32)
@@ -163,7 +166,8 @@ class Transformer(nn.Module):
     return (("label",) if self.classes else ()) + (("text",) if self.text else ())
 
   def _start(self, cond: Cond | None, batch: int) -> Array:
-    return constrain(self.label(labels(cond if self.classes else None, self.classes, batch)))
+    given = labels(cond if self.classes else None, self.classes, batch)
+    return constrain(self.embed(given % max(self.classes, 1)) if self.label_tokens else self.label(given))
 
   def _logits(self, h: Array) -> Array:
     """h [B,L,width] of all rows -> [B,L,the largest vocabulary]."""

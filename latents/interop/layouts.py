@@ -12,13 +12,15 @@ import jax
 import numpy as np
 
 from latents.autoencoders import Autoencoder
+from latents.backbones import Transformer
 from latents.errors import UserError, nearest
-from latents.interop import conv, dalle, dc, dit, unet, vq
+from latents.interop import conv, dalle, dc, dit, gpt, unet, vq
 from latents.interop.mapping import Arrays, Table, few
 from latents.priors import Prior
 from latents.types import Latent
 
 Config = Mapping[str, Any]
+WRAPPERS = ("state_dict/", "first_stage_model.", "ema/", "module.")  # what a checkpoint puts round an autoencoder
 OTHERS = ("batch_stats/", "codebook/")  # collections that are no parameters
 # "encoder/conv_in/kernel": parameters by path; "batch_stats/decoder/..": other variables, with their collection before
 Ours = dict[str, np.ndarray]
@@ -35,7 +37,8 @@ class Layout:
   file of it has.
   Of a backbone: latent(backbone, shapes by our paths) -> [*s,D] of a latent that it takes; prior(backbone, what the
   release says) -> the prior that it was trained as. Its `config` gets (backbone, {}, [*s,D]).
-  compare: UserError for arrays without a row that are not what is computed in their place.
+  compare: UserError for arrays without a row that are not what is computed in their place. inside: what a checkpoint
+  puts round its arrays.
   """
 
   table: Table
@@ -49,6 +52,7 @@ class Layout:
   latent: Callable[[Any, Mapping[str, tuple[int, ...]]], tuple[int, ...]] | None = None
   prior: Callable[[Any, Config], Prior] | None = None
   compare: Callable[[Arrays, str], None] | None = None
+  inside: tuple[str, ...] = WRAPPERS
 
 
 def _of_family(kind: str, side: int) -> Layout:
@@ -92,6 +96,28 @@ LAYOUTS = {
     prior=unet.prior_of,
   ),
   "dalle": Layout(dalle.DALLE, dalle.model_of, dalle.check_model, "dalle.safetensors", state=vq.PASSES),
+  "llamagen": Layout(
+    gpt.LLAMAGEN,
+    gpt.llamagen_of,
+    partial(gpt.check, kind="llamagen"),
+    "model.safetensors",
+    gpt.config_of,
+    asked=True,
+    latent=gpt.latent,
+    prior=gpt.prior_of,
+    inside=("model/", "module/", "state_dict/", "module."),
+  ),
+  "taming-gpt": Layout(
+    gpt.TAMING,
+    gpt.taming_of,
+    partial(gpt.check, kind="taming-gpt"),
+    "model.safetensors",
+    gpt.config_of,
+    asked=True,
+    latent=gpt.latent,
+    prior=gpt.prior_of,
+    inside=("state_dict/", "transformer.", "module."),
+  ),
   "dit": _of_family("dit", 2),
   "dit-4": _of_family("dit", 4),
   "dit-8": _of_family("dit", 8),
@@ -124,14 +150,13 @@ RELEASES = {
 }
 
 FIRST = ("encoder/conv_in/kernel", "encoder/conv_in/conv/kernel")  # the kernel of the first layer
-WRAPPERS = ("state_dict/", "first_stage_model.", "ema/", "module.")  # what a checkpoint puts round its model
 
 
-def unwrapped(arrays: Arrays) -> dict[str, np.ndarray]:
-  """The arrays of the autoencoder alone, where a checkpoint holds them in one of WRAPPERS beside other things."""
-  for start in WRAPPERS:
-    inside = {name.removeprefix(start): array for name, array in arrays.items() if name.startswith(start)}
-    arrays = inside or arrays
+def unwrapped(arrays: Arrays, inside: tuple[str, ...] = WRAPPERS) -> dict[str, np.ndarray]:
+  """The arrays of the model alone, where a checkpoint holds them in something beside other things."""
+  for start in inside:
+    found = {name.removeprefix(start): array for name, array in arrays.items() if name.startswith(start)}
+    arrays = found or arrays
   return dict(arrays)
 
 
@@ -189,7 +214,7 @@ def channels(ours: Arrays) -> int:
 def take(name: str, arrays: Arrays, what: str) -> Ours:
   """Arrays of a layout -> our parameters by path, float32; as far as the table knows them, of whatever model."""
   check_name(name)
-  arrays = unwrapped(arrays)
+  arrays = unwrapped(arrays, LAYOUTS[name].inside)
   table = LAYOUTS[name].table
   if (compare := LAYOUTS[name].compare) is not None:
     compare(arrays, what)
@@ -221,7 +246,10 @@ def parameters(model: Autoencoder, channels: int) -> dict[str, tuple[int, ...]]:
 
 
 def of_backbone(backbone: Any, latent: tuple[int, ...]) -> dict[str, tuple[int, ...]]:
-  """As `parameters`, of a prior's backbone. latent: [*s,D] of a latent that it takes."""
+  """As `parameters`, of a prior's backbone. latent: [*s,D] of a latent that it takes, or (L,) of its tokens."""
+  if isinstance(backbone, Transformer):
+    tokens = jax.ShapeDtypeStruct((1, *latent), np.int32)
+    return _shapes(jax.eval_shape(lambda x: backbone.init(jax.random.key(0), x, None), tokens))
   x, t = (jax.ShapeDtypeStruct(shape, np.float32) for shape in ((1, *latent), (1,)))
   return _shapes(jax.eval_shape(lambda x, t: backbone.init(jax.random.key(0), x, t, None), x, t))
 

@@ -55,17 +55,21 @@ class Row(NamedTuple):
 
 @dataclasses.dataclass(frozen=True)
 class Table:
-  """The rows of a tree. ignored: prefixes of names of theirs that nobody reads. refused: (a part of names that are
-  known to have no row, why)."""
+  """The rows of a tree. ignored, idle: what names of theirs that nobody reads begin with, or end with. refused: (a part
+  of names that are known to have no row, why)."""
 
   rows: tuple[Row, ...]
   ignored: tuple[str, ...] = ()
   refused: tuple[tuple[str, str], ...] = ()
+  idle: tuple[str, ...] = ()
 
   @classmethod
-  def of(cls, tree: Tree, ignored: tuple[str, ...] = (), refused: tuple[tuple[str, str], ...] = ()) -> "Table":
+  def of(
+    cls, tree: Tree, ignored: tuple[str, ...] = (), refused: tuple[tuple[str, str], ...] = (),
+    idle: tuple[str, ...] = (),
+  ) -> "Table":  # fmt: skip
     """From a tree, see the module."""
-    return cls(tuple(_rows(tree, (), ("",))), ignored, refused)
+    return cls(tuple(_rows(tree, (), ("",))), ignored, refused, idle)
 
   def find(self, names: Iterable[str]) -> tuple[dict[str, list[list[str]]], list[str]]:
     """Names of theirs -> ({path of ours: for each part, its names: more than one where there are copies}, names that
@@ -75,7 +79,7 @@ class Table:
       found = next(((row, k, m.groupdict()) for row, k, p in self._patterns if (m := p.fullmatch(name))), None)
       if found is not None:
         hits.append((*found, name))
-      elif not name.startswith(self.ignored or ("\0",)):
+      elif not name.startswith(self.ignored or ("\0",)) and not name.endswith(self.idle or ("\0",)):
         strange.append(name)
     count = _counts(places for _, _, places, _ in hits)
     out: dict[str, list[list[str]]] = {}

@@ -1,0 +1,133 @@
+"""Transformers over codes in the names of their own repositories, and the priors that they were trained as.
+
+LlamaGen's class-conditional ones (FoundationVision/LlamaGen, arXiv:2406.06525) and the GPT of taming-transformers
+(CompVis/taming-transformers, arXiv:2012.09841), as it stands in a checkpoint of Net2NetTransformer or alone.
+"""
+
+import re
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from latents.backbones import Transformer
+from latents.errors import UserError
+from latents.interop.mapping import LINEAR, NORM, SAME, Table, Turn
+from latents.nn.mlp import swiglu_hidden
+from latents.priors import AutoregressivePrior
+
+Shapes = Mapping[str, tuple[int, ...]]
+Need = Callable[[str], tuple[int, ...]]
+LENGTH = 256  # tokens, where a config.json does not say: 256 px at f16
+HEADS = {3200: 32}  # LlamaGen's 3B; all others have 64 numbers a head
+MULTIPLES = (256, 128, 64, 32, 16, 8, 4, 2, 1)  # what SwiGLU's hidden units may be rounded up to; LlamaGen's first
+
+_SCALE = {"scale": ("weight", SAME)}
+_TABLE = {"embedding": ("weight", SAME)}
+_POSITIONS = Turn(lambda a: a.reshape(a.shape[-2:]), lambda a: a[None])
+
+LLAMAGEN = Table.of({
+  "label": ("cls_embedding.embedding_table", _TABLE),
+  "embed": ("tok_embeddings", _TABLE),
+  "blocks_{i}": ("layers.{i}", {
+    "norm1": ("attention_norm", _SCALE), "norm2": ("ffn_norm", _SCALE),
+    "qkv": ("attention.wqkv", LINEAR), "proj": ("attention.wo", LINEAR),
+    "mlp": ("feed_forward", {"gate": ("w1", LINEAR), "up": ("w3", LINEAR), "down": ("w2", LINEAR)}),
+  }),
+  "norm": ("norm", _SCALE),
+  "head": ("output", LINEAR),
+}, ignored=("freqs_cis", "causal_mask"))  # fmt: skip
+
+TAMING = Table.of(
+  {
+    "embed": ("tok_emb", _TABLE),
+    "positions": ("pos_emb", _POSITIONS),
+    "blocks_{i}": ("blocks.{i}", {
+      "norm1": ("ln1", NORM), "norm2": ("ln2", NORM),
+      "qkv": (("attn.query", "attn.key", "attn.value"), LINEAR), "proj": ("attn.proj", LINEAR),
+      "mlp": ("mlp", {"up": ("0", LINEAR), "down": ("2", LINEAR)}),
+    }),
+    "norm": ("ln_f", NORM),
+    "head": ("head", LINEAR),
+  },
+  idle=(".attn.mask",),
+)  # fmt: skip
+
+
+def _depth(shapes: Shapes) -> int:
+  return 1 + max((int(m[1]) for path in shapes if (m := re.match(r"blocks_(\d+)/", path))), default=0)
+
+
+def _heads(config: Mapping[str, Any], width: int, otherwise: int) -> int:
+  heads = config.get("n_head", otherwise)
+  if not isinstance(heads, int) or heads < 1 or width % heads:
+    raise UserError(f"nothing says how many heads share a width of {width}: a config.json must have n_head")
+  return heads
+
+
+def llamagen_of(shapes: Shapes, config: Mapping[str, Any], need: Need) -> Transformer:
+  """The network whose arrays have these shapes. config: "block_size", the tokens of a square grid (256), and "n_head",
+  which no array shows."""
+  vocab, width = need("embed/embedding")
+  length = config.get("block_size", LENGTH)
+  side = int(length**0.5) if isinstance(length, int) else 0
+  if not side or side**2 != length:
+    raise UserError(f"LlamaGen's tokens are a square grid, not {length} (block_size in config.json)")
+  hidden = need("blocks_0/mlp/gate/kernel")[-1]
+  multiple = next((m for m in MULTIPLES if swiglu_hidden(width, m) == hidden), None)
+  if multiple is None:
+    raise UserError(f"a width of {width} with {hidden} hidden units is no LlamaGen: 2/3 of 4 widths, rounded up")
+  return Transformer(
+    vocab, width, _depth(shapes), _heads(config, width, HEADS.get(width, width // 64)), length,
+    classes=need("label/embedding")[0] - 1, position="rotary", grid=(side, side), blind=True, multiple=multiple,
+  )  # fmt: skip
+
+
+def taming_of(shapes: Shapes, config: Mapping[str, Any], need: Need) -> Transformer:
+  """The network whose arrays have these shapes. config: "n_head"; "classes", the labels of a class-conditional one,
+  which are tokens to it (none: unconditional, its first token is 0)."""
+  vocab, width = need("embed/embedding")
+  classes = config.get("classes", 0)
+  if not isinstance(classes, int) or not 0 <= classes <= vocab:
+    raise UserError(f"classes in config.json is {classes!r}, but labels are tokens, of which there are {vocab}")
+  return Transformer(
+    vocab, width, _depth(shapes), _heads(config, width, width // 64), need("positions")[0], classes=classes, kind="gpt",
+    label_tokens=True,
+  )  # fmt: skip
+
+
+def check(backbone: Any, kind: str) -> None:
+  """UserError for a backbone that the repository's code is not."""
+  if type(backbone) is not Transformer:
+    raise UserError(f"{kind} holds a Transformer, and the run has {type(backbone).__name__}")
+  llamagen = kind == "llamagen"
+  wanted = {
+    "groups": 1, "layout": (), "places": 0, "text": None, "kind": "llama" if llamagen else "gpt",
+    "position": "rotary" if llamagen else "learned", "blind": llamagen, "label_tokens": not llamagen,
+  }  # fmt: skip
+  for name, value in wanted.items():
+    if (found := getattr(backbone, name)) != value:
+      raise UserError(f"{kind} has {name} = {value!r}, and the run's backbone {found!r}")
+  if llamagen and not backbone.classes:
+    raise UserError("llamagen has labels, and the run's backbone reads none")
+  if llamagen and (len(backbone.grid) != 2 or backbone.grid[0] != backbone.grid[1]):
+    raise UserError(f"llamagen's tokens are a square grid, and the run's are {backbone.grid}")
+
+
+def latent(backbone: Transformer, shapes: Shapes) -> tuple[int, ...]:
+  """The codes that it takes."""
+  del shapes
+  return (backbone.length,)
+
+
+def prior_of(backbone: Transformer, config: Mapping[str, Any]) -> AutoregressivePrior:
+  """As its authors sample: LlamaGen with guidance 2, taming's GPT with the 100 likeliest tokens (and no null label)."""
+  del config
+  if backbone.kind == "llama":
+    return AutoregressivePrior(backbone=backbone, guidance=2.0)
+  return AutoregressivePrior(backbone=backbone, label_drop=0.0, top_k=100)
+
+
+def config_of(model: Transformer, units: Mapping[str, Any], shape: tuple[int, ...]) -> dict[str, Any]:
+  """What no array shows."""
+  del units, shape
+  told = {"block_size": model.length} if model.kind == "llama" else {"classes": model.classes}
+  return {"n_head": model.heads, **told}
