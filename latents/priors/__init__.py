@@ -9,6 +9,7 @@ dropped here in training.
 
 from latents.priors.autoregressive import AutoregressivePrior
 from latents.priors.base import Prior
+from latents.priors.chain import ChainPrior
 from latents.priors.consistency import ConsistencyDistillation, ConsistencyTraining
 from latents.priors.distance import PseudoHuber, Squared
 from latents.priors.flow import FlowPrior
@@ -19,9 +20,10 @@ from latents.priors.pixel_flow import PixelFlow
 from latents.priors.progressive import ProgressiveDistillation
 from latents.priors.shortcut import Shortcut
 from latents.priors.uncertain import UncertainFlow
+from latents.priors.vectors import AutoregressiveVectors
 
 __all__ = [
-  "AutoregressivePrior", "ConsistencyDistillation", "ConsistencyTraining", "Doubling", "FlowPrior", "MeanFlow",
-  "MultiScaleFlow", "PixelFlow", "Prior", "ProgressiveDistillation", "PseudoHuber", "Rising", "Shortcut", "Squared",
-  "UncertainFlow",
+  "AutoregressivePrior", "AutoregressiveVectors", "ChainPrior", "ConsistencyDistillation", "ConsistencyTraining",
+  "Doubling", "FlowPrior", "MeanFlow", "MultiScaleFlow", "PixelFlow", "Prior", "ProgressiveDistillation",
+  "PseudoHuber", "Rising", "Shortcut", "Squared", "UncertainFlow",
 ]  # fmt: skip

@@ -9,7 +9,6 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from latents.backbones.transformer import Transformer
 from latents.diffusion.guidance import guide
 from latents.errors import UserError
 from latents.nn.streams import sample_keys
@@ -53,7 +52,7 @@ class AutoregressivePrior(Prior):
   temperature (0 = the likeliest), then top_k (0 = all), then top_p (1 = all); all in float32.
   """
 
-  backbone: Transformer
+  backbone: Any
   label_drop: float = 0.1
   temperature: float = aside(1.0)
   top_k: int = aside(0)

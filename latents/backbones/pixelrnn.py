@@ -1,0 +1,129 @@
+"""Recurrence over a grid of tokens: PixelRNN, van den Oord, Kalchbrenner, Kavukcuoglu 2016, arXiv:1601.06759."""
+
+import functools
+from typing import Literal
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+
+from latents.backbones.grids import GridTokens, Told
+from latents.backbones.pixelcnn import answers
+from latents.nn.convolve import convolve
+from latents.nn.linear import product
+from latents.nn.masked_conv import MaskedConv, down
+from latents.types import Array, Cond
+
+
+def skew(x: Array) -> Array:
+  """[B,H,W,C] -> [B,H,W+H-1,C]: row i begins i places later; zeros around (section 3.2)."""
+  b, h, w, c = x.shape
+  flat = jnp.pad(x, ((0, 0), (0, 0), (0, h), (0, 0))).reshape(b, -1, c)  # rows of W+H, read as rows of W+H-1
+  return flat[:, : h * (w + h - 1)].reshape(b, h, w + h - 1, c)
+
+
+def unskew(x: Array) -> Array:
+  """[B,H,W+H-1,C] -> [B,H,W,C], the inverse of `skew`."""
+  b, h, wide, c = x.shape
+  flat = jnp.pad(x.reshape(b, -1, c), ((0, 0), (0, h), (0, 0)))
+  return flat.reshape(b, h, wide + 1, c)[:, :, : wide - h + 1]
+
+
+def cell(given: Array, state: Array) -> tuple[Array, Array]:
+  """given [...,4 E] (gates o, f, i, and g), state c [...,E] -> the new h and c (eq. 3)."""
+  o, f, i, g = jnp.split(given, 4, -1)
+  c = nn.sigmoid(f) * state + nn.sigmoid(i) * jnp.tanh(g)
+  return nn.sigmoid(o) * jnp.tanh(c), c
+
+
+class RowLSTM(nn.Module):
+  """[B,H,W,C] -> [B,H,W,width]: row by row from the top, with 3 taps within a row and 3 of the state of the row above.
+
+  What a place sees is a triangle above it (section 3.1). The first row's state is learned, the same at all places.
+  """
+
+  width: int
+  groups: int
+  dtype: str = "float32"
+
+  @nn.compact
+  def __call__(self, x: Array) -> Array:
+    """See the class."""
+    given = MaskedConv(4 * self.width, (1, 3), "B", self.groups, 4, dtype=self.dtype, name="input")(x)
+    kernel = self.param("state", nn.initializers.lecun_normal(), (3, self.width, 4 * self.width)).astype(self.dtype)
+    first = self.param("first", nn.initializers.zeros, (2, self.width)).astype(self.dtype)
+
+    def step(carry: tuple[Array, Array], row: Array) -> tuple[tuple[Array, Array], Array]:
+      h, c = cell(row + convolve(carry[0], kernel), carry[1])
+      return (h, c), h
+
+    start = tuple(jnp.broadcast_to(a, (x.shape[0], x.shape[2], self.width)) for a in first)
+    return jnp.swapaxes(jax.lax.scan(step, start, jnp.swapaxes(given, 0, 1))[1], 0, 1)
+
+
+class DiagonalLSTM(nn.Module):
+  """[B,H,W,C] -> [B,H,W,width]: diagonal by diagonal from the top left, from the places to the left and above.
+
+  It runs over the columns of the skewed map (section 3.2). Beyond the left and the upper edge stands a learned state.
+  """
+
+  width: int
+  groups: int
+  dtype: str = "float32"
+
+  @nn.compact
+  def __call__(self, x: Array) -> Array:
+    """See the class."""
+    given = MaskedConv(4 * self.width, (1, 1), "B", self.groups, 4, dtype=self.dtype, name="input")(x)
+    init = nn.initializers.variance_scaling(1.0, "fan_in", "normal", in_axis=(0, 1))
+    above, left = self.param("state", init, (2, self.width, 4 * self.width)).astype(self.dtype)
+    first = self.param("first", nn.initializers.zeros, (2, self.width)).astype(self.dtype)
+    batch, height, width, _ = x.shape
+    edge = [jnp.broadcast_to(a, (batch, height, self.width)) for a in first]
+
+    def step(carry: tuple[Array, Array], at: tuple[Array, Array]) -> tuple[tuple[Array, Array], Array]:
+      column, number = at
+      h, c = carry
+      upper = jnp.concatenate([edge[0][:, :1], h[:, :-1]], 1)
+      new = cell(column + product(upper, above) + product(h, left), c)
+      begun = (number >= jnp.arange(height))[:, None]  # a row that has not begun has the state of the edge
+      h, c = (jnp.where(begun, now, old) for now, old in zip(new, edge, strict=True))
+      return (h, c), h
+
+    columns = jnp.moveaxis(skew(given), 2, 0)
+    states = jax.lax.scan(step, (edge[0], edge[1]), (columns, jnp.arange(width + height - 1)))[1]
+    return unskew(jnp.moveaxis(states, 0, 2))
+
+
+class PixelRNN(GridTokens):
+  """tokens [B,L] of a grid, cond or None -> logits [B,L,V]: `GridTokens`, mask A first, then LSTM layers.
+
+  `first` x `first` taps of mask A give 2 width features; a layer is an LSTM of `width`, 1 tap back to 2 width, added
+  (figure 4). kind: "row" (`RowLSTM`), or "diagonal": two `DiagonalLSTM`, from the left and from the right; the right
+  one, which has seen what comes after in its row, is shifted down by one before they are added, so that a layer sees
+  all that comes before. But for one place: the last of the row above has told no place of its row (mask A), so it is
+  seen by the first layer's taps or not at all. The defaults are CIFAR-10's. A label is a bias before 2 width. hidden:
+  features before the logits (the paper does not say how many).
+  """
+
+  kind: Literal["row", "diagonal"] = "diagonal"
+  width: int = 128
+  depth: int = 12
+  first: int = 7
+  hidden: int = 1024
+
+  @nn.compact
+  def __call__(self, tokens: Array, cond: Cond | None, *, train: bool = False) -> Array:
+    """See the class."""
+    masked = functools.partial(MaskedConv, groups=self.groups, dtype=self.dtype)
+    h = masked(2 * self.width, (self.first, self.first), "A", name="first")(self.maps(tokens))
+    label = self.label(cond, tokens.shape[0])
+    for i in range(self.depth):
+      if self.kind == "row":
+        r = RowLSTM(self.width, self.groups, self.dtype, name=f"layer{i}")(h)
+      else:
+        lstm = functools.partial(DiagonalLSTM, self.width, self.groups, self.dtype)
+        r = lstm(name=f"layer{i}_left")(h) + down(lstm(name=f"layer{i}_right")(h[:, :, ::-1])[:, :, ::-1])
+      r = r + Told(self.width, self.classes, self.dtype, name=f"layer{i}_told")(label, None)
+      h = h + masked(2 * self.width, (1, 1), name=f"layer{i}_out")(r)
+    return self.rows(answers(masked, self.hidden, h, self.vocab * self.groups))
