@@ -33,6 +33,8 @@ def experiment(
   assert base.stage2 is not None
   entries, side = vocab or (64 if tiny else 512), 4 if tiny else 32
   told: dict[str, Any] = {"classes": base.stage1.data.classes, "embed": 16 if tiny else 64}
+  upper: dict[str, Any]
+  lower: dict[str, Any]
   if tiny:
     upper = {"width": 32, "blocks": 2, "resnets": 2, "dropout": 0.0}
     lower = {"width": 40, "depth": 5, "size": 3, "first": 5, "hidden": 128, "above_depth": 1}
@@ -44,9 +46,9 @@ def experiment(
     two = {"optimizer": Adam(lr=1e-4), "steps": 1_600_000, "batch": 256, "ema": 0.9999}
   top = PixelSNAILCodes(entries, (side, side), **told, **upper)
   bottom = GatedPixelCNN(entries, (2 * side, 2 * side), above=((side, side, entries),), **told, **lower)
-  chosen = {"top_p": 0.95 if tiny else 1.0}
+  top_p = 0.95 if tiny else 1.0
   prior = ChainPrior(
-    priors=(AutoregressivePrior(backbone=top, **chosen), AutoregressivePrior(backbone=bottom, **chosen)),
+    priors=(AutoregressivePrior(backbone=top, top_p=top_p), AutoregressivePrior(backbone=bottom, top_p=top_p)),
     grids=((side, side), (2 * side, 2 * side)),
     guidance=2.0 if tiny else 1.0,
   )

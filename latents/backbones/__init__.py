@@ -5,7 +5,9 @@ Contract of a backbone on arrays: `__call__(x [B,*s,D], t [B] in [0,1], cond | N
 known; rng stream "dropout"; with train=False deterministic. One that reads "latent" is a generative decoder's alone:
 its z [B,*s,D] stands there, which the network itself makes as large as x.
 Contract of a backbone on tokens: `__call__(tokens [B,L], cond, *, train) -> logits [B,L,V]`, `cache(batch)` and
-`step(token [B], cond, index [], cache) -> (logits [B,V], cache)`, with the same logits at every position.
+`step(token [B], cond, index [], cache) -> (logits [B,V], cache)`, with the same logits at every position. One without
+a cache of its own is a `Stepwise`; over pixels or codes of a grid see `grids`. A backbone on elements has x [B,L,D] in
+place of tokens, and what a head says in place of V.
 """
 
 from latents.backbones.diffwave import DiffWave

@@ -57,8 +57,8 @@ class RowLSTM(nn.Module):
       h, c = cell(row + convolve(carry[0], kernel), carry[1])
       return (h, c), h
 
-    start = tuple(jnp.broadcast_to(a, (x.shape[0], x.shape[2], self.width)) for a in first)
-    return jnp.swapaxes(jax.lax.scan(step, start, jnp.swapaxes(given, 0, 1))[1], 0, 1)
+    h, c = (jnp.broadcast_to(a, (x.shape[0], x.shape[2], self.width)) for a in first)
+    return jnp.swapaxes(jax.lax.scan(step, (h, c), jnp.swapaxes(given, 0, 1))[1], 0, 1)
 
 
 class DiagonalLSTM(nn.Module):

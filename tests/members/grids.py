@@ -1,5 +1,7 @@
 """Members of `latents/backbones` that are causal over a grid, without a cache of their own."""
 
+import functools
+
 from latents.backbones import GatedPixelCNN, PixelCNN, PixelCNNPlus, PixelRNN, PixelSNAIL, PixelSNAILCodes
 
 # -- networks over tokens: (name, make(vocab, shape, classes), tokens of a place that it takes, what a place sees of the
@@ -48,3 +50,7 @@ GRID_ELEMENTS = [
   ("pixelcnn++", lambda s, out, n: PixelCNNPlus(s, out, classes=n, width=6, blocks=1, scales=2)),
   ("pixelsnail", lambda s, out, n: PixelSNAIL(s, out, classes=n, width=8, blocks=2, resnets=1)),
 ]
+
+# -- all of them: (name, make)
+GRIDS = [(name, functools.partial(make, 5, (4, 4), 0)) for name, make, *_ in GRID_TOKENS]
+GRIDS += [(name, functools.partial(make, (4, 4, 3), 9, 0)) for name, make in GRID_ELEMENTS]
