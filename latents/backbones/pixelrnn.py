@@ -10,7 +10,6 @@ import jax.numpy as jnp
 from latents.backbones.grids import GridTokens, Told
 from latents.backbones.pixelcnn import answers
 from latents.nn.convolve import convolve
-from latents.nn.linear import product
 from latents.nn.masked_conv import MaskedConv, down
 from latents.types import Array, Cond
 
@@ -61,10 +60,12 @@ class RowLSTM(nn.Module):
     return jnp.swapaxes(jax.lax.scan(step, (h, c), jnp.swapaxes(given, 0, 1))[1], 0, 1)
 
 
-class DiagonalLSTM(nn.Module):
-  """[B,H,W,C] -> [B,H,W,width]: diagonal by diagonal from the top left, from the places to the left and above.
+class DiagonalBiLSTM(nn.Module):
+  """[B,H,W,C] -> [B,H,W,width]: diagonal by diagonal from the top, one LSTM from the left and one from the right.
 
-  It runs over the columns of the skewed map (section 3.2). Beyond the left and the upper edge stands a learned state.
+  A state is made of those beside and above it: they run over the columns of skewed maps (section 3.2), both at once.
+  Beyond the edges stands a learned state. The right one has seen what comes after in its row, so it is shifted down by
+  one row before they are added.
   """
 
   width: int
@@ -74,36 +75,41 @@ class DiagonalLSTM(nn.Module):
   @nn.compact
   def __call__(self, x: Array) -> Array:
     """See the class."""
-    given = MaskedConv(4 * self.width, (1, 1), "B", self.groups, 4, dtype=self.dtype, name="input")(x)
-    init = nn.initializers.variance_scaling(1.0, "fan_in", "normal", in_axis=(0, 1))
-    above, left = self.param("state", init, (2, self.width, 4 * self.width)).astype(self.dtype)
-    first = self.param("first", nn.initializers.zeros, (2, self.width)).astype(self.dtype)
-    batch, height, width, _ = x.shape
-    edge = [jnp.broadcast_to(a, (batch, height, self.width)) for a in first]
+    (batch, height, width, _), four = x.shape, 4 * self.width
+    given = [
+      MaskedConv(four, (1, 1), "B", self.groups, 4, dtype=self.dtype, name=f"input_{side}")(turned)
+      for side, turned in (("left", x), ("right", x[:, :, ::-1]))
+    ]
+    init = nn.initializers.variance_scaling(1.0, "fan_in", "normal", in_axis=1, batch_axis=0)
+    kernel = self.param("state", init, (2, 2 * self.width, four)).astype(self.dtype)  # of the one above, then beside
+    first = self.param("first", nn.initializers.zeros, (2, 2, 1, 1, self.width)).astype(self.dtype)
+    edge = [jnp.broadcast_to(a, (2, batch, height, self.width)) for a in first]
 
     def step(carry: tuple[Array, Array], at: tuple[Array, Array]) -> tuple[tuple[Array, Array], Array]:
       column, number = at
       h, c = carry
-      upper = jnp.concatenate([edge[0][:, :1], h[:, :-1]], 1)
-      new = cell(column + product(upper, above) + product(h, left), c)
+      seen = jnp.concatenate([jnp.concatenate([edge[0][:, :, :1], h[:, :, :-1]], 2), h], -1)
+      new = cell(column + jnp.einsum("dbhe,def->dbhf", seen, kernel), c)
       begun = (number >= jnp.arange(height))[:, None]  # a row that has not begun has the state of the edge
       h, c = (jnp.where(begun, now, old) for now, old in zip(new, edge, strict=True))
       return (h, c), h
 
-    columns = jnp.moveaxis(skew(given), 2, 0)
-    states = jax.lax.scan(step, (edge[0], edge[1]), (columns, jnp.arange(width + height - 1)))[1]
-    return unskew(jnp.moveaxis(states, 0, 2))
+    columns = skew(jnp.concatenate(given)).reshape(2, batch, height, -1, four)
+    numbers = jnp.arange(width + height - 1)
+    states = jax.lax.scan(step, (edge[0], edge[1]), (jnp.moveaxis(columns, 3, 0), numbers))[1]
+    states = jnp.moveaxis(states, 0, 3).reshape(2 * batch, height, -1, self.width)
+    left, right = jnp.split(unskew(states), 2)
+    return left + down(right[:, :, ::-1])
 
 
 class PixelRNN(GridTokens):
   """tokens [B,L] of a grid, cond or None -> logits [B,L,V]: `GridTokens`, mask A first, then LSTM layers.
 
   `first` x `first` taps of mask A give 2 width features; a layer is an LSTM of `width`, 1 tap back to 2 width, added
-  (figure 4). kind: "row" (`RowLSTM`), or "diagonal": two `DiagonalLSTM`, from the left and from the right; the right
-  one, which has seen what comes after in its row, is shifted down by one before they are added, so that a layer sees
-  all that comes before. But for one place: the last of the row above has told no place of its row (mask A), so it is
-  seen by the first layer's taps or not at all. The defaults are CIFAR-10's. A label is a bias before 2 width. hidden:
-  features before the logits (the paper does not say how many).
+  (figure 4). kind: "row" (`RowLSTM`), or "diagonal" (`DiagonalBiLSTM`), which sees all that comes before, but for one
+  place: the last of the row above has told no place of its row (mask A), so it is seen by the first layer's taps or not
+  at all. The defaults are CIFAR-10's. A label is a bias before 2 width. hidden: features before the logits (the paper
+  does not say how many).
   """
 
   kind: Literal["row", "diagonal"] = "diagonal"
@@ -119,11 +125,8 @@ class PixelRNN(GridTokens):
     h = masked(2 * self.width, (self.first, self.first), "A", name="first")(self.maps(tokens))
     label = self.label(cond, tokens.shape[0])
     for i in range(self.depth):
-      if self.kind == "row":
-        r = RowLSTM(self.width, self.groups, self.dtype, name=f"layer{i}")(h)
-      else:
-        lstm = functools.partial(DiagonalLSTM, self.width, self.groups, self.dtype)
-        r = lstm(name=f"layer{i}_left")(h) + down(lstm(name=f"layer{i}_right")(h[:, :, ::-1])[:, :, ::-1])
+      layer = RowLSTM if self.kind == "row" else DiagonalBiLSTM
+      r = layer(self.width, self.groups, self.dtype, name=f"layer{i}")(h)
       r = r + Told(self.width, self.classes, self.dtype, name=f"layer{i}_told")(label, None)
       h = h + masked(2 * self.width, (1, 1), name=f"layer{i}_out")(r)
     return self.rows(answers(masked, self.hidden, h, self.vocab * self.groups))
