@@ -146,7 +146,7 @@ def test_the_probabilities_of_all_pictures_of_pixels_sum_to_one(make):
   for shape in ((2, 2), (1, 2, 3)):
     head = LogisticMixture(dim=3 if len(shape) == 3 else 1, components=2, levels=2)
     model = make((*shape[:2], head.dim), head.out, 0)
-    model = model.clone(scales=1) if shape[0] == 1 and isinstance(model, PixelCNNPlus) else model
+    model = model.clone(scales=shape[0]) if isinstance(model, PixelCNNPlus) else model
     assert total(AutoregressiveVectors(backbone=model, head=head), shape, 2) == pytest.approx(1, abs=1e-5)
 
 

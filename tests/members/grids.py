@@ -47,7 +47,7 @@ GRID_TOKENS = [
 
 # -- networks over pixels: (name, make(shape, out, classes))
 GRID_ELEMENTS = [
-  ("pixelcnn++", lambda s, out, n: PixelCNNPlus(s, out, classes=n, width=6, blocks=1, scales=2)),
+  ("pixelcnn++", lambda s, out, n: PixelCNNPlus(s, out, classes=n, width=6, blocks=1)),
   ("pixelsnail", lambda s, out, n: PixelSNAIL(s, out, classes=n, width=8, blocks=2, resnets=1)),
 ]
 
