@@ -37,9 +37,9 @@ def experiment(
   lower: dict[str, Any]
   if tiny:
     upper = {"width": 32, "blocks": 2, "resnets": 2, "dropout": 0.0}
-    lower = {"width": 40, "depth": 5, "size": 3, "first": 5, "hidden": 128, "above_depth": 1}
+    lower = {"width": 64, "depth": 6, "size": 3, "first": 5, "hidden": 128, "above_depth": 1}
     optimizer = Adam(lr=2e-3, betas=(0.9, 0.95), warmup=50, schedule="cosine", clip=1.0)
-    two = {"optimizer": optimizer, "steps": 500, "batch": 16, "ema": 0.99}
+    two = {"optimizer": optimizer, "steps": 700, "batch": 16, "ema": 0.99}
   else:
     upper, lower = {}, {"width": 512, "above_depth": 20}
     told |= {"dtype": "bfloat16"}

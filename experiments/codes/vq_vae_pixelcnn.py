@@ -31,9 +31,9 @@ def experiment(
   assert base.stage2 is not None
   entries, classes = vocab or (64 if tiny else 512), base.stage1.data.classes
   if tiny:
-    backbone = GatedPixelCNN(entries, (8, 8), classes=classes, embed=16, width=40, depth=5, size=3, first=5, hidden=128)
+    backbone = GatedPixelCNN(entries, (8, 8), classes=classes, embed=16, width=64, depth=6, size=3, first=5, hidden=128)
     optimizer = Adam(lr=2e-3, betas=(0.9, 0.95), warmup=50, schedule="cosine", clip=1.0)
-    two = {"optimizer": optimizer, "steps": 500, "batch": 16, "ema": 0.99}
+    two = {"optimizer": optimizer, "steps": 700, "batch": 16, "ema": 0.99}
   else:
     backbone = GatedPixelCNN(entries, (32, 32), classes=classes, embed=64, dtype="bfloat16")
     two = {"optimizer": Adam(lr=3e-4), "steps": 500_000, "batch": 128, "ema": 0.9995}

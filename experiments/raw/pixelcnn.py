@@ -30,7 +30,7 @@ def experiment(
   data, levels = pictures_of(scale, pictures, data_dir)
   if scale == "tiny":
     shape = data.shape[: 2 if data.shape[-1] == 1 else 3]
-    backbone = PixelCNN(levels, shape, classes=data.classes, width=24, depth=5, hidden=48)
+    backbone = PixelCNN(levels, shape, classes=data.classes, width=32, depth=6, hidden=64)
   else:
     backbone = PixelCNN(levels, data.shape, dtype="bfloat16")
   return on_pixels(

@@ -32,11 +32,11 @@ def experiment(
   tiny = scale == "tiny"
   head = LogisticMixture(dim=data.shape[-1], components=5 if tiny else 10, levels=levels)
   if tiny:
-    backbone = PixelCNNPlus(data.shape, head.out, classes=data.classes, width=16, blocks=1, dropout=0.1)
+    backbone = PixelCNNPlus(data.shape, head.out, classes=data.classes, width=16, blocks=1, dropout=0.2)
   else:
     backbone = PixelCNNPlus(data.shape, head.out, dtype="bfloat16")
   return on_pixels(
     "pixelcnn_pp", scale, data, levels, AutoregressiveVectors(backbone=backbone, head=head),
-    steps=1_200 if tiny else 1_953_000, batch=32 if tiny else 128, slow=Adam(lr=1e-3, betas=(0.95, 0.9995)),
+    steps=2_000 if tiny else 1_953_000, batch=32 if tiny else 128, slow=Adam(lr=1e-3, betas=(0.95, 0.9995)),
     samples=16 if pictures == "digits" or not tiny else 4,
   )  # fmt: skip
