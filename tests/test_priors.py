@@ -90,7 +90,7 @@ def test_a_sample_depends_on_its_own_index_and_label_alone(make, shape, vocab):
 def test_guidance_one_is_conditional_and_zero_is_unconditional(make, shape, vocab):
   prior = make()
   params = start(prior, latent_of(shape, vocab), 0.2)
-  if not prior.backbone.classes:
+  if not prior.classes:
     with pytest.raises(UserError, match="unconditional"):
       draw(prior, params, LABEL, shape, guidance=2.0)
     return

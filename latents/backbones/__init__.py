@@ -7,6 +7,10 @@ its z [B,*s,D] stands there, which the network itself makes as large as x.
 Contract of a backbone on tokens: `__call__(tokens [B,L], cond, *, train) -> logits [B,L,V]`, `cache(batch, cond)` and
 `step(token [B], cond, index [], cache) -> (logits [B,V], cache)`, with the same logits at every position; a backbone
 on vectors has elements [B,L,D] for tokens and `out` numbers for logits.
+Contract of a backbone on tokens: `__call__(tokens [B,L], cond, *, train) -> logits [B,L,V]`, `cache(batch)` and
+`step(token [B], cond, index [], cache) -> (logits [B,V], cache)`, with the same logits at every position. One without
+a cache of its own is a `Stepwise`; over pixels or codes of a grid see `grids`. A backbone on elements has x [B,L,D] in
+place of tokens, and what a head says in place of V.
 """
 
 from latents.backbones.diffwave import DiffWave
@@ -14,6 +18,10 @@ from latents.backbones.dit import DiT, dit_b, dit_l, dit_s, dit_xl
 from latents.backbones.mlp import ResidualMLP
 from latents.backbones.mp_unet import MPUNet, edm2
 from latents.backbones.rq_transformer import RQTransformer
+from latents.backbones.pixelcnn import GatedPixelCNN, PixelCNN
+from latents.backbones.pixelcnn_pp import PixelCNNPlus
+from latents.backbones.pixelrnn import PixelRNN
+from latents.backbones.pixelsnail import PixelSNAIL, PixelSNAILCodes
 from latents.backbones.transformer import Transformer
 from latents.backbones.unet import UNet, adm256, ldm4, ldm8, sd1
 from latents.backbones.unet_transformer import UNetTransformer
@@ -25,4 +33,7 @@ __all__ = [
   "DiT", "DiffWave", "MPUNet", "RQTransformer", "ResidualMLP", "Transformer", "UNet", "UNetTransformer", "UViT",
   "VectorTransformer", "WaveGrad", "adm256",
   "dit_b", "dit_l", "dit_s", "dit_xl", "edm2", "ldm4", "ldm8", "sd1", "uvit_h", "uvit_l", "uvit_m", "uvit_s",
+  "DiT", "DiffWave", "GatedPixelCNN", "MPUNet", "PixelCNN", "PixelCNNPlus", "PixelRNN", "PixelSNAIL",
+  "PixelSNAILCodes", "ResidualMLP", "Transformer", "UNet", "UNetTransformer", "UViT", "WaveGrad", "adm256", "dit_b",
+  "dit_l", "dit_s", "dit_xl", "edm2", "ldm4", "ldm8", "sd1", "uvit_h", "uvit_l", "uvit_m", "uvit_s",
 ]  # fmt: skip

@@ -14,14 +14,17 @@ _uniform = nn.initializers.variance_scaling(1 / 3, "fan_in", "uniform")  # torch
 class WeightNormConv(nn.Module):
   """[B,*S,C] -> [B,*s,width]: a convolution with kernel scale * v / |v|, |v| over all but the last axis (eq. 2).
 
-  size, stride: by axis; zeros of size // 2 on both sides. Parameters: kernel (v, uniform within 1/sqrt(fan in)), scale
-  [width] (begins as |v|, so that the first kernel is v), bias [width] (uniform within 1/sqrt(fan in)).
+  size, stride: by axis. padding: zeros before and after by axis; None = size // 2 on both sides. Parameters: kernel (v,
+  uniform within 1/sqrt(fan in)), scale [width] (begins as |v|, so that the first kernel is v), bias [width] (uniform
+  within 1/sqrt(fan in)). gain: the scale begins there instead, and the bias at 0.
   """
 
   width: int
   size: tuple[int, ...]
   stride: tuple[int, ...]
   dtype: str = "float32"
+  padding: tuple[tuple[int, int], ...] | None = None
+  gain: float | None = None
 
   @nn.compact
   def __call__(self, x: Array) -> Array:
@@ -30,9 +33,10 @@ class WeightNormConv(nn.Module):
     v = self.param("kernel", _uniform, shape)
     axes = tuple(range(v.ndim - 1))
     length = jnp.sqrt(jnp.square(v).sum(axes))
-    scale = self.param("scale", lambda _: length)
-    edge = 1.0 / jnp.sqrt(float(v[..., 0].size))
+    scale = self.param("scale", lambda _: length if self.gain is None else jnp.full_like(length, self.gain))
+    edge = 1.0 / jnp.sqrt(float(v[..., 0].size)) if self.gain is None else 0.0
     bias = self.param("bias", lambda key: jax.random.uniform(key, (self.width,), minval=-edge, maxval=edge))
     kernel = (v * (scale / jnp.maximum(length, 1e-12))).astype(self.dtype)
-    h = convolve(x.astype(self.dtype), kernel, self.stride, [(n // 2, n // 2) for n in self.size])
+    padding = self.padding or [(n // 2, n // 2) for n in self.size]
+    h = convolve(x.astype(self.dtype), kernel, self.stride, padding)
     return constrain(h + bias.astype(h.dtype))

@@ -9,6 +9,7 @@ dropped here in training.
 
 from latents.priors.autoregressive import AutoregressivePrior
 from latents.priors.base import Prior
+from latents.priors.chain import ChainPrior
 from latents.priors.consistency import ConsistencyDistillation, ConsistencyTraining
 from latents.priors.distance import PseudoHuber, Squared
 from latents.priors.flow import FlowPrior
@@ -25,4 +26,7 @@ __all__ = [
   "AutoregressivePrior", "AutoregressiveVectors", "ConsistencyDistillation", "ConsistencyTraining", "Doubling",
   "FlowPrior", "MeanFlow", "MultiScaleFlow", "PixelFlow", "Prior", "ProgressiveDistillation", "PseudoHuber", "Rising",
   "Shortcut", "Squared", "UncertainFlow",
+  "AutoregressivePrior", "AutoregressiveVectors", "ChainPrior", "ConsistencyDistillation", "ConsistencyTraining",
+  "Doubling", "FlowPrior", "MeanFlow", "MultiScaleFlow", "PixelFlow", "Prior", "ProgressiveDistillation",
+  "PseudoHuber", "Rising", "Shortcut", "Squared", "UncertainFlow",
 ]  # fmt: skip

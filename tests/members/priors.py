@@ -1,6 +1,6 @@
 """Members of `latents/priors`."""
 
-from latents.backbones import DiT, MPUNet, Transformer
+from latents.backbones import DiT, GatedPixelCNN, MPUNet, PixelCNNPlus, PixelSNAILCodes, Transformer
 from latents.diffusion import (
   DDPM,
   Betas,
@@ -17,6 +17,8 @@ from latents.diffusion import (
 )
 from latents.priors import (
   AutoregressivePrior,
+  AutoregressiveVectors,
+  ChainPrior,
   ConsistencyDistillation,
   ConsistencyTraining,
   Doubling,
@@ -29,6 +31,7 @@ from latents.priors import (
   Shortcut,
   UncertainFlow,
 )
+from latents.priors.heads import LogisticMixture
 
 # -- priors: (name, make, per-sample latent shape, vocab, or one a token, or None)
 PRIORS = [
@@ -141,5 +144,28 @@ PRIORS = [
     ),
     (20,),
     (5,) * 4 + (9,) * 16,
+  ),
+  (
+    "autoregressive-pixels",
+    lambda: AutoregressiveVectors(
+      backbone=PixelCNNPlus((2, 2, 1), 6, width=4, blocks=1, scales=1, dropout=0.1),
+      head=LogisticMixture(dim=1, components=2, levels=9),
+    ),
+    (2, 2),
+    9,
+  ),
+  (
+    "chain",
+    lambda: ChainPrior(
+      priors=(
+        AutoregressivePrior(PixelSNAILCodes(5, (1, 2), classes=3, embed=4, width=8, blocks=1, resnets=1), top_k=4),
+        AutoregressivePrior(
+          GatedPixelCNN(9, (2, 4), classes=3, width=4, depth=1, size=3, first=3, hidden=8, above=((1, 2, 5),))
+        ),
+      ),
+      grids=((1, 2), (2, 4)),
+    ),
+    (10,),
+    (5,) * 2 + (9,) * 8,
   ),
 ]

@@ -35,7 +35,9 @@ class GaussianMixture(Head):
     given = given.astype(jnp.float32)
     rest = given[..., self.components :].reshape(*given.shape[:-1], self.components, 2 * self.dim)
     mean, raw = jnp.split(rest, 2, -1)
-    return given[..., : self.components], mean, jnp.maximum((raw + jnp.sqrt(raw**2 + 4)) / 2, LEAST)
+    root = jnp.sqrt(raw**2 + 4)
+    deviation = jnp.where(raw > 0, (raw + root) / 2, 2 / (root - jnp.minimum(raw, 0)))  # no difference of like numbers
+    return given[..., : self.components], mean, jnp.maximum(deviation, LEAST)
 
   def nll(self, given: Array, x: Array) -> Array:
     """Exact nats of the density at x."""
