@@ -1,5 +1,6 @@
 """SampleRNN: what each tier sees, steps and chunks that are the full pass, and the layers by hand."""
 
+import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -8,7 +9,7 @@ import pytest
 from latents.backbones import SampleRNN
 from latents.errors import UserError
 from latents.nn.streams import streams
-from latents.nn.weight_norm import WeightNormConv
+from latents.nn.weight_norm import WeightNormDense
 from latents.priors import AutoregressivePrior
 from tests.test_nn import drawn, normal
 from tests.test_wavenet import KEY, LABEL, reach, stepwise, tokens
@@ -129,9 +130,10 @@ def test_sizes_of_the_published_settings(frames, depth):
 
 
 def test_a_kernel_has_the_length_of_its_scale_whatever_its_numbers():
-  layer, x = WeightNormConv(4, (3,), (1,)), normal(2, 8, 5)
+  layer, x = WeightNormDense(4, nn.initializers.normal(1.0)), normal(2, 8, 5)
   params = layer.init(KEY, x)["params"]
-  np.testing.assert_allclose(params["scale"], np.linalg.norm(params["kernel"].reshape(-1, 4), axis=0), rtol=1e-6)
+  np.testing.assert_allclose(params["scale"], np.linalg.norm(params["kernel"], axis=0), rtol=1e-6)
+  np.testing.assert_allclose(layer.apply({"params": params}, x), x @ params["kernel"], atol=1e-5)
   one, other = (layer.apply({"params": {**params, "kernel": c * params["kernel"]}}, x) for c in (1, 5))
   np.testing.assert_allclose(one, other, atol=1e-5)
 

@@ -14,23 +14,11 @@ from latents.types import Array
 _uniform = nn.initializers.variance_scaling(1 / 3, "fan_in", "uniform")  # torch's of convolutions: 1/sqrt(fan in)
 
 
-def normed(module: nn.Module, init: Any, shape: tuple[int, ...], kernel: str = "kernel", scale: str = "scale") -> Array:
-  """A kernel scale * v / |v| [shape] float32, |v| over all but the last axis (eq. 2); within a `nn.compact`.
-
-  Parameters of the module: v under the name `kernel`, begins as `init` says; `scale` [the last axis] begins as |v|, so
-  that the first kernel is v.
-  """
-  v = module.param(kernel, init, shape)
-  length = jnp.sqrt(jnp.square(v).sum(tuple(range(v.ndim - 1))))
-  scales = module.param(scale, lambda _: length)
-  return v * (scales / jnp.maximum(length, 1e-12))
-
-
 class WeightNormConv(nn.Module):
-  """[B,*S,C] -> [B,*s,width]: a convolution with a kernel of `normed`.
+  """[B,*S,C] -> [B,*s,width]: a convolution with kernel scale * v / |v|, |v| over all but the last axis (eq. 2).
 
-  size, stride: by axis; zeros of size // 2 on both sides. Parameters: kernel (uniform within 1/sqrt(fan in)), scale,
-  bias [width] (uniform within 1/sqrt(fan in)).
+  size, stride: by axis; zeros of size // 2 on both sides. Parameters: kernel (v, uniform within 1/sqrt(fan in)), scale
+  [width] (begins as |v|, so that the first kernel is v), bias [width] (uniform within 1/sqrt(fan in)).
   """
 
   width: int
@@ -41,11 +29,27 @@ class WeightNormConv(nn.Module):
   @nn.compact
   def __call__(self, x: Array) -> Array:
     """See the class."""
-    kernel = normed(self, _uniform, (*self.size, x.shape[-1], self.width)).astype(self.dtype)
-    edge = 1.0 / jnp.sqrt(float(kernel[..., 0].size))
+    shape = (*self.size, x.shape[-1], self.width)
+    v = self.param("kernel", _uniform, shape)
+    axes = tuple(range(v.ndim - 1))
+    length = jnp.sqrt(jnp.square(v).sum(axes))
+    scale = self.param("scale", lambda _: length)
+    edge = 1.0 / jnp.sqrt(float(v[..., 0].size))
     bias = self.param("bias", lambda key: jax.random.uniform(key, (self.width,), minval=-edge, maxval=edge))
+    kernel = (v * (scale / jnp.maximum(length, 1e-12))).astype(self.dtype)
     h = convolve(x.astype(self.dtype), kernel, self.stride, [(n // 2, n // 2) for n in self.size])
     return constrain(h + bias.astype(h.dtype))
+
+
+def normed(module: nn.Module, init: Any, shape: tuple[int, ...], kernel: str = "kernel", scale: str = "scale") -> Array:
+  """A kernel scale * v / |v| [shape] float32, |v| over all but the last axis (eq. 2); within a `nn.compact`.
+
+  Parameters of the module: v under the name `kernel`, begins as `init` says; `scale` [the last axis] begins as |v|, so
+  that the first kernel is v.
+  """
+  v = module.param(kernel, init, shape)
+  length = jnp.sqrt(jnp.square(v).sum(tuple(range(v.ndim - 1))))
+  return v * (module.param(scale, lambda _: length) / jnp.maximum(length, 1e-12))
 
 
 class WeightNormDense(nn.Module):
