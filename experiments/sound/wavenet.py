@@ -11,9 +11,9 @@ Data: git clone https://github.com/Jakobovski/free-spoken-digit-dataset data/fsd
 FOLDER: as of `fsdd_codec`. Bits a sample stand beside what a histogram a position and one a value of the sample before
 need ("Bits by ..." on the page). Samples are drawn with a cache, a step of every layer a sample.
 tiny: half a second at 8 kHz, two times dilations 1 to 256, which see 128 ms.
-paper: five times dilations 1 to 512 with 32, 32 and 512 channels, which see 320 ms at 16 kHz (the paper says about
-300, and no widths: these, and Adam's rate, are the default of ibab/tensorflow-wavenet); 109 speakers in
-subfolders. Mehri et al. (`samplernn`) measured one of 40 layers: 1.480 bits a sample of Blizzard, of 256 linear values.
+paper: five times dilations 1 to 512 with 32, 32 and 512 channels, which see 320 ms at 16 kHz (the paper has no
+widths: these are the default of ibab/tensorflow-wavenet; Adam's rate is ours); 109 speakers in subfolders, as VCTK's.
+Mehri et al. (`samplernn`) measured a WaveNet of 40 layers: 1.480 bits a sample of Blizzard, of 256 linear values.
 
 Paper: MOS 4.21 where it is led by text (North American English); no likelihood
 """
