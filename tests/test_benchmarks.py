@@ -3,10 +3,11 @@
 import json
 import sys
 
+import numpy as np
 import pytest
 
 from latents.data import loader
-from tests.benchmarks import data
+from tests.benchmarks import data, sampling
 
 
 def test_the_data_benchmark_runs(monkeypatch, capsys):
@@ -34,3 +35,24 @@ def test_a_step_is_read_from_a_flag():
   assert data.parse_step("a=b=0.1:8:2") == ("a=b", (0.1, 8, 2))
   with pytest.raises(ValueError, match="unpack"):
     data.parse_step("a=0.1:8")
+
+
+def test_what_is_told_of_tokens():
+  """A draw of 256 tokens of 88 MB of weights, each of which takes 2 ms at best, and 1 ms in PyTorch."""
+  runs = lambda ms: [{side: {"wall": k * ms / 1e3, "parameters": 22e6} for side, k in (("latents", 2), ("torch", 1))}]
+  found = {"tokens1": [*runs(300), *runs(256)], "early": runs(32), "late": runs(40), "diffusion": []}
+  assert sampling.told(found, "gpu", "NVIDIA H200") == [
+    "tokens1: 2.000 ms of wall time a token of 1, PyTorch 1.000",
+    "early: 2.000 ms of wall time a token of 1, PyTorch 1.000",
+    "late: 2.500 ms of wall time a token of 1, PyTorch 1.250",
+    "latents: a late token takes 1.25 of an early one's time",
+    "torch: a late token takes 1.25 of an early one's time",
+    "latents: 84 MiB of weights a token at batch 1, 0.9% of NVIDIA H200's bandwidth",  # 44 of 4,800 GB/s
+    "torch: 84 MiB of weights a token at batch 1, 1.8% of NVIDIA H200's bandwidth",
+  ]
+  one, two = (sampling.numbers(name, (3, 5)) for name in ("blocks_0/qkv", "blocks_0/norm1"))
+  assert (
+    abs(one.mean()) < 0.1
+    and abs(two.mean() - 1) < 0.1
+    and np.array_equal(one, sampling.numbers("blocks_0/qkv", (3, 5)))
+  )

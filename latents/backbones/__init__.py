@@ -22,12 +22,14 @@ from latents.backbones.pixelcnn import GatedPixelCNN, PixelCNN
 from latents.backbones.pixelcnn_pp import PixelCNNPlus
 from latents.backbones.pixelrnn import PixelRNN
 from latents.backbones.pixelsnail import PixelSNAIL, PixelSNAILCodes
+from latents.backbones.samplernn import SampleRNN
 from latents.backbones.transformer import Transformer
 from latents.backbones.unet import UNet, adm256, ldm4, ldm8, sd1
 from latents.backbones.unet_transformer import UNetTransformer
 from latents.backbones.uvit import UViT, uvit_h, uvit_l, uvit_m, uvit_s
 from latents.backbones.vector_transformer import VectorTransformer
 from latents.backbones.wavegrad import WaveGrad
+from latents.backbones.wavenet import WaveNet
 
 __all__ = [
   "DiT", "DiffWave", "MPUNet", "RQTransformer", "ResidualMLP", "Transformer", "UNet", "UNetTransformer", "UViT",
@@ -36,4 +38,7 @@ __all__ = [
   "DiT", "DiffWave", "GatedPixelCNN", "MPUNet", "PixelCNN", "PixelCNNPlus", "PixelRNN", "PixelSNAIL",
   "PixelSNAILCodes", "ResidualMLP", "Transformer", "UNet", "UNetTransformer", "UViT", "WaveGrad", "adm256", "dit_b",
   "dit_l", "dit_s", "dit_xl", "edm2", "ldm4", "ldm8", "sd1", "uvit_h", "uvit_l", "uvit_m", "uvit_s",
+  "DiT", "DiffWave", "MPUNet", "ResidualMLP", "SampleRNN", "Transformer", "UNet", "UNetTransformer", "UViT", "WaveGrad",
+  "WaveNet", "adm256", "dit_b", "dit_l", "dit_s", "dit_xl", "edm2", "ldm4", "ldm8", "sd1", "uvit_h", "uvit_l", "uvit_m",
+  "uvit_s",
 ]  # fmt: skip

@@ -1,10 +1,13 @@
-"""Convolutions whose kernels have a length of their own (Salimans and Kingma 2016, arXiv:1602.07868)."""
+"""Layers whose kernels have a length of their own (Salimans and Kingma 2016, arXiv:1602.07868)."""
+
+from typing import Any
 
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
 from latents.nn.convolve import convolve
+from latents.nn.linear import product
 from latents.nn.sharding import constrain
 from latents.types import Array
 
@@ -40,3 +43,29 @@ class WeightNormConv(nn.Module):
     padding = self.padding or [(n // 2, n // 2) for n in self.size]
     h = convolve(x.astype(self.dtype), kernel, self.stride, padding)
     return constrain(h + bias.astype(h.dtype))
+
+
+def normed(module: nn.Module, init: Any, shape: tuple[int, ...], kernel: str = "kernel", scale: str = "scale") -> Array:
+  """A kernel scale * v / |v| [shape] float32, |v| over all but the last axis (eq. 2); within a `nn.compact`.
+
+  Parameters of the module: v under the name `kernel`, begins as `init` says; `scale` [the last axis] begins as |v|, so
+  that the first kernel is v.
+  """
+  v = module.param(kernel, init, shape)
+  length = jnp.sqrt(jnp.square(v).sum(tuple(range(v.ndim - 1))))
+  return v * (module.param(scale, lambda _: length) / jnp.maximum(length, 1e-12))
+
+
+class WeightNormDense(nn.Module):
+  """[...,C] -> [...,width]: a linear layer with a kernel of `normed` and a bias that begins at 0."""
+
+  width: int
+  init: Any
+  dtype: str = "float32"
+
+  @nn.compact
+  def __call__(self, x: Array) -> Array:
+    """See the class."""
+    kernel = normed(self, self.init, (x.shape[-1], self.width)).astype(self.dtype)
+    bias = self.param("bias", nn.initializers.zeros, (self.width,), jnp.float32)
+    return constrain(product(x.astype(self.dtype), kernel) + bias.astype(self.dtype))

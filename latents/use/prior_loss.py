@@ -14,7 +14,7 @@ from latents.priors.base import LEVELS
 from latents.recodes import latent as merged
 from latents.train.stage2 import condition
 from latents.types import Array, Latent, to_signal
-from latents.use import held_out, measures, recoded
+from latents.use import baselines, held_out, measures, recoded
 from latents.use.model import Model
 
 LEVEL = "data_error_at_"  # and a log-SNR: what `Prior.levels` gives
@@ -23,7 +23,8 @@ KEY = 2**31 - 3  # of times and noise: the same for every run
 
 def measure(model: Model) -> dict[str, float]:
   """{term: mean over the held-out examples, "images": their number}; of a likelihood also its nats and bits, of a
-  denoiser its error at fixed noise levels (`Prior.levels`).
+  denoiser its error at fixed noise levels (`Prior.levels`), and beside bits of codes what counting gives
+  (`baselines.measure`).
 
   Latents are modes and nothing is dropped out (`train=False`); times and noise are drawn as in training, by a fixed key
   and the number of the example: the same for every run, whatever the batch or the mesh. Each example is a batch of its
@@ -78,7 +79,7 @@ def measure(model: Model) -> dict[str, float]:
   count = sums.pop("images")
   order = [*(n for n in sums if not n.startswith(LEVEL)), *(n for at in LEVELS if (n := f"{LEVEL}{at}") in sums)]
   means = {name: sums[name] / count for name in order}
-  found = _bits(means, model) | {"images": int(count)}
+  found = _bits(means, model) | baselines.measure(model) | {"images": int(count)}
   return found if fitted is None else found | fitted.shortening(np.concatenate(codes), np.concatenate(tokens))
 
 

@@ -18,14 +18,14 @@ from typing import Any
 
 ROOT = os.path.abspath(os.path.join(os.path.dirname(os.path.abspath(__file__)), "..", ".."))
 SIDES = ("latents", "torch")
-Step = Callable[[str, str], tuple[Callable[[], float], int]]
+Step = Callable[[str, str], tuple[Callable[[], Any], int]]
 HEAD = (
   "| what | run | parameters, ours / torch | CPU ms, ours | torch | ratio (least, most) | wall ms, ours | torch "
   "| ratio | peak (resident) MiB, ours | torch | first s, ours |\n|---|" + "---:|" * 11
 )
 
 
-def inside(step: Callable[[], float], parameters: int, device: str, side: str) -> None:
+def inside(step: Callable[[], Any], parameters: int, device: str, side: str) -> None:
   """One side: two steps to warm up, then one for each line that comes in, and what it took goes out."""
   begin = time.perf_counter()
   losses = step()
@@ -130,17 +130,21 @@ def parser(doc: str | None, tasks: tuple[str, ...], more: tuple[str, ...] = ()) 
   return made
 
 
-def begin(options: argparse.Namespace, script: str, tasks: tuple[str, ...], sides: dict[str, Step]) -> None:
-  """What a script does: be one side of a task, or compare them. sides: name -> (task, device) -> (step, parameters)."""
+def begin(
+  options: argparse.Namespace, script: str, tasks: tuple[str, ...], sides: dict[str, Step]
+) -> dict[str, list[dict[str, Any]]]:
+  """What a script does: be one side of a task ({}), or compare them (what `table` gives). sides: name -> (task, device)
+  -> (step, parameters)."""
   tasks = tasks if options.only is None else (options.only,)
-  if options.inside:
-    inside(*sides[options.inside](tasks[0], options.device), options.device, options.inside)
-  else:
-    table(script, tasks, options)
+  if not options.inside:
+    return table(script, tasks, options)
+  inside(*sides[options.inside](tasks[0], options.device), options.device, options.inside)
+  return {}
 
 
-def table(script: str, tasks: tuple[str, ...], options: Any) -> None:
-  """Every task `options.runs` times: rows as they come, then the spread of the ratios; or JSON with options.json."""
+def table(script: str, tasks: tuple[str, ...], options: Any) -> dict[str, list[dict[str, Any]]]:
+  """Every task `options.runs` times: rows as they come, then the spread of the ratios; or JSON with options.json. What
+  `compare` gave of every run of each task."""
   if not options.json:
     print(HEAD, flush=True)
   results: dict[str, list[dict[str, Any]]] = {task: [] for task in tasks}
@@ -151,13 +155,14 @@ def table(script: str, tasks: tuple[str, ...], options: Any) -> None:
         print(row(task, run, results[task][-1]), flush=True)
   if options.json:
     print(json.dumps(results))
-    return
+    return results
   what = "wall" if options.device == "gpu" else "cpu"
   for task, found in results.items():
     ratios = sorted(one[f"{what}_ratio"][0] for one in found)
     apart = max(one["apart"] for one in found)
     print(f"{task}: {statistics.median(ratios):.2f} of PyTorch's {what} time, {ratios[0]:.2f} to {ratios[-1]:.2f} "
           f"over {len(ratios)} runs" + (f"; losses of step 1 agree to {apart:.0e}" if apart else ""))  # fmt: skip
+  return results
 
 
 def row(task: str, run: int, found: dict[str, Any]) -> str:

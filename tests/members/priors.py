@@ -1,6 +1,7 @@
 """Members of `latents/priors`."""
 
 from latents.backbones import DiT, GatedPixelCNN, MPUNet, PixelCNNPlus, PixelSNAILCodes, Transformer
+from latents.backbones import DiT, MPUNet, SampleRNN, Transformer, WaveNet
 from latents.diffusion import (
   DDPM,
   Betas,
@@ -167,5 +168,15 @@ PRIORS = [
     ),
     (10,),
     (5,) * 2 + (9,) * 8,
+    "autoregressive-wavenet",
+    lambda: AutoregressivePrior(WaveNet(7, 12, width=4, gate=4, skip=5, cycle=2, stacks=2, classes=3)),
+    (12,),
+    7,
+  ),
+  (
+    "autoregressive-samplernn",
+    lambda: AutoregressivePrior(SampleRNN(7, 12, width=8, frames=(4, 2), embedding=3, classes=3)),
+    (12,),
+    7,
   ),
 ]
