@@ -6,12 +6,17 @@ known; rng stream "dropout"; with train=False deterministic. One that reads "lat
 its z [B,*s,D] stands there, which the network itself makes as large as x.
 Contract of a backbone on tokens: `__call__(tokens [B,L], cond, *, train) -> logits [B,L,V]`, `cache(batch)` and
 `step(token [B], cond, index [], cache) -> (logits [B,V], cache)`, with the same logits at every position.
+Others say what they do: MaskedTransformer (tokens of which some are masked), MaskedAutoencoder (the same of real-valued
+ones), ScaleTransformer (tokens of one scale after the other).
 """
 
 from latents.backbones.diffwave import DiffWave
 from latents.backbones.dit import DiT, dit_b, dit_l, dit_s, dit_xl
+from latents.backbones.masked_autoencoder import MaskedAutoencoder
+from latents.backbones.masked_transformer import MaskedTransformer
 from latents.backbones.mlp import ResidualMLP
 from latents.backbones.mp_unet import MPUNet, edm2
+from latents.backbones.scale_transformer import ScaleTransformer, var
 from latents.backbones.transformer import Transformer
 from latents.backbones.unet import UNet, adm256, ldm4, ldm8, sd1
 from latents.backbones.unet_transformer import UNetTransformer
@@ -19,6 +24,7 @@ from latents.backbones.uvit import UViT, uvit_h, uvit_l, uvit_m, uvit_s
 from latents.backbones.wavegrad import WaveGrad
 
 __all__ = [
-  "DiT", "DiffWave", "MPUNet", "ResidualMLP", "Transformer", "UNet", "UNetTransformer", "UViT", "WaveGrad", "adm256",
-  "dit_b", "dit_l", "dit_s", "dit_xl", "edm2", "ldm4", "ldm8", "sd1", "uvit_h", "uvit_l", "uvit_m", "uvit_s",
+  "DiT", "DiffWave", "MPUNet", "MaskedAutoencoder", "MaskedTransformer", "ResidualMLP", "ScaleTransformer",
+  "Transformer", "UNet", "UNetTransformer", "UViT", "WaveGrad", "adm256", "dit_b", "dit_l", "dit_s", "dit_xl", "edm2",
+  "ldm4", "ldm8", "sd1", "uvit_h", "uvit_l", "uvit_m", "uvit_s", "var",
 ]  # fmt: skip

@@ -1,6 +1,7 @@
 """Members of `latents/priors`."""
 
-from latents.backbones import DiT, MPUNet, Transformer
+from latents.backbones import DiT, MaskedAutoencoder, MaskedTransformer, MPUNet, ScaleTransformer, Transformer
+from latents.bottlenecks import VQ, MultiScaleVQ
 from latents.diffusion import (
   DDPM,
   Betas,
@@ -16,19 +17,25 @@ from latents.diffusion import (
   Uniform,
 )
 from latents.priors import (
+  MAR,
   AutoregressivePrior,
   ConsistencyDistillation,
   ConsistencyTraining,
   Doubling,
   FlowPrior,
+  MaskedPrior,
   MeanFlow,
   MultiScaleFlow,
+  NextScale,
   PixelFlow,
   ProgressiveDistillation,
   Rising,
   Shortcut,
   UncertainFlow,
 )
+from latents.priors.heads import DiffusionHead
+
+SCALES = ((1, 1), (2, 2), (3, 3))
 
 # -- priors: (name, make, per-sample latent shape, vocab, or one a token, or None)
 PRIORS = [
@@ -141,5 +148,35 @@ PRIORS = [
     ),
     (20,),
     (5,) * 4 + (9,) * 16,
+  ),
+  (
+    "masked",
+    lambda: MaskedPrior(MaskedTransformer(11, 16, 1, 2, length=16, classes=3, dropout=0.1), steps=4, top_k=5),
+    (4, 4),
+    11,
+  ),
+  (
+    "masked-groups",
+    lambda: MaskedPrior(MaskedTransformer(7, 16, 1, 2, length=12, groups=3), steps=4),
+    (2, 2, 3),
+    7,
+  ),
+  (
+    "mar",
+    lambda: MAR(
+      MaskedAutoencoder(16, 1, 2, length=6, classes=3, buffer=2),
+      DiffusionHead(3, features=16, depth=1, width=16, sampler=DDPM(3, "learned")),
+      steps=3,
+    ),
+    (6, 3),
+    None,
+  ),
+  (
+    "next-scale",
+    lambda: NextScale(
+      ScaleTransformer(11, 16, 2, 2, SCALES, classes=3), MultiScaleVQ(VQ(11, 4, project=False), SCALES), top_p=0.9
+    ),
+    (14,),
+    11,
   ),
 ]
