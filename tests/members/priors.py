@@ -151,7 +151,7 @@ PRIORS = [
   ),
   (
     "masked",
-    lambda: MaskedPrior(MaskedTransformer(11, 16, 1, 2, length=16, classes=3, dropout=0.1), steps=4, top_k=5),
+    lambda: MaskedPrior(MaskedTransformer(11, 256, 1, 2, length=16, classes=3, dropout=0.1), steps=4, top_k=8),
     (4, 4),
     11,
   ),
