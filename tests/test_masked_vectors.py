@@ -170,21 +170,22 @@ def test_lots_are_drawn_in_order_and_stay(steps: int):
   assert (np.asarray(run(0.0))[..., 0] >= 100).all()  # no condition at all
 
 
-def test_at_one_step_the_order_does_not_matter():
-  prior = MAR(NET, DiffusionHead(4, features=16, depth=1, width=8, sampler=DDPM(2, "learned")), steps=1)
-  params = start(prior, Latent(z=X))
-  keys = jax.random.split(KEY, 2)
-  line = jnp.tile(jnp.arange(6), (2, 1))
-  run = jax.jit(lambda order: prior.apply(params, order, keys, LABELS, method="filled"))
-  back = run(line[:, ::-1])[:, ::-1]  # the noise goes with the place in the order
-  z = prior.backbone.apply({"params": params["params"]["backbone"]}, 0 * X, jnp.ones((2, 6), bool), LABELS)
-  assert np.abs(run(line) - back).max() > 1e-3  # features differ by place
-  same = MAR(Counting(), Writing(2), steps=1)
-  a, b = (
-    same.apply({}, order, keys, LABELS, method="filled")
-    for order in (jnp.tile(jnp.arange(10), (2, 1)), jnp.tile(jnp.arange(10)[::-1], (2, 1)))
-  )
-  assert np.array_equal(a, b) and z.shape == (2, 6, 16)
+class Echo(Writing):
+  """Draws the first numbers of what it is told."""
+
+  out = 16
+
+  def draw(self, keys, given, other, guidance, temperature):
+    return given[:, : self.dim]
+
+
+@pytest.mark.parametrize("order", [[0, 1, 2, 3, 4, 5], [4, 2, 0, 5, 1, 3]])
+def test_at_one_step_the_order_does_not_matter(order: list[int]):
+  prior = MAR(NET, Echo(4), steps=1)
+  params = {"params": {"backbone": PARAMS["params"]}}
+  orders, keys = jnp.tile(jnp.asarray(order), (2, 1)), jax.random.split(KEY, 2)
+  x = jax.jit(lambda: prior.apply(params, orders, keys, LABELS, method="filled"))()
+  assert np.abs(x - features(0 * X, jnp.ones((2, 6), bool))[..., :4]).max() < 1e-5
 
 
 # -- the head
@@ -289,4 +290,4 @@ def test_sizes_are_the_papers(size, millions: int):
   made = jax.eval_shape(
     lambda: prior.init(rngs, Latent(z=jnp.zeros((1, 16, 16, 16))), label, train=True, method="loss")
   )
-  assert round(sum(math.prod(a.shape) for a in jax.tree.leaves(made)) / 1e6) == millions
+  assert math.ceil(sum(math.prod(a.shape) for a in jax.tree.leaves(made)) / 1e6) == millions

@@ -50,12 +50,15 @@ def test_embedded_codes_are_the_encoders_latent():
 
 def test_the_gradient_goes_once_through_the_sum():
   weight = normal(*H.shape, seed=1)
-  of_h, of_params = jax.grad(
-    lambda h, p: jnp.sum(QUANTISER.apply(p, h, train=True).z * weight), (0, 1)
-  )(H, PARAMS)  # fmt: skip
+
+  @jax.jit
+  def slopes(h, params):
+    through = jax.grad(lambda h, p: jnp.sum(QUANTISER.apply(p, h, train=True).z * weight), (0, 1))(h, params)
+    return *through, jax.grad(lambda p: QUANTISER.apply(p, h, train=True).terms["vq"])(params)["params"]
+
+  of_h, of_params, terms = slopes(H, PARAMS)
   assert np.abs(of_h - weight).max() < 1e-6
   assert all(not np.any(leaf) for leaf in jax.tree.leaves(of_params))
-  terms = jax.grad(lambda p: QUANTISER.apply(p, H, train=True).terms["vq"])(PARAMS)["params"]
   used = np.isin(np.arange(12), LATENT.codes)
   assert np.array_equal(np.any(np.asarray(terms["stage"]["codebook"]), -1), used)
   assert all(np.any(terms[f"phis_{i}"]["kernel"]) for i in range(2))  # the codebook's loss teaches phi too
