@@ -1,5 +1,6 @@
 """VAR: what is given in training is what is made in sampling, who sees whom, probabilities that sum to 1."""
 
+import dataclasses
 import itertools
 import math
 
@@ -11,9 +12,14 @@ import pytest
 from experiments.codes import var as experiment
 from latents.backbones import ScaleTransformer, var
 from latents.bottlenecks import VQ, MultiScaleVQ
+from latents.declare import Start
 from latents.errors import UserError
+from latents.losses import L2, Weight
 from latents.priors import NextScale
+from latents.runs import run
+from latents.store.folder import Folder
 from latents.types import Latent
+from tests import micro
 from tests.test_nn import drawn, normal
 from tests.test_priors import LABEL, draw, latent_of, start
 
@@ -125,6 +131,25 @@ def test_sizes_are_the_readmes(depth: int, millions: int):
   made = jax.eval_shape(lambda: net.init(KEY, jnp.zeros((1, 680, 32)), None))
   count = sum(math.prod(a.shape) for a in jax.tree.leaves(made)) / 1e6
   assert abs(count - millions) < (1 if millions < 1000 else 50), count
+
+
+def test_a_run_puts_the_quantiser_of_its_own_stage_1_in_place(tmp_path):
+  base, scales = micro.experiment(codes=True, gan=False), ((1, 1), (4, 4))
+  assert base.stage2 is not None
+  code = MultiScaleVQ(VQ(16, 4, project=False), scales)
+  model = base.stage1.model
+  model = model.clone(encoder=model.encoder.clone(out=4), bottleneck=code)
+  one = dataclasses.replace(base.stage1, model=model, losses={"l2": L2(), "vq": Weight(1.0)}, steps=2)
+  prior = NextScale(ScaleTransformer(16, 16, 1, 2, scales, classes=10), code.clone())
+  start = (Start(stage=one, source="bottleneck", into="quantiser"),)
+  two = dataclasses.replace(base.stage2, prior=prior, steps=2, start=start, trained=("backbone",))
+  made = dataclasses.replace(base, name="scales", stage1=one, stage2=two)
+  folder = Folder(run.run(made, tmp_path, None, "test"), made)
+  first, second = (folder.artefact(number).weights for number in (1, 2))
+  own = {name: array for name, array in first.items() if "/bottleneck/" in name}
+  assert len(own) >= 5
+  for name, array in own.items():
+    assert np.array_equal(array, second[name.replace("/bottleneck/", "/quantiser/")]), name
 
 
 def test_mistakes_are_one_clear_line():

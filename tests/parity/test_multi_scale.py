@@ -24,7 +24,7 @@ def test_resizing(side: int):
   down = F.interpolate(shown(large), size=(side, side + 1), mode="area").permute(0, 2, 3, 1)
   assert np.abs(resized(large, (side, side + 1), area) - down.numpy()).max() < 1e-6
   up = F.interpolate(shown(small), size=(16, 12), mode="bicubic").permute(0, 2, 3, 1)
-  assert np.abs(resized(small, (16, 12), bicubic) - up.numpy()).max() < 2e-6
+  assert np.abs(resized(small, (16, 12), bicubic) - up.numpy()).max() < 5e-6
 
 
 def test_quantiser():
