@@ -1,6 +1,7 @@
 """Codes that are filled in a few steps, many at a time. MaskGIT: Chang et al. 2022, arXiv:2202.04200."""
 
 import math
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -130,7 +131,7 @@ class MaskedPrior(Prior):
     def step(tokens: Array, now: tuple[Array, Array, Array]) -> tuple[Array, tuple[Array, Array]]:
       number, left, heat = now
       flat = tokens.reshape(batch, -1)
-      logits = backbone.apply(variables, jnp.concatenate([flat, flat]) if double else flat, told, train=False)
+      logits: Any = backbone.apply(variables, jnp.concatenate([flat, flat]) if double else flat, told, train=False)
       if double:
         u, c = jnp.split(logits, 2)
         logits = guide(u, c, scale)
