@@ -11,10 +11,15 @@ Contract of a backbone on tokens: `__call__(tokens [B,L], cond, *, train) -> log
 `step(token [B], cond, index [], cache) -> (logits [B,V], cache)`, with the same logits at every position. One without
 a cache of its own is a `Stepwise`; over pixels or codes of a grid see `grids`. A backbone on elements has x [B,L,D] in
 place of tokens, and what a head says in place of V.
+`step(token [B], cond, index [], cache) -> (logits [B,V], cache)`, with the same logits at every position.
+Others say what they do: MaskedTransformer (tokens of which some are masked), MaskedAutoencoder (the same of real-valued
+ones), ScaleTransformer (tokens of one scale after the other).
 """
 
 from latents.backbones.diffwave import DiffWave
 from latents.backbones.dit import DiT, dit_b, dit_l, dit_s, dit_xl
+from latents.backbones.masked_autoencoder import MaskedAutoencoder
+from latents.backbones.masked_transformer import MaskedTransformer
 from latents.backbones.mlp import ResidualMLP
 from latents.backbones.mp_unet import MPUNet, edm2
 from latents.backbones.rq_transformer import RQTransformer
@@ -23,6 +28,7 @@ from latents.backbones.pixelcnn_pp import PixelCNNPlus
 from latents.backbones.pixelrnn import PixelRNN
 from latents.backbones.pixelsnail import PixelSNAIL, PixelSNAILCodes
 from latents.backbones.samplernn import SampleRNN
+from latents.backbones.scale_transformer import ScaleTransformer, var
 from latents.backbones.transformer import Transformer
 from latents.backbones.unet import UNet, adm256, ldm4, ldm8, sd1
 from latents.backbones.unet_transformer import UNetTransformer
@@ -41,4 +47,7 @@ __all__ = [
   "DiT", "DiffWave", "MPUNet", "ResidualMLP", "SampleRNN", "Transformer", "UNet", "UNetTransformer", "UViT", "WaveGrad",
   "WaveNet", "adm256", "dit_b", "dit_l", "dit_s", "dit_xl", "edm2", "ldm4", "ldm8", "sd1", "uvit_h", "uvit_l", "uvit_m",
   "uvit_s",
+  "DiT", "DiffWave", "MPUNet", "MaskedAutoencoder", "MaskedTransformer", "ResidualMLP", "ScaleTransformer",
+  "Transformer", "UNet", "UNetTransformer", "UViT", "WaveGrad", "adm256", "dit_b", "dit_l", "dit_s", "dit_xl", "edm2",
+  "ldm4", "ldm8", "sd1", "uvit_h", "uvit_l", "uvit_m", "uvit_s", "var",
 ]  # fmt: skip

@@ -7,19 +7,20 @@ import flax.linen as nn
 import jax.numpy as jnp
 
 from latents.backbones.dit import zero_dense
-from latents.nn.condition import embed_labels
+from latents.nn.condition import embed_labels, entry
 from latents.nn.linear import Dense
 from latents.nn.norm import LayerNorm, modulate
 from latents.nn.sharding import constrain
 from latents.nn.time import embed_times
-from latents.types import Array, Cond
+from latents.types import Array, Cond, later
 
 
 class ResidualMLP(nn.Module):
   """x [B,*s,D], t [B] (or [B,n]: n times), cond or None -> [B,*s,out] float32; exactly 0 at the start.
 
   All numbers of a latent are one vector. Each of `depth` blocks is x + gate * MLP(LN(x) (1 + scale) + shift) of two
-  layers of `width` with SiLU, by adaLN of time and class. classes, out: see `DiT`.
+  layers of `width` with SiLU, by adaLN of time and class. classes, out: see `DiT`. told: numbers of a vector that the
+  condition says beside, "told" [B,told], 0 = none (MAR's: what another network knows of x).
   """
 
   depth: int
@@ -27,11 +28,12 @@ class ResidualMLP(nn.Module):
   classes: int = 0
   out: int | None = None
   dtype: str = "float32"
+  told: int = later(0)
 
   @property
   def conditions(self) -> tuple[str, ...]:
     """Names of what it reads of a condition."""
-    return ("label",) if self.classes else ()
+    return (*(("label",) if self.classes else ()), *(("told",) if self.told else ()))
 
   @nn.compact
   def __call__(self, x: Array, t: Array, cond: Cond | None, *, train: bool = False) -> Array:
@@ -42,6 +44,9 @@ class ResidualMLP(nn.Module):
     c = embed_times(t, self.width, self.dtype)
     if self.classes:
       c = c + embed_labels(cond, self.classes, batch, self.width, self.dtype)
+    if self.told:
+      vector = jnp.zeros((batch, self.told)) if cond is None else entry(cond, "told")
+      c = c + Dense(self.width, dtype=self.dtype, kernel_init=init, name="told")(vector)
     c = nn.silu(constrain(c))
     for i in range(self.depth):
       shift, scale, gate = jnp.split(zero_dense(3 * self.width, self.dtype, f"modulation_{i}")(c), 3, -1)

@@ -21,6 +21,7 @@ from latents.bottlenecks.gumbel import Gumbel
 from latents.bottlenecks.hierarchy import Hierarchy
 from latents.bottlenecks.kl import KL
 from latents.bottlenecks.lfq import LFQ
+from latents.bottlenecks.multi_scale import MultiScaleVQ
 from latents.bottlenecks.nested import NestedDropout
 from latents.bottlenecks.none import NoBottleneck
 from latents.bottlenecks.norm import LayerNormLatent
@@ -42,6 +43,7 @@ __all__ = [
   "Gumbel",
   "Hierarchy",
   "LayerNormLatent",
+  "MultiScaleVQ",
   "NestedDropout",
   "NoBottleneck",
   "ResidualFSQ",

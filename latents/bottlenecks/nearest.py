@@ -8,6 +8,7 @@ import jax.numpy as jnp
 
 from latents.bottlenecks.base import Discrete, check_codes, check_field, code_logs, enter, pointwise, straight_through
 from latents.errors import UserError
+from latents.nn.norm import unit
 from latents.types import Array, Latent, Terms
 
 Gradient = Literal["straight", "rotation"]
@@ -131,11 +132,6 @@ def distance(x: Array, q: Array, weight: Array | None) -> Array:
   """x, q [..,D], weight [..] or None -> []: the mean of weight (x - q)^2 over all elements."""
   squares = jnp.square(x - q)
   return (squares if weight is None else squares * weight[..., None]).mean()
-
-
-def unit(x: Array) -> Array:
-  """[...,D] -> the same direction at length 1; 0 stays 0."""
-  return x * jax.lax.rsqrt(jnp.maximum(jnp.square(x).sum(-1, keepdims=True), 1e-24))
 
 
 def nearest_code(rows: Array, embedding: Array) -> Array:

@@ -39,6 +39,8 @@ DRAWS: Mapping[str, tuple[str, Any]] = {
   "temperature": ("at least 0 (0 = the likeliest)", lambda x: x >= 0),
   "top_k": ("at least 0 (0 = all)", lambda x: x >= 0),
   "top_p": ("in (0, 1] (1 = all)", lambda x: 0 < x <= 1),
+  "choice": ("at least 0 (0 = the surest)", lambda x: x >= 0),
+  "smoothing": ("in [0, 1)", lambda x: 0 <= x < 1),
 }
 
 

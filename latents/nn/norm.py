@@ -128,3 +128,8 @@ def norm(kind: NormKind, dtype: str, name: str) -> nn.Module:
 def modulate(x: Array, shift: Array, scale: Array) -> Array:
   """x [B,N,C], shift and scale [B,1,C] -> x (1 + scale) + shift (adaLN, Peebles & Xie 2023)."""
   return x * (1 + scale) + shift
+
+
+def unit(x: Array) -> Array:
+  """[...,D] -> the same direction at length 1; 0 stays 0."""
+  return x * jax.lax.rsqrt(jnp.maximum(jnp.square(x).sum(-1, keepdims=True), 1e-24))

@@ -14,8 +14,11 @@ from latents.priors.consistency import ConsistencyDistillation, ConsistencyTrain
 from latents.priors.distance import PseudoHuber, Squared
 from latents.priors.flow import FlowPrior
 from latents.priors.intervals import Doubling, Rising
+from latents.priors.masked import MaskedPrior
+from latents.priors.masked_vectors import MAR
 from latents.priors.mean_flow import MeanFlow
 from latents.priors.multi_scale import MultiScaleFlow
+from latents.priors.next_scale import NextScale
 from latents.priors.pixel_flow import PixelFlow
 from latents.priors.progressive import ProgressiveDistillation
 from latents.priors.shortcut import Shortcut
@@ -28,5 +31,7 @@ __all__ = [
   "Shortcut", "Squared", "UncertainFlow",
   "AutoregressivePrior", "AutoregressiveVectors", "ChainPrior", "ConsistencyDistillation", "ConsistencyTraining",
   "Doubling", "FlowPrior", "MeanFlow", "MultiScaleFlow", "PixelFlow", "Prior", "ProgressiveDistillation",
+  "MAR", "AutoregressivePrior", "ConsistencyDistillation", "ConsistencyTraining", "Doubling", "FlowPrior",
+  "MaskedPrior", "MeanFlow", "MultiScaleFlow", "NextScale", "PixelFlow", "Prior", "ProgressiveDistillation",
   "PseudoHuber", "Rising", "Shortcut", "Squared", "UncertainFlow",
 ]  # fmt: skip

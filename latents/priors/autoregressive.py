@@ -44,6 +44,14 @@ def _keep(logits: Array, ordered: Array, count: Array) -> Array:
   return jnp.where(above | (equal & (jnp.cumsum(equal, -1) <= room)), logits, -jnp.inf)
 
 
+def choose(keys: Array, logits: Array, temperature: float, top_k: int, top_p: float) -> Array:
+  """keys [B], logits [B,...,V] -> [B,...] int32: temperature (0 = the likeliest), then top_k, then top_p."""
+  if temperature == 0.0:
+    return jnp.argmax(logits, -1).astype(jnp.int32)
+  logits = keep_top_p(keep_top_k(logits / temperature, top_k), top_p)
+  return jax.vmap(jax.random.categorical)(keys, logits).astype(jnp.int32)
+
+
 class AutoregressivePrior(Prior):
   """Reads latent.codes [B,*s] or [B,*s,G], flattened in raster order with the levels G innermost, or [B,N] of several
   grids (the backbone's `layout`). mean over tokens: every token counts the same, whatever its grid.
@@ -142,10 +150,8 @@ class AutoregressivePrior(Prior):
     backbone, variables = self.backbone.unbind()
 
     def draw(logits: Array, index: Array) -> Array:
-      if self.temperature == 0.0:
-        return jnp.argmax(logits, -1).astype(jnp.int32)
-      logits = keep_top_p(keep_top_k(logits / self.temperature, self.top_k), self.top_p)
-      return jax.vmap(lambda key, row: jax.random.categorical(jax.random.fold_in(key, index), row))(keys, logits)
+      now = jax.vmap(lambda key: jax.random.fold_in(key, index))(keys)
+      return choose(now, logits, self.temperature, self.top_k, self.top_p)
 
     def step(carry: tuple, index: Array) -> tuple:
       token, cache, state, place = carry
@@ -157,7 +163,7 @@ class AutoregressivePrior(Prior):
       if double:
         u, c = jnp.split(logits, 2)
         logits = guide(u, c, scale)
-      token = draw(logits, index).astype(jnp.int32)
+      token = draw(logits, index)
       if walk is not None:
         state, place = walk.step(state, token)
       return (token, cache, state, place), token

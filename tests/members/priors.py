@@ -2,6 +2,8 @@
 
 from latents.backbones import DiT, GatedPixelCNN, MPUNet, PixelCNNPlus, PixelSNAILCodes, Transformer
 from latents.backbones import DiT, MPUNet, SampleRNN, Transformer, WaveNet
+from latents.backbones import DiT, MaskedAutoencoder, MaskedTransformer, MPUNet, ScaleTransformer, Transformer
+from latents.bottlenecks import VQ, MultiScaleVQ
 from latents.diffusion import (
   DDPM,
   Betas,
@@ -17,6 +19,7 @@ from latents.diffusion import (
   Uniform,
 )
 from latents.priors import (
+  MAR,
   AutoregressivePrior,
   AutoregressiveVectors,
   ChainPrior,
@@ -24,8 +27,10 @@ from latents.priors import (
   ConsistencyTraining,
   Doubling,
   FlowPrior,
+  MaskedPrior,
   MeanFlow,
   MultiScaleFlow,
+  NextScale,
   PixelFlow,
   ProgressiveDistillation,
   Rising,
@@ -33,6 +38,9 @@ from latents.priors import (
   UncertainFlow,
 )
 from latents.priors.heads import LogisticMixture
+from latents.priors.heads import DiffusionHead
+
+SCALES = ((1, 1), (2, 2), (3, 3))
 
 # -- priors: (name, make, per-sample latent shape, vocab, or one a token, or None)
 PRIORS = [
@@ -178,5 +186,33 @@ PRIORS = [
     lambda: AutoregressivePrior(SampleRNN(7, 12, width=8, frames=(4, 2), embedding=3, classes=3)),
     (12,),
     7,
+    "masked",
+    lambda: MaskedPrior(MaskedTransformer(11, 256, 1, 2, length=16, classes=3, dropout=0.1), steps=4, top_k=8),
+    (4, 4),
+    11,
+  ),
+  (
+    "masked-groups",
+    lambda: MaskedPrior(MaskedTransformer(7, 16, 1, 2, length=12, groups=3), steps=4),
+    (2, 2, 3),
+    7,
+  ),
+  (
+    "mar",
+    lambda: MAR(
+      MaskedAutoencoder(16, 1, 2, length=6, classes=3, buffer=2),
+      DiffusionHead(3, features=16, depth=1, width=16, sampler=DDPM(3, "learned")),
+      steps=3,
+    ),
+    (6, 3),
+    None,
+  ),
+  (
+    "next-scale",
+    lambda: NextScale(
+      ScaleTransformer(11, 16, 2, 2, SCALES, classes=3), MultiScaleVQ(VQ(11, 4, project=False), SCALES), top_p=0.9
+    ),
+    (14,),
+    11,
   ),
 ]

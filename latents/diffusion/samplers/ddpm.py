@@ -10,7 +10,7 @@ from latents.diffusion.field import Field
 from latents.diffusion.posterior import posterior
 from latents.diffusion.samplers.base import check_keys, check_steps, fresh_noise, numbers, walk
 from latents.errors import UserError
-from latents.types import Array
+from latents.types import Array, later
 
 
 @dataclasses.dataclass(frozen=True)
@@ -19,10 +19,12 @@ class DDPM:
 
   variance: "small" is q's own, "large" is DDPM's beta; "learned" lies between them where the network says so
   (iDDPM, arXiv:2102.09672, eq. 15), and needs a process of learned variance. `grids.Strided` are iDDPM's times.
+  temperature: multiplies the noise of the steps.
   """
 
   steps: int = 250
   variance: Literal["small", "large", "learned"] = "small"
+  temperature: float = later(1.0)
 
   def __post_init__(self) -> None:
     check_steps(self.steps)
@@ -43,6 +45,7 @@ class DDPM:
       data, share = field.read("data", x, now)
       fixed: Any = {"small": 0.0, "large": 1.0}.get(self.variance, share)
       deviation = jnp.exp((fixed * large + (1 - fixed) * small) / 2)
-      return of_x * x + of_data * data + noisy * deviation * fresh_noise(keys, number, x)
+      noise = fresh_noise(keys, number, x)
+      return of_x * x + of_data * data + noisy * self.temperature * deviation * noise
 
     return walk(step, field, x, (jnp.arange(len(times) - 1), *tables), guided)

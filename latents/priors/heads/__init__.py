@@ -10,7 +10,8 @@ The contract (class `Head`), of elements of `dim` numbers:
 """
 
 from latents.priors.heads.base import Head
+from latents.priors.heads.diffusion import DiffusionHead
 from latents.priors.heads.gaussian_mixture import GaussianMixture
 from latents.priors.heads.logistic_mixture import LogisticMixture
 
-__all__ = ["GaussianMixture", "Head", "LogisticMixture"]
+__all__ = ["DiffusionHead", "GaussianMixture", "Head", "LogisticMixture"]
