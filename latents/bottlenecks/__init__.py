@@ -33,23 +33,6 @@ from latents.bottlenecks.vq_ema import EMAVQ
 from latents.bottlenecks.vq_reg import VQReg
 
 __all__ = [
-  "BSQ",
-  "EMAVQ",
-  "FSQ",
-  "KL",
-  "LFQ",
-  "VQ",
-  "Bottleneck",
-  "Gumbel",
-  "Hierarchy",
-  "LayerNormLatent",
-  "MultiScaleVQ",
-  "NestedDropout",
-  "NoBottleneck",
-  "ResidualFSQ",
-  "ResidualVQ",
-  "Symbols",
-  "VQReg",
-  "code_logs",
-  "straight_through",
-]
+  "BSQ", "EMAVQ", "FSQ", "KL", "LFQ", "VQ", "Bottleneck", "Gumbel", "Hierarchy", "LayerNormLatent", "MultiScaleVQ",
+  "NestedDropout", "NoBottleneck", "ResidualFSQ", "ResidualVQ", "Symbols", "VQReg", "code_logs", "straight_through",
+]  # fmt: skip

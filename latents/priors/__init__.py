@@ -26,12 +26,7 @@ from latents.priors.uncertain import UncertainFlow
 from latents.priors.vectors import AutoregressiveVectors
 
 __all__ = [
-  "AutoregressivePrior", "AutoregressiveVectors", "ConsistencyDistillation", "ConsistencyTraining", "Doubling",
-  "FlowPrior", "MeanFlow", "MultiScaleFlow", "PixelFlow", "Prior", "ProgressiveDistillation", "PseudoHuber", "Rising",
-  "Shortcut", "Squared", "UncertainFlow",
-  "AutoregressivePrior", "AutoregressiveVectors", "ChainPrior", "ConsistencyDistillation", "ConsistencyTraining",
-  "Doubling", "FlowPrior", "MeanFlow", "MultiScaleFlow", "PixelFlow", "Prior", "ProgressiveDistillation",
-  "MAR", "AutoregressivePrior", "ConsistencyDistillation", "ConsistencyTraining", "Doubling", "FlowPrior",
-  "MaskedPrior", "MeanFlow", "MultiScaleFlow", "NextScale", "PixelFlow", "Prior", "ProgressiveDistillation",
-  "PseudoHuber", "Rising", "Shortcut", "Squared", "UncertainFlow",
+  "MAR", "AutoregressivePrior", "AutoregressiveVectors", "ChainPrior", "ConsistencyDistillation", "ConsistencyTraining",
+  "Doubling", "FlowPrior", "MaskedPrior", "MeanFlow", "MultiScaleFlow", "NextScale", "PixelFlow", "Prior",
+  "ProgressiveDistillation", "PseudoHuber", "Rising", "Shortcut", "Squared", "UncertainFlow",
 ]  # fmt: skip

@@ -1,8 +1,18 @@
 """Members of `latents/priors`."""
 
-from latents.backbones import DiT, GatedPixelCNN, MPUNet, PixelCNNPlus, PixelSNAILCodes, Transformer
-from latents.backbones import DiT, MPUNet, SampleRNN, Transformer, WaveNet
-from latents.backbones import DiT, MaskedAutoencoder, MaskedTransformer, MPUNet, ScaleTransformer, Transformer
+from latents.backbones import (
+  DiT,
+  GatedPixelCNN,
+  MaskedAutoencoder,
+  MaskedTransformer,
+  MPUNet,
+  PixelCNNPlus,
+  PixelSNAILCodes,
+  SampleRNN,
+  ScaleTransformer,
+  Transformer,
+  WaveNet,
+)
 from latents.bottlenecks import VQ, MultiScaleVQ
 from latents.diffusion import (
   DDPM,
@@ -37,8 +47,7 @@ from latents.priors import (
   Shortcut,
   UncertainFlow,
 )
-from latents.priors.heads import LogisticMixture
-from latents.priors.heads import DiffusionHead
+from latents.priors.heads import DiffusionHead, LogisticMixture
 
 SCALES = ((1, 1), (2, 2), (3, 3))
 
@@ -176,6 +185,8 @@ PRIORS = [
     ),
     (10,),
     (5,) * 2 + (9,) * 8,
+  ),
+  (
     "autoregressive-wavenet",
     lambda: AutoregressivePrior(WaveNet(7, 12, width=4, gate=4, skip=5, cycle=2, stacks=2, classes=3)),
     (12,),
@@ -186,6 +197,8 @@ PRIORS = [
     lambda: AutoregressivePrior(SampleRNN(7, 12, width=8, frames=(4, 2), embedding=3, classes=3)),
     (12,),
     7,
+  ),
+  (
     "masked",
     lambda: MaskedPrior(MaskedTransformer(11, 256, 1, 2, length=16, classes=3, dropout=0.1), steps=4, top_k=8),
     (4, 4),
