@@ -7,6 +7,8 @@ from latents.plan import flops
 from latents.train.build_step import build_step
 from tests import micro
 
+pytestmark = pytest.mark.slow  # each variant's step is traced
+
 
 def spent(made) -> int:
   stages = ((1, made.stage1), (2, made.stage2))
