@@ -64,6 +64,7 @@ def test_every_scalar_is_a_flag(path, scale, data):
   if made.stage2 is not None:
     guided = overrides.override(made, ["--stage2.prior.guidance", "1.25", "--stage2.steps", "5"])
     assert (guided.stage2.prior.guidance, guided.stage2.steps) == (1.25, 5)
+    assert guided.stage2.start == made.stage2.start and changed.stage2 == made.stage2
   assert changed.stage1.model == made.stage1.model
   with pytest.raises(UserError, match=r"unknown flag --stage1\.step .*stage1\.steps"):
     overrides.override(made, ["--stage1.step", "7"])

@@ -198,6 +198,12 @@ def test_flags_reach_what_a_stage_begins_with():
   assert "stage1.start.0.stage.steps" in known
   changed = overrides.override(fine, ["--stage1.start.0.stage.steps", "9", "--stage1.steps", "5"])
   assert changed.stage1.start[0].stage.steps == 9 and changed.stage1.steps == 5
+  twice = dataclasses.replace(fine, stage1=dataclasses.replace(fine.stage1, start=(Start(stage=fine.stage1),)))
+  deep = "stage1.start.0.stage.start.0.stage.steps"
+  changed = overrides.override(twice, [f"--{deep}", "9", "--stage2.steps", "4"])
+  kept = changed.stage1.start[0].stage
+  assert (kept.start[0].stage.steps, kept.steps) == (9, fine.stage1.steps) and kept.model == fine.stage1.model
+  assert overrides.override(twice, ["--stage2.steps", "4"]).stage1 == twice.stage1
   plain = micro.experiment(gan=False)
   assert overrides.override(plain, ["--stage1.steps", "5"]).stage1.start == ()
 

@@ -8,8 +8,9 @@ arXiv:2511.13720) in place of the velocity, which large patches cannot carry.
     TFDS_DATA_DIR=../shared/data latents ablate experiments/ablations/two_stages_or_one.py --scale tiny --seeds 3
 
 tiny: photographs of clothes at 32 px; the same transformer 4x128 on 64 tokens, of f4 c4 latents or of patches of 4
-pixels, and on 256 tokens of patches of 2; all train for 10.1e12 FLOPs (`compute.flops`), the autoencoder's among them,
-and draw 500 pictures in 30 steps with guidance 2. The octaves say how much detail samples have beside photographs.
+pixels, and on 256 tokens of patches of 2; these train for 10.1e12 FLOPs (`compute.flops`), the latent model with its
+autoencoder for 9.5e12 (latents are encoded once and kept), and all draw 500 pictures in 30 steps with guidance 2. The
+octaves say how much detail samples have beside photographs.
 paper: DiT-XL/2 on `ldm_kl`'s latents, and the same on patches of 16 and 8 at 256 px; steps by FLOPs a picture (DiT-XL/2
 0.71e12, at four times the tokens 3.1e12; LDM's first stage with its losses 2.9e12). The smallest differences that
 count: nothing for the kernel distance but its sign, 0.02 of the agreement.

@@ -14,6 +14,7 @@ samples are of the conditional field; class agreement 0.93 in two steps and in o
 all noise levels. The paper trains no latents.
 
 Paper: FID 2.83 in one step, 2.46 in two (CIFAR-10); 4.02 and 3.20 (ImageNet-64); algorithm 3 alone 8.70 and 5.83
+Shown: two steps give digits, one in fourteen of another class; strokes uneven.
 """
 
 import dataclasses

@@ -15,6 +15,7 @@ with r < t, omega 0.2, kappa 0.92, times up to 0.75 guided (the released configu
 asks for its digits.
 
 Paper: ImageNet 256, one step FID 3.43 (XL/2), 6.17 (B/2); two steps 2.93 (XL/2)
+Shown: one step gives digits of their class; strokes a little blurred, less varied than the data.
 """
 
 import dataclasses

@@ -14,6 +14,7 @@ FID 19.5 without guidance; its best model has 7M. The first three channels of th
 are guided, as in the paper's code.
 
 Paper: FID 9.62 without, 2.27 with guidance 1.5 (DiT-XL/2, 7M steps)
+Shown: digits, one in thirty of another class; compared by the noise some 2s and 7s break.
 """
 
 import dataclasses

@@ -15,6 +15,7 @@ of one CPU core. Class agreement 1.00 (0.56 with those for pixels, guidance 2 an
 ImageNet-64 with ADM's U-Net (296M), batch and length as there, 256 steps with churn.
 
 Paper: FID 1.79 (CIFAR-10), 1.36 (ImageNet-64)
+Shown: sharp digits, each of the class asked for; 18 steps of Heun; zeros resemble each other at guidance 3.5.
 """
 
 import dataclasses

@@ -38,7 +38,7 @@ def experiment(scale: Literal["tiny", "paper"] = "tiny", data_dir: str | None = 
     process=Process(path=Betas(0.00085, 0.012, rise="root"), predict="noise"),
   )
   if tiny:
-    two = dataclasses.replace(base.stage2, prior=prior, steps=2000)
+    two = dataclasses.replace(base.stage2, prior=prior, steps=3600)
   else:
     optimizer = Adam(lr=2e-4, betas=(0.99, 0.99), decay=0.03, warmup=5000)
     two = dataclasses.replace(base.stage2, prior=prior, optimizer=optimizer, steps=500_000, batch=1024)

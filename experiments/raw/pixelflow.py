@@ -7,10 +7,11 @@ resolutions, and is told which. FID 1.98 on ImageNet-256.
     latents run experiments/raw/pixelflow.py
 
 tiny: digits of 8, 16 and 32 px, patches of 4 and four blocks of width 128 (compiling them three times takes a
-minute); about five minutes of one CPU core. After 980 steps class agreement is 0.79.
+minute); under three minutes of one CPU core. After 980 steps class agreement is 0.79, after these 0.99.
 paper: 32 to 256 px, patches of 4, 28 blocks of width 1152 (677 million numbers).
 
 Paper: FID 1.98 (ImageNet-256)
+Shown: digits of their class, coarse to fine; the last doubling leaves ragged edges.
 """
 
 import dataclasses

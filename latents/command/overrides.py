@@ -121,7 +121,36 @@ def override(made: Experiment, flags: list[str], known: list[str] = []) -> Exper
     raise UserError(f"{word.split('=')[0]}: there is no stage 2, the autoencoder is alone")
   if not flags:
     return made
-  return _tyro(Experiment, flags, [*known, *(f"--{p}" for p in scalars(made))], default=made)
+  known = [*known, *(f"--{p}" for p in scalars(made))]
+  thin = {f"stage{n}": _thinned(stage, f"--stage{n}", flags) for n in (1, 2) if (stage := getattr(made, f"stage{n}"))}
+  changed = _tyro(Experiment, flags, known, default=dataclasses.replace(made, **thin))
+  full = {name: _filled(getattr(changed, name), getattr(made, name)) for name in thin}
+  return dataclasses.replace(changed, **full)
+
+
+def _thinned(stage: Any, path: str, flags: list[str]) -> Any:
+  """A stage without the starts that no flag names: a chain of rounds has as many stages as it has halves of halves, and
+  tyro takes half a minute to read them all."""
+  starts = getattr(stage, "start", ())  # a release has none
+  if not starts:
+    return stage
+  if not any(word.startswith(f"{path}.start.") for word in flags):
+    return dataclasses.replace(stage, start=())
+  kept = [
+    dataclasses.replace(s, stage=_thinned(s.stage, f"{path}.start.{i}.stage", flags)) for i, s in enumerate(starts)
+  ]
+  return dataclasses.replace(stage, start=tuple(kept))
+
+
+def _filled(thin: Any, full: Any) -> Any:
+  """`_thinned`'s inverse: the starts of `full` that `thin` lacks."""
+  starts = getattr(full, "start", ())
+  if not starts:
+    return thin
+  if not thin.start:
+    return dataclasses.replace(thin, start=starts)
+  kept = [dataclasses.replace(a, stage=_filled(a.stage, b.stage)) for a, b in zip(thin.start, starts, strict=True)]
+  return dataclasses.replace(thin, start=tuple(kept))
 
 
 def _taken(flags: list[str], name: str) -> tuple[list[str], list[str]]:
