@@ -27,14 +27,14 @@ NATS, AGREEMENT, SECONDS = "prior.nats_per_element", "samples.class_agreement", 
 BASELINES = ("prior.marginal_bits_per_element", "prior.first_order_bits_per_element", "prior.bits_per_element")
 # steps at the tiny scale, of as many FLOPs each (`tests/test_equal_compute.py` counts them)
 STEPS = {
-  "pixelcnn": 1643,
-  "gated-pixelcnn": 821,
-  "pixelsnail": 2320,
-  "gpt": 562,
-  "llamagen": 438,
-  "rotary": 438,
-  "random-order": 438,
-  "maskgit": 544,
+  "pixelcnn": 2079,
+  "gated-pixelcnn": 917,
+  "pixelsnail": 3294,
+  "gpt": 606,
+  "llamagen": 464,
+  "rotary": 464,
+  "random-order": 464,
+  "maskgit": 585,
 }
 
 
