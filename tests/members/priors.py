@@ -8,9 +8,11 @@ from latents.backbones import (
   MPUNet,
   PixelCNNPlus,
   PixelSNAILCodes,
+  RQTransformer,
   SampleRNN,
   ScaleTransformer,
   Transformer,
+  VectorTransformer,
   WaveNet,
 )
 from latents.bottlenecks import VQ, MultiScaleVQ
@@ -47,7 +49,7 @@ from latents.priors import (
   Shortcut,
   UncertainFlow,
 )
-from latents.priors.heads import DiffusionHead, LogisticMixture
+from latents.priors.heads import DiffusionHead, GaussianMixture, LogisticMixture
 
 SCALES = ((1, 1), (2, 2), (3, 3))
 
@@ -227,5 +229,30 @@ PRIORS = [
     ),
     (14,),
     11,
+  ),
+  (
+    "autoregressive-random",
+    lambda: AutoregressivePrior(
+      Transformer(7, 16, 1, 2, 12, classes=3, multiple=8, places=12, told=True), order="random", corrupt=0.2
+    ),
+    (3, 4),
+    7,
+  ),
+  ("autoregressive-rq", lambda: AutoregressivePrior(RQTransformer(7, 32, 1, 1, 2, 24, 3, classes=3)), (2, 4, 3), 7),
+  (
+    "autoregressive-gpt",
+    lambda: AutoregressivePrior(
+      Transformer(7, 16, 1, 2, 12, classes=3, kind="gpt", position="rotary", grid=(3, 4), dropout=0.1), top_k=3
+    ),
+    (3, 4),
+    7,
+  ),
+  (
+    "givt",
+    lambda: AutoregressiveVectors(
+      VectorTransformer(16, 1, 2, 12, 3, 14, classes=3), GaussianMixture(3, 2), temperature=0.9
+    ),
+    (3, 4, 3),
+    None,
   ),
 ]
