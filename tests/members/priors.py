@@ -5,6 +5,7 @@ from latents.bottlenecks import VQ, MultiScaleVQ
 from latents.diffusion import (
   DDPM,
   Betas,
+  Cosine,
   Euler,
   Exploding,
   Heun,
@@ -165,7 +166,16 @@ PRIORS = [
     "mar",
     lambda: MAR(
       MaskedAutoencoder(16, 1, 2, length=6, classes=3, buffer=2),
-      DiffusionHead(3, features=16, depth=1, width=16, sampler=DDPM(3, "learned")),
+      DiffusionHead(
+        3,
+        features=16,
+        depth=1,
+        width=16,
+        process=Process(
+          Cosine(), "rotation", variance="learned"
+        ),  # of noise a first step of three is 600 times as large
+        sampler=DDPM(3, "learned"),
+      ),
       steps=3,
     ),
     (6, 3),
