@@ -171,9 +171,8 @@ PRIORS = [
         features=16,
         depth=1,
         width=16,
-        process=Process(
-          Cosine(), "rotation", variance="learned"
-        ),  # of noise a first step of three is 600 times as large
+        # of noise, an error of the first of three steps would be 600 times as large in the data
+        process=Process(Cosine(), "rotation", variance="learned"),
         sampler=DDPM(3, "learned"),
       ),
       steps=3,
