@@ -41,8 +41,8 @@ class MaskedAutoencoder(nn.Module):
 
   Nothing depends on x where it is masked. The encoder sees `buffer` tokens of the class and the visible ones, the
   decoder those and a learned vector for each masked one; `depth` blocks each. The code's encoder gathers the visible
-  tokens; how many there are is not known when this program is traced, so here all pass and none looks at masked ones:
-  the same numbers for up to 1 / (1 - rate) of the work of the encoder, which reads few tokens in the paper's training.
+  tokens; how many there are is not known when a program is traced, so here all tokens pass the encoder and none looks
+  at a masked one: the same numbers, for more work (in the paper's training 30 % of the tokens at most are visible).
   classes: number of labels, label `classes` is the null label, and cond None means it. length: N.
   MAR-B, L, H: width 768, 1024, 1280, depth 12, 16, 20, heads 12, 16, 16. Raises UserError where N is not `length`.
   """

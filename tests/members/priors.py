@@ -19,6 +19,7 @@ from latents.bottlenecks import VQ, MultiScaleVQ
 from latents.diffusion import (
   DDPM,
   Betas,
+  Cosine,
   Euler,
   Exploding,
   Heun,
@@ -216,7 +217,15 @@ PRIORS = [
     "mar",
     lambda: MAR(
       MaskedAutoencoder(16, 1, 2, length=6, classes=3, buffer=2),
-      DiffusionHead(3, features=16, depth=1, width=16, sampler=DDPM(3, "learned")),
+      DiffusionHead(
+        3,
+        features=16,
+        depth=1,
+        width=16,
+        # of noise, an error of the first of three steps would be 600 times as large in the data
+        process=Process(Cosine(), "rotation", variance="learned"),
+        sampler=DDPM(3, "learned"),
+      ),
       steps=3,
     ),
     (6, 3),
