@@ -15,6 +15,7 @@ from latents.bottlenecks import (
   NoBottleneck,
   ResidualFSQ,
   ResidualVQ,
+  Symbols,
   VQReg,
 )
 from latents.decoders import ConvDecoder
@@ -52,6 +53,8 @@ BOTTLENECKS = [
   ("vq unit codes", lambda: VQ(vocab=16, dim=3, normalise="codes", gradient="rotation"), (4, 4, 6)),
   ("vq unit search", lambda: VQ(vocab=16, dim=3, normalise="search"), (4, 4, 6)),
   ("vq reg learned", lambda: VQReg(VQ(vocab=16, dim=3, normalise="codes")), (4, 4, 6)),
+  ("symbols", lambda: Symbols(levels=9, channels=6), (4, 4, 6)),
+  ("symbols-mu", lambda: Symbols(law="mu"), (16, 1)),
   ("fsq", lambda: FSQ(levels=(5, 4, 3)), (4, 4, 6)),
   ("fsq unprojected", lambda: FSQ(levels=(8, 6, 5), project=False), (8, 3)),
   ("fsq symmetric", lambda: FSQ(levels=(2, 5, 4), symmetric=True), (4, 4, 6)),
