@@ -12,6 +12,7 @@ hours (10,000 steps of the autoencoder, 8,000 of the prior); it may be stopped a
 SqueezeNet. The judge of the class is an SVC on EfficientNet-Lite0 features of real photographs.
 
 Paper: no number
+Shown: samples are clothes of the class asked for, shoes and hats often shapeless; none is a training picture.
 """
 
 from typing import Literal
