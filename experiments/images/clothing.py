@@ -7,7 +7,7 @@ Wang 2025, arXiv:2501.01423) with guidance. 3,068 training photographs of 10 cla
     latents run experiments/images/clothing.py --scale tiny --data-dir ../shared/data
     latents run experiments/images/clothing.py --scale paper --data-dir ../shared/data --lpips WEIGHTS
 
-tiny: the same path in four minutes of one core, too short for more than colours. paper: what one core reaches in three
+tiny: the same path in four minutes of one core, too short for more than outlines. paper: what one core reaches in three
 hours (10,000 steps of the autoencoder, 8,000 of the prior); it may be stopped and goes on. WEIGHTS: LPIPS v0.1 of
 SqueezeNet. The judge of the class is an SVC on EfficientNet-Lite0 features of real photographs.
 
