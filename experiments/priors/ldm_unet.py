@@ -12,7 +12,7 @@ paper: LDM-4, 400,920,579 parameters and the class tokens, on the vectors of `co
 and length are the authors', and so are 250 steps of DDIM with eta 1, which are those of DDPM.
 
 Paper: FID 10.56, 3.60 with guidance 1.5 (ImageNet-256)
-Shown: sharp digits, each of the class asked for, as varied as the data; nearest to them of the priors here.
+Shown: sharp digits, each of the class asked for, nearly as varied as the data (0.23 apart, real ones 0.26).
 """
 
 import dataclasses

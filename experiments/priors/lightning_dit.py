@@ -14,7 +14,7 @@ shift is of sampling alone: the mean of the times of training takes it back. The
 from 480 epochs on.
 
 Paper: FID 5.14 without, 2.11 with guidance (64 epochs); 2.17 and 1.35 (800)
-Shown: digits, each of the class asked for, a little plainer than the data; at guidance 6 strokes part.
+Shown: digits, nearly all of the class asked for, a little plainer than the data; at guidance 6 strokes part.
 """
 
 import dataclasses

@@ -11,6 +11,7 @@ of DPM-Solver++; about four minutes of one CPU core. paper: U-ViT-H/2 (501M) on 
 latents a step, AdamW 2e-4 with betas 0.99 and decay 0.03, 5k steps of warm-up, 50 steps of DPM-Solver, guidance 1.4.
 
 Paper: FID 6.58 without, 2.29 with guidance (U-ViT-H/2, ImageNet-256, 500k steps)
+Shown: digits of their class, strokes a little uneven; after 2,000 steps half of them were of no class.
 """
 
 import dataclasses

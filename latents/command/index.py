@@ -35,9 +35,12 @@ Most `tiny` runs read data that come with installed packages, and most at `paper
 
 """
 # of the first decoding, and of the samples
-SCORES = ("psnr", "log_mel_db", "lpips_squeeze", "token_accuracy", "class_agreement")
+SCORES = (
+  "psnr", "log_mel_db", "lpips_squeeze", "token_accuracy", "class_agreement", "class_agreement_efficientnet_lite0",
+)  # fmt: skip
 PRIOR = ("bits_per_dim", "nll", "flow")  # the first that is there
-ELSEWHERE = ("--scale", "--data", "--data-dir", "--evaluation.lpips", "--runs", "--name")  # say where files lie
+ELSEWHERE = ("--data", "--data-dir", "--lpips", "--evaluation.lpips", "--runs", "--name")  # say where files lie
+USUAL = ("--scale", "tiny")  # what is shown but where a row says otherwise
 PICTURES = {"pictures.webp": "pictures", "samples.png": "samples", "sound.flac": "sound"}
 
 
@@ -115,7 +118,7 @@ def _flags(command: str) -> str:
   """The flags of a command that change the experiment, not where its files lie."""
   words, kept = shlex.split(command)[3:], []
   for flag, after in zip(words, [*words, ""][1:], strict=True):
-    if flag.startswith("--") and flag.partition("=")[0] not in ELSEWHERE:
+    if flag.startswith("--") and flag.partition("=")[0] not in ELSEWHERE and (flag, after) != USUAL:
       kept.append(flag if after.startswith("--") or not after else f"{flag} {after}")
   return " ".join(kept)
 

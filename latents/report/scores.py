@@ -87,6 +87,7 @@ FAMILIES = {
   "classifier_accuracy": Score("Classifier on real held-out data"),
   "data_error_at": Score("Data error at log-SNR"),
   "energy": Score("Energy of samples over the data's, octave up to", "", "one"),
+  **{k: KNOWN[k] for k in ("sample_to_train", "heldout_to_train", "sample_to_sample", "heldout_to_heldout")},
 }
 SETTINGS = ("images", "number", "n", "count", "guidance", "seed", "steps", "batch", "sampler", "features")
 ARROWS = {
