@@ -30,8 +30,10 @@ def latent_of(shape, vocab, batch: int = 4) -> Latent:
 
 
 def start(prior, latent: Latent, scale: float = 0.3):
+  """Random parameters; those named scale around 1, without which a kernel of a given length hardly tells its input."""
   rngs = {"params": KEY, "prior": KEY, "dropout": KEY}
-  return randomise(jax.eval_shape(lambda: prior.init(rngs, latent, LABEL, train=True, method="loss")), scale)
+  params = randomise(jax.eval_shape(lambda: prior.init(rngs, latent, LABEL, train=True, method="loss")), scale)
+  return jax.tree_util.tree_map_with_path(lambda path, a: a + ("scale" in path[-1].key), params)
 
 
 def draw_with(prior, shape, **options):

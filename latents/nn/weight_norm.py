@@ -33,39 +33,39 @@ class WeightNormConv(nn.Module):
   def __call__(self, x: Array) -> Array:
     """See the class."""
     shape = (*self.size, x.shape[-1], self.width)
-    v = self.param("kernel", _uniform, shape)
-    axes = tuple(range(v.ndim - 1))
-    length = jnp.sqrt(jnp.square(v).sum(axes))
-    scale = self.param("scale", lambda _: length if self.gain is None else jnp.full_like(length, self.gain))
-    edge = 1.0 / jnp.sqrt(float(v[..., 0].size)) if self.gain is None else 0.0
+    kernel = normed(self, _uniform, shape, gain=self.gain).astype(self.dtype)
+    edge = 1.0 / jnp.sqrt(float(kernel[..., 0].size)) if self.gain is None else 0.0
     bias = self.param("bias", lambda key: jax.random.uniform(key, (self.width,), minval=-edge, maxval=edge))
-    kernel = (v * (scale / jnp.maximum(length, 1e-12))).astype(self.dtype)
     padding = self.padding or [(n // 2, n // 2) for n in self.size]
     h = convolve(x.astype(self.dtype), kernel, self.stride, padding)
     return constrain(h + bias.astype(h.dtype))
 
 
-def normed(module: nn.Module, init: Any, shape: tuple[int, ...], kernel: str = "kernel", scale: str = "scale") -> Array:
+def normed(
+  module: nn.Module, init: Any, shape: tuple[int, ...], kernel: str = "kernel", scale: str = "scale",
+  gain: float | None = None,
+) -> Array:  # fmt: skip
   """A kernel scale * v / |v| [shape] float32, |v| over all but the last axis (eq. 2); within a `nn.compact`.
 
   Parameters of the module: v under the name `kernel`, begins as `init` says; `scale` [the last axis] begins as |v|, so
-  that the first kernel is v.
+  that the first kernel is v, or at `gain`.
   """
   v = module.param(kernel, init, shape)
   length = jnp.sqrt(jnp.square(v).sum(tuple(range(v.ndim - 1))))
-  return v * (module.param(scale, lambda _: length) / jnp.maximum(length, 1e-12))
+  size = module.param(scale, lambda _: length if gain is None else jnp.full_like(length, gain))
+  return v * (size / jnp.maximum(length, 1e-12))
 
 
 class WeightNormDense(nn.Module):
   """[...,C] -> [...,width]: a linear layer with a kernel of `normed` and a bias that begins at 0."""
 
   width: int
-  init: Any
+  kernel_init: Any
   dtype: str = "float32"
 
   @nn.compact
   def __call__(self, x: Array) -> Array:
     """See the class."""
-    kernel = normed(self, self.init, (x.shape[-1], self.width)).astype(self.dtype)
+    kernel = normed(self, self.kernel_init, (x.shape[-1], self.width)).astype(self.dtype)
     bias = self.param("bias", nn.initializers.zeros, (self.width,), jnp.float32)
     return constrain(product(x.astype(self.dtype), kernel) + bias.astype(self.dtype))

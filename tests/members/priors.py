@@ -191,13 +191,13 @@ PRIORS = [
   ),
   (
     "autoregressive-wavenet",
-    lambda: AutoregressivePrior(WaveNet(7, 12, width=4, gate=4, skip=5, cycle=2, stacks=2, classes=3)),
+    lambda: AutoregressivePrior(WaveNet(7, 12, width=16, gate=16, skip=16, cycle=2, stacks=2, classes=3)),
     (12,),
     7,
   ),
   (
     "autoregressive-samplernn",
-    lambda: AutoregressivePrior(SampleRNN(7, 12, width=8, frames=(4, 2), embedding=3, classes=3)),
+    lambda: AutoregressivePrior(SampleRNN(7, 12, width=32, frames=(4, 2), embedding=3, classes=3)),
     (12,),
     7,
   ),
