@@ -186,3 +186,10 @@ def test_sizes_that_a_model_does_not_take_are_one_line(flow):
   with pytest.raises(UserError, match="1x1 does not divide by the encoder's stride 4") as told:
     flow.reconstruct(np.zeros((1, 1, 1, 1), np.float32))
   assert "\n" not in str(told.value)
+
+
+def test_ways_to_decode_keep_their_order(x, monkeypatch):
+  made = model()
+  ways = (("50 steps", None), ("", None), ("6 steps", None))
+  monkeypatch.setattr(type(made.experiment.stage1.model.decoder), "variants", ways)
+  assert list(made.decodings(x)) == [name for name, _ in ways]

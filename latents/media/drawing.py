@@ -12,10 +12,11 @@ from latents.errors import UserError
 from latents.media.mark import MARK
 
 
-def grid(images: np.ndarray, columns: int = 8, pad: int = 2, scale: int = 1) -> np.ndarray:
+def grid(images: np.ndarray, columns: int = 8, pad: int = 2, scale: int | None = None) -> np.ndarray:
   """uint8 [N,H,W,C] (C = 1, 3 or 4; only the first three are shown) -> uint8 [H',W',3], row by row on white.
 
-  `pad` pixels lie between pictures and around them; `scale` repeats every pixel that often.
+  `pad` pixels lie between pictures and around them; `scale` repeats every pixel that often, by itself as
+  often as pictures of 16 px and less need to be some 32 high.
   """
   images = np.asarray(images)
   if images.dtype != np.uint8 or images.ndim != 4 or not len(images):
@@ -23,6 +24,7 @@ def grid(images: np.ndarray, columns: int = 8, pad: int = 2, scale: int = 1) -> 
   images = np.repeat(images, 3, -1) if images.shape[-1] < 3 else images[..., :3]
   if images.shape[-1] != 3:
     raise ValueError(f"grid needs 1, 3 or 4 channels, got {images.shape}")
+  scale = max(1, 32 // images.shape[1]) if scale is None else scale
   images = images.repeat(scale, 1).repeat(scale, 2)
   n, height, width, _ = images.shape
   columns = max(1, min(columns, n))

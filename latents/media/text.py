@@ -59,11 +59,11 @@ class Text(Kind):
 
   def sheet(self, x: np.ndarray, rate: int | None) -> np.ndarray:
     """Below each other, not enlarged."""
-    return grid(self.tiles(x, rate), columns=1)
+    return grid(self.tiles(x, rate), columns=1, scale=1)
 
   def rows(self, rows: list[np.ndarray]) -> np.ndarray:
     """Every original above its reconstructions."""
-    return grid(np.stack(rows, 1).reshape(-1, *rows[0].shape[1:]), columns=1)
+    return grid(np.stack(rows, 1).reshape(-1, *rows[0].shape[1:]), columns=1, scale=1)
 
   def write(self, path: Path, x: np.ndarray, labels: np.ndarray | None, rate: int | None) -> None:
     """In a .txt one text after the other, each with a line feed; its own are kept. The last line is our mark."""

@@ -8,6 +8,7 @@ from typing import Any, Literal
 
 import jax
 import numpy as np
+from flax import struct
 
 from latents import media
 from latents.declare import Experiment, Mesh, admit
@@ -127,13 +128,13 @@ class Model:
     return stage.conditioner(batch) if stage.model.conditions else None
 
   def decodings(self, x: Any, seed: int = 0, given: Cond | None = None) -> dict[str, np.ndarray]:
-    """Every way to decode that the model offers (numbers of steps, prefixes): name -> x [B,*S,C]."""
+    """Every way to decode that the model offers (numbers of steps, prefixes), in its order: name -> x [B,*S,C]."""
     latent = self._encode(self.arrays, sharding.spread(self._typed(x), self.mesh), jax.random.key(0))
     if latent.z is not None:
       self._sound(self._host(latent.z, len(x)), "encoder")
     latent = latent.replace(given=jax.tree.map(lambda a: sharding.spread(np.asarray(a), self.mesh), given))
-    out = self._decodings(self.arrays, latent.replace(terms={}, logs={}), jax.random.key(seed))
-    return {name: self.kind.clip(self._sound(y, "decoder")) for name, y in self._host(out, len(x)).items()}
+    out = self._host(self._decodings(self.arrays, latent.replace(terms={}, logs={}), jax.random.key(seed)), len(x))
+    return {name: self.kind.clip(self._sound(y, "decoder")) for name, y in zip(out.names, out.values, strict=True)}
 
   def sample(
     self,
@@ -207,10 +208,19 @@ class Model:
     """Global arrays [B',...] -> numpy [rows,...], on every process."""
     return jax.tree.map(lambda a: a[:rows], hosts.gather(tree))
 
-  def _all_decodings(self, arrays: Any, latent: Latent, key: Any) -> dict[str, Any]:
+  def _all_decodings(self, arrays: Any, latent: Latent, key: Any) -> "_Decodings":
     latent = self.frozen.restore_scale(arrays, latent)
     model: Any = self.experiment.stage1.model
-    return model.apply(arrays["variables"], latent, method="decodings", rngs=streams(key))
+    out = model.apply(arrays["variables"], latent, method="decodings", rngs=streams(key))
+    return _Decodings(tuple(out), tuple(out.values()))
+
+
+@struct.dataclass
+class _Decodings:
+  """In the order in which a model offers them: a dict leaves `jax.jit` in that of its keys."""
+
+  names: tuple[str, ...] = struct.field(pytree_node=False)
+  values: tuple[Any, ...] = ()
 
 
 def _rows(latent: Latent) -> int:
