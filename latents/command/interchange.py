@@ -21,7 +21,8 @@ def _add_import(to: argparse.ArgumentParser) -> None:
   to.add_argument("file", metavar="FILE", help="a file, a folder, or hf:OWNER/NAME[@REVISION][:FILE]")
   known = "sd, sdxl, sd3, flux, ldm-vq-f4, ldm-vq-f8, ldm-vq-f16, or diffusers-kl, ldm-kl, diffusers-dc, diffusers-vq, "
   known += "taming, taming-gumbel, dalle (a prior sees codes), diffusers-vq-reg, ldm-vq (vectors before it); priors "
-  known += "(with --on): diffusers-unet, diffusers-unet2d, dit, dit-4, dit-8, sit, lightning-dit, lightning-dit-2"
+  known += "(with --on): diffusers-unet, diffusers-unet2d, dit, dit-4, dit-8, sit, lightning-dit, lightning-dit-2, "
+  known += "llamagen, taming-gpt"
   to.add_argument("--layout", help=f"{known} (default: as the arrays are called)")
   to.add_argument("--name", required=True, help="the run's folder within --runs")
   to.add_argument("--runs", type=on_disk, default=Path("runs"), help="the folder that holds runs")

@@ -51,8 +51,8 @@ def check(experiment: Experiment) -> None:
     _numbers(place, stage)
     _values(place, stage)
     _starts(place, stage)
-    if isinstance(stage, Stage2) and stage.recode is not None:
-      _recode(place, stage, stage.recode, experiment.stage1)
+    if isinstance(stage, Stage2):
+      _codes(place, stage, experiment.stage1)
   for name in ("images", "samples", "batch"):
     if getattr(experiment.evaluation, name) < 1:
       raise UserError(f"evaluation.{name} is {getattr(experiment.evaluation, name)}: it must be at least 1")
@@ -157,6 +157,18 @@ def _values(place: str, tree: Any) -> None:
     raise UserError(f"{place} is nan: it must be a number")
   elif place.endswith(".dtype") and tree not in DTYPES:
     raise UserError(f"{place} is {tree!r}{nearest(str(tree), DTYPES)}: one of {', '.join(DTYPES)}")
+
+
+def _codes(place: str, stage: Stage2, one: Stage1) -> None:
+  """A code that the prior does not know would make its loss not a number, hours later."""
+  if stage.recode is not None:
+    return _recode(place, stage, stage.recode, one)
+  found, known = one.model.bottleneck.vocab, stage.prior.vocabs
+  found = (found,) * len(known) if isinstance(found, int) else found
+  if known and found is not None and found != known:
+    told = ["and".join(f" {n} " for n in vocabs).strip() for vocabs in (known, found)]
+    raise UserError(f"the prior knows {told[0]} codes, but the bottleneck has {told[1]}")
+  return None
 
 
 def _recode(place: str, stage: Stage2, recode: Recode, one: Stage1) -> None:

@@ -50,7 +50,7 @@ class Released:
   layout: Literal[
     "latents", "diffusers-kl", "ldm-kl", "diffusers-dc", "diffusers-vq", "diffusers-vq-reg", "taming",
     "taming-gumbel", "ldm-vq", "dalle", "diffusers-unet", "diffusers-unet2d", "dit", "dit-4", "dit-8", "sit",
-    "lightning-dit", "lightning-dit-2",
+    "lightning-dit", "lightning-dit-2", "llamagen", "taming-gpt",
   ] = "latents"  # fmt: skip
   statistics: Literal["measured"] | tuple[Units, Units] = "measured"
 

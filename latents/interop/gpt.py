@@ -18,6 +18,7 @@ Shapes = Mapping[str, tuple[int, ...]]
 Need = Callable[[str], tuple[int, ...]]
 LENGTH = 256  # tokens, where a config.json does not say: 256 px at f16
 HEADS = {3200: 32}  # LlamaGen's 3B; all others have 64 numbers a head
+CLASSES = {"llama": "LlamaGen", "gpt": "GPT"}  # a config.json is read by its _class_name
 MULTIPLES = (256, 128, 64, 32, 16, 8, 4, 2, 1)  # what SwiGLU's hidden units may be rounded up to; LlamaGen's first
 
 _SCALE = {"scale": ("weight", SAME)}
@@ -56,10 +57,13 @@ def _depth(shapes: Shapes) -> int:
   return 1 + max((int(m[1]) for path in shapes if (m := re.match(r"blocks_(\d+)/", path))), default=0)
 
 
-def _heads(config: Mapping[str, Any], width: int, otherwise: int) -> int:
+def _heads(config: Mapping[str, Any], width: int, otherwise: int, kind: str) -> int:
   heads = config.get("n_head", otherwise)
   if not isinstance(heads, int) or heads < 1 or width % heads:
-    raise UserError(f"nothing says how many heads share a width of {width}: a config.json must have n_head")
+    raise UserError(
+      f"nothing says how many heads share a width of {width}: a config.json beside the file must say "
+      f'{{"_class_name": "{CLASSES[kind]}", "n_head": HEADS}}'
+    )
   return heads
 
 
@@ -76,7 +80,7 @@ def llamagen_of(shapes: Shapes, config: Mapping[str, Any], need: Need) -> Transf
   if multiple is None:
     raise UserError(f"a width of {width} with {hidden} hidden units is no LlamaGen: 2/3 of 4 widths, rounded up")
   return Transformer(
-    vocab, width, _depth(shapes), _heads(config, width, HEADS.get(width, width // 64)), length,
+    vocab, width, _depth(shapes), _heads(config, width, HEADS.get(width, width // 64), "llama"), length,
     classes=need("label/embedding")[0] - 1, position="rotary", grid=(side, side), blind=True, multiple=multiple,
   )  # fmt: skip
 
@@ -88,10 +92,8 @@ def taming_of(shapes: Shapes, config: Mapping[str, Any], need: Need) -> Transfor
   classes = config.get("classes", 0)
   if not isinstance(classes, int) or not 0 <= classes <= vocab:
     raise UserError(f"classes in config.json is {classes!r}, but labels are tokens, of which there are {vocab}")
-  return Transformer(
-    vocab, width, _depth(shapes), _heads(config, width, width // 64), need("positions")[0], classes=classes, kind="gpt",
-    label_tokens=True,
-  )  # fmt: skip
+  heads, length = _heads(config, width, width // 64, "gpt"), need("positions")[0]
+  return Transformer(vocab, width, _depth(shapes), heads, length, classes=classes, kind="gpt", label_tokens=True)
 
 
 def check(backbone: Any, kind: str) -> None:
@@ -130,4 +132,4 @@ def config_of(model: Transformer, units: Mapping[str, Any], shape: tuple[int, ..
   """What no array shows."""
   del units, shape
   told = {"block_size": model.length} if model.kind == "llama" else {"classes": model.classes}
-  return {"n_head": model.heads, **told}
+  return {"_class_name": CLASSES[model.kind], "n_head": model.heads, **told}

@@ -34,6 +34,7 @@ from latents.train.build_step import abstract_autoencoder, build_step
 CONFIG = "config.json"
 CLASSES = (
   "AutoencoderKL", "AutoencoderDC", "VQModel", "UNet2DConditionModel", "UNet2DModel", "DiT", "SiT", "LightningDiT",
+  *interop.gpt.CLASSES.values(),
 )  # fmt: skip
 MODEL = "diffusion_pytorch_model"
 NAMED = (f"{MODEL}.safetensors", f"{MODEL}.bin")  # in a folder

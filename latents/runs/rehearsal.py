@@ -46,7 +46,8 @@ def rehearse(folder: Folder, mesh: jax.sharding.Mesh) -> Program | None:
     check_told(stage)
   if experiment.stage2:
     _check_guidance(experiment.stage2)
-    _check_codes(experiment)
+    if experiment.stage2.recode is not None:  # merged tokens are of codes on a grid
+      stage2.code_grid(Frozen(experiment.stage1.model), abstract_autoencoder(experiment), experiment.stage2.data.shape)
   made = {base.stage(n): (base, n, build_step(base.experiment, n, mesh)) for base, n in waiting}
   made |= {folder.stage(n): (folder, n, build_step(experiment, n, mesh)) for n in stages}
   for base, number, program in made.values():
@@ -109,22 +110,6 @@ def _check_guidance(stage: Stage2) -> None:
   if not stage.prior.conditions and stage.prior.guidance != 1.0:
     missing = "the data have no labels" if not stage.data.classes else "the prior has no labels"
     raise UserError(f"guidance {stage.prior.guidance} needs labels, but {missing}: set --stage2.prior.guidance 1")
-
-
-def _check_codes(experiment: Experiment) -> None:
-  """A code that the prior does not know would make its loss not a number, hours later."""
-  one, two = experiment.stage1, experiment.stage2
-  assert two is not None
-  if two.recode is not None:  # its tokens are counted (declare/check.py)
-    stage2.code_grid(Frozen(one.model), abstract_autoencoder(experiment), two.data.shape)
-    return
-  found, known = one.model.bottleneck.vocab, two.prior.vocabs
-  if not known or found is None:
-    return
-  found = (found,) * len(known) if isinstance(found, int) else found
-  if found != known:
-    told = ["and".join(f" {n} " for n in vocabs).strip() for vocabs in (known, found)]
-    raise UserError(f"the prior knows {told[0]} codes, but the bottleneck has {told[1]}")
 
 
 def _check_sampling(experiment: Experiment, program: Program) -> None:
