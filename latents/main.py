@@ -17,7 +17,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NoReturn
 
-from latents.command import averages, data, interchange, reading, sweeps
+from latents.command import averages, data, interchange, reading, sampling, sweeps
 from latents.errors import UserError, nearest
 from latents.machine import endings, environment
 from latents.machine.disk import on_disk
@@ -41,6 +41,7 @@ def parser() -> Parser:
   top.add_argument("--version", action="version", version=_version())
   sub = top.add_subparsers(title="commands", required=True, metavar="COMMAND", parser_class=Parser)
   _add_training(sub)
+  sampling.add(sub, _command)
   _add_using(sub)
   interchange.add(sub, _command)
   averages.add(sub, _command)
@@ -91,21 +92,6 @@ def _add_training(sub: Any) -> None:
 
 
 def _add_using(sub: Any) -> None:
-  sample = _command(sub, "sample", _sample, "draw samples from a finished run")
-  sample.add_argument("run", type=on_disk)
-  sample.add_argument("--decoder", type=on_disk, metavar="RUN", help="a run of the same latents, whose decoder is used")
-  sample.add_argument("--labels", type=_labels, help="numbers or names, e.g. 0,1,2 or dress,hat; default: all in turn")
-  sample.add_argument("--text", type=_words, help="conditions by name, e.g. three,seven")
-  sample.add_argument("--number", type=int, help="how many; labels repeat in turn")
-  sample.add_argument("--guidance", type=float, help="default: the experiment's")
-  sample.add_argument("--steps", type=int, help="of the prior's sampler (default: the experiment's)")
-  sample.add_argument("--batch", type=int, default=64, help="samples at a time, at most (default: 64)")
-  sample.add_argument("--seed", type=int, default=0)
-  kinds = "x.png, x.npz, x.flac for sound, x.gif or x.webp for clips, x.txt for text"
-  sample.add_argument("--out", type=on_disk, default=Path("samples.png"), help=kinds)
-  sample.add_argument("--overwrite", action="store_true", help="replace the file where it is there")
-  reading.reads(sample, tile=True)
-
   reconstruct = _command(sub, "reconstruct", _reconstruct, "encode and decode pictures, clips or text files")
   reconstruct.add_argument("run", type=on_disk)
   reconstruct.add_argument("files", nargs="+", type=on_disk, metavar="FILE")
@@ -153,17 +139,6 @@ def _version() -> str:
   return f"latents {__version__}"
 
 
-def _words(text: str) -> list[str]:
-  words = [word.strip() for word in text.split(",")]
-  if not all(words):
-    raise argparse.ArgumentTypeError(f"'{text}' is not a list such as 0,1,2 or dress,hat")
-  return words
-
-
-def _labels(text: str) -> list[int | str]:
-  return [int(word) if word.isdecimal() else word for word in _words(text)]
-
-
 # The commands import what they need when they are called, and after the environment is prepared.
 
 
@@ -208,22 +183,6 @@ def _plan(arguments: argparse.Namespace) -> None:
   experiment = overrides.build(overrides.find_file(arguments.experiment), arguments.rest)
   if experiment is not None:
     print(plan.show(plan.make(experiment, arguments.stage, topology), arguments.json))
-
-
-def _sample(arguments: argparse.Namespace) -> None:
-  environment.prepare()
-  reading.admit(arguments)
-  from latents.use import files, model
-
-  files.check_out(arguments.out, overwrite=arguments.overwrite)
-  made = model.load(arguments.run, decoder=arguments.decoder)
-  source = (made.experiment.stage2 or made.experiment.stage1).data
-  files.check_out(arguments.out, source.kind, arguments.overwrite)  # before anything is drawn
-  sampler = made.drawing(arguments.batch, arguments.steps)
-  labels = sampler.labels(arguments.labels if arguments.text is None else arguments.text, arguments.number)
-  x, note = files.draw(made, sampler, labels, arguments.seed, arguments.guidance, arguments.tile)
-  files.write_signals(arguments.out, x, labels if sampler.classes else None, source)
-  print(f"{arguments.out}: {len(x)} samples{note}")
 
 
 def _reconstruct(arguments: argparse.Namespace) -> None:

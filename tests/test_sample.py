@@ -22,7 +22,7 @@ def noisy():
 
   made.frozen = Frozen(micro.experiment().stage1.model)
 
-  def draw(_, labels, key, guidance):
+  def draw(_, labels, key, guidance, prompt):
     return Latent(z=jnp.stack([labels.astype(jnp.float32) / 10, jax.random.uniform(key, labels.shape)], -1))
 
   def decode(_, latent, key):

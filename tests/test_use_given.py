@@ -10,7 +10,7 @@ import latents
 from latents.errors import UserError
 from latents.types import Latent
 from latents.use.model import Model
-from latents.use.sample import NOTHING
+from latents.use.sample import NOTHING, How
 from tests.test_score import model
 
 
@@ -143,7 +143,7 @@ def test_latents_of_samples_are_those_of_the_samples(flow):
 def test_chunks_are_as_large_as_what_is_asked_for(flow, monkeypatch):
   sampler, seen = flow.drawing(batch=16), []
   draw = sampler._draw
-  monkeypatch.setattr(sampler, "_draw", lambda v, labels, key, g: seen.append(len(labels)) or draw(v, labels, key, g))
+  monkeypatch.setattr(sampler, "_draw", lambda v, labels, *rest: seen.append(len(labels)) or draw(v, labels, *rest))
   whole = sampler.signals(sampler.labels(list(range(10)), 16))
   for number, sizes in ((1, [1]), (3, [4]), (16, [16]), (17, [16, 1]), (22, [16, 8])):
     seen.clear()
@@ -153,7 +153,7 @@ def test_chunks_are_as_large_as_what_is_asked_for(flow, monkeypatch):
 
 
 def test_steps_are_the_samplers(flow, codes):
-  assert flow.drawing(steps=3).prior.sampler.steps == 3
+  assert flow.drawing(how=How(steps=3)).prior.sampler.steps == 3
   assert not np.array_equal(flow.sample([1], steps=3), flow.sample([1], steps=1))
   with pytest.raises(UserError, match="token after token"):
     codes.sample([1], steps=3)

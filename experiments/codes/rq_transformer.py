@@ -32,6 +32,6 @@ def experiment(scale: Literal["tiny", "paper"] = "tiny", data_dir: str | None = 
   else:
     size |= {"dropout": 0.1, "remat": "block", "dtype": "bfloat16"}
     backbone = RQTransformer(width=1536, depth=42, levels_depth=6, heads=24, groups=4, shared=True, **size)
-  return dataclasses.replace(
-    base, name="rq_transformer", stage2=dataclasses.replace(base.stage2, prior=prior.clone(backbone=backbone))
-  )
+  steps = 1_600 if tiny else base.stage2.steps
+  two = dataclasses.replace(base.stage2, prior=prior.clone(backbone=backbone), steps=steps)
+  return dataclasses.replace(base, name="rq_transformer", stage2=two)

@@ -13,7 +13,7 @@ data lie is `data.source.place()`.
 """
 
 from latents.declare.address import addresses, digest, former_addresses, maker
-from latents.declare.check import check, every_address, every_stage, trainable
+from latents.declare.check import check, draws, every_address, every_stage, trainable
 from latents.declare.elsewhere import with_data_at
 from latents.declare.stages import (
   Evaluation,
@@ -30,6 +30,6 @@ from latents.declare.stored import admit, differences, dumps, from_json, loads, 
 
 __all__ = [
   "Evaluation", "Experiment", "Mesh", "Released", "Stage1", "Stage2", "Start", "addresses", "admit", "bases", "check",
-  "differences", "digest", "dumps", "every_address", "every_stage", "former_addresses", "from_json",
+  "differences", "digest", "draws", "dumps", "every_address", "every_stage", "former_addresses", "from_json",
   "loads", "maker", "own_parts", "prolonged", "to_json", "trainable", "with_data_at",
 ]  # fmt: skip

@@ -79,7 +79,12 @@ def trainable(place: str, stage: Stage1 | Stage2) -> None:
     if loss.optimizer_of is not None:
       _optimizer(f"{place}.losses.{name}.optimizer", loss.optimizer_of, loss.updates(stage.steps))
   if isinstance(stage, Stage2):
-    _within(f"{place}.prior", stage.prior, DRAWS)
+    draws(f"{place}.prior", stage.prior)
+
+
+def draws(place: str, prior: Any) -> None:
+  """UserError for the first number of a prior with which nothing can be drawn."""
+  _within(place, prior, DRAWS)
 
 
 def _optimizer(place: str, optimizer: Optimizer, updates: int) -> None:

@@ -61,7 +61,8 @@ class AutoregressivePrior(Prior):
   what it is to foretell stays. order: "random": each example in an order of its own, in training and in sampling (the
   backbone is `told` places); the likelihood is that of raster order.
   Sampling: guidance u + s (c - u) on logits, then temperature (0 = the likeliest), then top_k (0 = all), then top_p
-  (1 = all); all in float32.
+  (1 = all); all in float32. Of a prompt, what is given stands in the place of draws: in raster order those after it are
+  told of it; in a random one it comes first, and all are.
   """
 
   backbone: Any
@@ -75,6 +76,7 @@ class AutoregressivePrior(Prior):
 
   discrete = True
   likelihood = True
+  prompts = True
 
   def _check(self, shape: tuple[int, ...]) -> None:
     groups = self.backbone.groups
@@ -133,7 +135,7 @@ class AutoregressivePrior(Prior):
 
   def sample(
     self, cond: Cond | None, *, shape: tuple[int, ...], guidance: float | None = None, count: int = 1,
-    walk: Any = None,
+    walk: Any = None, prompt: Array | None = None,
   ) -> Latent:  # fmt: skip
     """See `Prior.sample`; codes [B,*shape]. Guidance runs both conditions as one batch of 2 B with one cache. walk: how
     tokens find their places, for a backbone that reads them: start(B) -> state, step(state, token [B]) -> (state, the
@@ -146,7 +148,10 @@ class AutoregressivePrior(Prior):
     double = scale not in (0.0, 1.0)
     told = doubled(cond, batch) if double else without(cond, batch) if scale == 0.0 else cond
     keys = sample_keys(self.make_rng("prior"), batch)
-    places = self._places(keys)
+    prompt = None if prompt is None else prompt.reshape(batch, -1)
+    places = self._places(keys, prompt)
+    if prompt is not None and places is not None:
+      prompt = jnp.take_along_axis(prompt, places, 1)
     backbone, variables = self.backbone.unbind()
 
     def draw(logits: Array, index: Array) -> Array:
@@ -164,6 +169,8 @@ class AutoregressivePrior(Prior):
         u, c = jnp.split(logits, 2)
         logits = guide(u, c, scale)
       token = draw(logits, index)
+      if prompt is not None:
+        token = jnp.where(prompt[:, index] < 0, token, prompt[:, index])
       if walk is not None:
         state, place = walk.step(state, token)
       return (token, cache, state, place), token
@@ -178,13 +185,18 @@ class AutoregressivePrior(Prior):
       tokens = jnp.zeros_like(tokens).at[jnp.arange(batch)[:, None], places].set(tokens)
     return Latent(codes=tokens.reshape(batch, *shape))
 
-  def _places(self, keys: Array) -> Array | None:
-    """[B,L]: the order in which each sample's tokens are drawn, where the backbone is told it."""
+  def _places(self, keys: Array, prompt: Array | None) -> Array | None:
+    """[B,L]: the order in which each sample's tokens are drawn, where the backbone is told it; a random one begins with
+    those that are given."""
     if not getattr(self.backbone, "told", False):
       return None
     places = jnp.broadcast_to(jnp.arange(self.backbone.length), (len(keys), self.backbone.length))
     if self.order == "raster":
       return places
-    return jax.vmap(lambda key, row: jax.random.permutation(jax.random.fold_in(key, self.backbone.length), row))(
+    places = jax.vmap(lambda key, row: jax.random.permutation(jax.random.fold_in(key, self.backbone.length), row))(
       keys, places
     )
+    if prompt is None:
+      return places
+    last = jnp.take_along_axis(prompt, places, 1) < 0
+    return jnp.take_along_axis(places, jnp.argsort(last, 1, stable=True), 1)

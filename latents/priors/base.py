@@ -16,6 +16,7 @@ class Prior(nn.Module):
   discrete = False
   guidance = 1.0  # scale of a sample's guidance where nobody asks for another; not annotated: a field would come first
   likelihood = False  # whether `nll` is there
+  prompts = False  # whether `sample` takes a prompt
 
   @property
   def classes(self) -> int:
@@ -50,7 +51,8 @@ class Prior(nn.Module):
   ) -> Latent:
     """cond of B examples, or None for `count` of which nothing is known -> Latent of B samples; rng stream "prior".
 
-    shape: of one sample (z's or codes' without the batch). guidance: None = the prior's own; 1 = conditional.
+    shape: of one sample (z's or codes' without the batch). guidance: None = the prior's own; 1 = conditional. Where
+    there are `prompts`, also prompt: int32 codes [B,*shape] that are given, -1 where they are to be drawn.
     """
     raise TypeError(f"{type(self).__name__} has no sample")
 

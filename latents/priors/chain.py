@@ -26,6 +26,7 @@ class ChainPrior(Prior):
 
   discrete = True
   likelihood = True
+  prompts = True
 
   @property
   def vocabs(self) -> tuple[int, ...]:
@@ -74,8 +75,9 @@ class ChainPrior(Prior):
     return jnp.stack([prior.nll(part, told) for prior, _, part, told in self._each(latent, cond)]).sum(0)
 
   def sample(
-    self, cond: Cond | None, *, shape: tuple[int, ...], guidance: float | None = None, count: int = 1
-  ) -> Latent:
+    self, cond: Cond | None, *, shape: tuple[int, ...], guidance: float | None = None, count: int = 1,
+    prompt: Array | None = None,
+  ) -> Latent:  # fmt: skip
     """See `Prior.sample`; codes [B,N]."""
     self._check(shape)
     scale = self.guidance if guidance is None else guidance
@@ -84,7 +86,8 @@ class ChainPrior(Prior):
     above = jnp.zeros((batch, 0), jnp.int32)
     for prior, grid in zip(self.priors, self.grids, strict=True):
       own = scale if "label" in prior.conditions else 1.0
-      drawn = prior.sample(self._told(prior, cond, above), shape=grid, guidance=own, count=batch)
+      part = None if prompt is None else prompt[:, above.shape[1] :][:, : math.prod(grid)]
+      drawn = prior.sample(self._told(prior, cond, above), shape=grid, guidance=own, count=batch, prompt=part)
       above = jnp.concatenate([above, drawn.codes.reshape(batch, -1)], 1)
     return Latent(codes=above)
 

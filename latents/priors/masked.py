@@ -42,7 +42,8 @@ def ranks(x: Array) -> Array:
 
 def remask(tokens: Array, drawn: Array, confidence: Array, left: Array, mask: int) -> tuple[Array, Array]:
   """tokens [B,N,G] of which some are `mask`, drawn [B,N,G] for those, confidence [B,N] in what was drawn -> (the
-  tokens of the next step, `left` of them masked, those of the least confidence; all as drawn). Known tokens stay."""
+  tokens of the next step, `left` [] or [B,1] of them masked, those of the least confidence; all as drawn). Known tokens
+  stay."""
   unknown = tokens[..., 0] == mask
   filled = jnp.where(unknown[..., None], drawn, tokens)
   again = ranks(jnp.where(unknown, confidence, jnp.inf)) < left
@@ -75,6 +76,7 @@ class MaskedPrior(Prior):
   guidance: float = aside(1.0)
 
   discrete = True
+  prompts = True
 
   def _check(self, shape: tuple[int, ...]) -> int:
     """Shape of a sample's codes -> N."""
@@ -107,17 +109,20 @@ class MaskedPrior(Prior):
     return {"masked": jnp.sum(each * hidden) / hidden.sum()}
 
   def sample(
-    self, cond: Cond | None, *, shape: tuple[int, ...], guidance: float | None = None, count: int = 1
-  ) -> Latent:
+    self, cond: Cond | None, *, shape: tuple[int, ...], guidance: float | None = None, count: int = 1,
+    prompt: Array | None = None,
+  ) -> Latent:  # fmt: skip
     """See `Prior.sample`; codes [B,*shape]. Guidance runs both conditions as one batch of 2 B."""
-    filled = self.walk(cond, shape=shape, guidance=guidance, count=count)[1][-1]
+    filled = self.walk(cond, shape=shape, guidance=guidance, count=count, prompt=prompt)[1][-1]
     return Latent(codes=filled.reshape(len(filled), *shape))
 
   def walk(
-    self, cond: Cond | None, *, shape: tuple[int, ...], guidance: float | None = None, count: int = 1
-  ) -> tuple[Array, Array]:
+    self, cond: Cond | None, *, shape: tuple[int, ...], guidance: float | None = None, count: int = 1,
+    prompt: Array | None = None,
+  ) -> tuple[Array, Array]:  # fmt: skip
     """-> (tokens [steps,B,N,G] after each step, of which some are masked, vocab; all of them as drawn there). The last
-    of the latter are the sample."""
+    of the latter are the sample. prompt: see `sample`; of each example the same share of what is not given, rounded
+    down, is masked again as of a whole one. A place of which some codes alone are given is not."""
     places, vocab = self._check(shape), self.backbone.vocab
     scale = self.guidance if guidance is None else guidance
     check_guidance(scale, self.conditions)
@@ -145,5 +150,11 @@ class MaskedPrior(Prior):
     steps = np.arange(self.steps)
     heat = self.choice * (1 - (steps + 1) / self.steps)
     start = jnp.full((batch, places, self.backbone.groups), vocab, jnp.int32)
-    plan = jnp.asarray(steps), jnp.asarray(left_masked(places, self.steps)), jnp.asarray(heat, jnp.float32)
+    left = jnp.asarray(left_masked(places, self.steps))[:, None, None]
+    if prompt is not None:
+      codes = prompt.reshape(start.shape)
+      given = jnp.all(codes >= 0, -1, keepdims=True)
+      start = jnp.where(given, codes, start)
+      left = left * (places - given.sum(1)) // places
+    plan = jnp.asarray(steps), left, jnp.asarray(heat, jnp.float32)
     return jax.lax.scan(step, start, plan)[1]

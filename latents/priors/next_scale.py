@@ -34,6 +34,7 @@ class NextScale(Prior):
 
   discrete = True
   likelihood = True
+  prompts = True
 
   def _check(self, shape: tuple[int, ...]) -> None:
     known, made = self.backbone, self.quantiser
@@ -68,9 +69,11 @@ class NextScale(Prior):
     return -jnp.take_along_axis(chances, codes[..., None], -1)[..., 0]
 
   def sample(
-    self, cond: Cond | None, *, shape: tuple[int, ...], guidance: float | None = None, count: int = 1
-  ) -> Latent:
-    """See `Prior.sample`; codes [B,N]. Guidance runs both conditions as one batch of 2 B."""
+    self, cond: Cond | None, *, shape: tuple[int, ...], guidance: float | None = None, count: int = 1,
+    prompt: Array | None = None,
+  ) -> Latent:  # fmt: skip
+    """See `Prior.sample`; codes [B,N]. Guidance runs both conditions as one batch of 2 B. What is given of a scale is
+    told to the finer ones."""
     self._check(shape)
     scale = self.guidance if guidance is None else guidance
     check_guidance(scale, self.conditions)
@@ -88,5 +91,9 @@ class NextScale(Prior):
         logits = guide(u, c, 1 + (scale - 1) * (k / last if last else 1.0))
       now = jax.vmap(lambda key, k=k: jax.random.fold_in(key, k))(keys)
       codes.append(choose(now, logits, self.temperature, self.top_k, self.top_p))
+      if prompt is not None:
+        first = sum(code.shape[1] for code in codes[:-1])
+        given = prompt[:, first : first + codes[-1].shape[1]]
+        codes[-1] = jnp.where(given < 0, codes[-1], given)
       z = self.quantiser.add(z, codes[-1], k)
     return Latent(codes=jnp.concatenate(codes, 1))

@@ -38,6 +38,11 @@ class AutoregressiveVectors(Prior):
     return self.head.discrete
 
   @property
+  def prompts(self) -> bool:  # pyright: ignore[reportIncompatibleVariableOverride]
+    """Those of codes; an element of which some codes alone are given is drawn whole."""
+    return self.head.discrete
+
+  @property
   def likelihood(self) -> bool:  # pyright: ignore[reportIncompatibleVariableOverride]
     """Whether the head's loss is one."""
     return self.head.likelihood
@@ -74,8 +79,9 @@ class AutoregressiveVectors(Prior):
     return self.head.nll(self.backbone(x, cond, train=train), x)
 
   def sample(
-    self, cond: Cond | None, *, shape: tuple[int, ...], guidance: float | None = None, count: int = 1
-  ) -> Latent:
+    self, cond: Cond | None, *, shape: tuple[int, ...], guidance: float | None = None, count: int = 1,
+    prompt: Array | None = None,
+  ) -> Latent:  # fmt: skip
     """See `Prior.sample`."""
     grid = shape if self.head.discrete and self.head.dim == 1 else shape[:-1]
     self._check(grid)
@@ -90,6 +96,11 @@ class AutoregressiveVectors(Prior):
     keys = sample_keys(self.make_rng("prior"), batch)
     backbone, variables = self.backbone.unbind()
     head, learned = self.head.unbind()
+    known = kept = None
+    if prompt is not None:
+      sizes = batch, self.backbone.length, self.head.dim
+      known = self.head.read(Latent(codes=jnp.maximum(prompt, 0))).reshape(sizes)
+      kept = jnp.all(prompt.reshape(sizes) >= 0, -1, keepdims=True)
 
     def step(carry: tuple, index: Array) -> tuple:
       x, cache = carry
@@ -98,7 +109,9 @@ class AutoregressiveVectors(Prior):
       )
       other, given = jnp.split(given, 2) if double else (None, given)
       now = jax.vmap(lambda key: jax.random.fold_in(key, index))(keys)
-      x = head.apply(learned, now, given, other, scale, self.temperature, method="draw")
+      x: Any = head.apply(learned, now, given, other, scale, self.temperature, method="draw")
+      if known is not None and kept is not None:
+        x = jnp.where(kept[:, index], known[:, index], x)
       return (x, cache), x
 
     cache = backbone.apply(variables, 2 * batch if double else batch, told, method="cache")

@@ -36,11 +36,13 @@ def write_signals(path: Path, x: np.ndarray, labels: np.ndarray | None, source: 
 
 
 def draw(
-  model: Model, sampler: Sampler, labels: np.ndarray, seed: int, guidance: float | None, tile: int | None
-) -> tuple[np.ndarray, str]:
-  """int32 labels [N] -> samples [N,*S,C] in [-1,1], and what is to be said of them. tile: they are decoded in tiles."""
+  model: Model, sampler: Sampler, labels: np.ndarray, seed: int, guidance: float | None, tile: int | None,
+  prompt: np.ndarray | None = None,
+) -> tuple[np.ndarray, str]:  # fmt: skip
+  """int32 labels [N] -> samples [N,*S,C] in [-1,1], and what is to be said of them. tile: they are decoded in tiles.
+  prompt: see `Sampler.prompt`."""
   if tile is None:
-    return sampler.signals(labels, seed=seed, guidance=guidance, shown=True), _mended(sampler)
+    return sampler.signals(labels, seed=seed, guidance=guidance, shown=True, prompt=prompt), _mended(sampler)
   tiled = model.tiled(tile)
   x = tiled.signals(sampler, labels, seed, guidance)
   return x, ((note := tiled.note()) and f"; {note}") + _mended(sampler)
@@ -161,13 +163,14 @@ WAYS: dict[str, tuple[Callable[[Path, Source], np.ndarray], str, Callable[..., s
 }
 
 
-def fit(model: Model, x: np.ndarray) -> np.ndarray:
-  """[H,W,C] -> a size the model takes: cut to its stride if it takes any grid, else resized to its data's."""
+def fit(model: Model, x: np.ndarray, own: bool = False) -> np.ndarray:
+  """[H,W,C] -> a size the model takes: cut to its stride if it takes any grid, else (`own`: in any case) resized to its
+  data's."""
   from PIL import Image  # only here
 
   height, width, _ = model.experiment.stage1.data.shape
   stride = getattr(model.experiment.stage1.model.encoder, "stride", None)
-  if stride:
+  if stride and not own:
     h, w = (n - n % stride for n in x.shape[:2])
     if not h or not w:
       raise UserError(f"a picture of {x.shape[1]}x{x.shape[0]} is smaller than the model's stride {stride}")

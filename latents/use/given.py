@@ -1,7 +1,9 @@
 """What users hand over: signals, latents and numbers of any type, checked; all that does not fit is one `UserError`."""
 
+import math
 import operator
 import warnings
+from collections.abc import Sequence
 from typing import Any
 
 import jax
@@ -11,6 +13,7 @@ from latents.errors import UserError, first_line
 from latents.media import Kind
 from latents.types import Latent, to_signal
 
+OPEN = -1  # in a prompt: a code that is to be drawn
 SLACK = 1e-3  # beyond [-1,1]: what rounding may leave
 
 
@@ -68,6 +71,28 @@ def latents(latent: Any, own: Latent, vocab: tuple[int, ...]) -> Latent:
     if low < 0 or high >= most:
       raise UserError(f"codes are whole numbers from 0 to {most - 1}, these lie from {low} to {high}")
   return latent
+
+
+def prompt(codes: Any, number: int, shape: tuple[int, ...], vocabs: Sequence[int]) -> np.ndarray:
+  """codes: whole numbers [P,n], the first n codes of P examples in the order of the latent, or [P,r,..], the first rows
+  or all; OPEN where they are to be drawn -> int32 [number,*shape], OPEN behind; prompts repeat in turn. UserError."""
+  codes, size = array(codes, "a prompt is an array of codes"), math.prod(shape)
+  if codes.dtype.kind not in "iu":
+    raise UserError(f"a prompt is of codes, which are whole numbers, not {codes.dtype}")
+  whole = codes.ndim == len(shape) + 1 and codes.shape[2:] == shape[1:]
+  if not len(codes) or not (whole or codes.ndim == 2):
+    wanted = f"[P,n] or [P,{','.join(map(str, shape))}]"
+    raise UserError(f"a prompt is codes {wanted}, not an array of shape {codes.shape}")
+  codes = codes.reshape(len(codes), -1).astype(np.int64)
+  if codes.shape[1] > size:
+    raise UserError(f"a prompt of {codes.shape[1]} codes is longer than the {size} of a sample")
+  if codes.size and (codes.min() < OPEN or codes.max() >= max(vocabs)):
+    raise UserError(
+      f"codes of a prompt are 0 to {max(vocabs) - 1}, or {OPEN}: to be drawn; these lie from {codes.min()} to "
+      f"{codes.max()}"
+    )
+  codes = np.pad(codes, ((0, 0), (0, size - codes.shape[1])), constant_values=OPEN)
+  return codes[np.arange(number) % len(codes)].reshape(number, *shape).astype(np.int32)
 
 
 def array(x: Any, wanted: str) -> np.ndarray:

@@ -26,7 +26,7 @@ from latents.train.state import flatten, nest
 from latents.types import Batch, Cond, Latent
 from latents.use import given, measures, recoded
 from latents.use.given import finite, whole
-from latents.use.sample import Labels, Sampler
+from latents.use.sample import DECLARED, How, Labels, Sampler
 from latents.use.tiled import Tiled
 
 
@@ -47,7 +47,7 @@ class Model:
     )
     self._decodings = InMesh(mesh, jax.jit(self._all_decodings))
     self._fitting: set[tuple[str, str]] = set()
-    self._samplers: dict[tuple[int, int | None], Sampler] = {}
+    self._samplers: dict[tuple[int, How], Sampler] = {}
 
   def __repr__(self) -> str:
     signal, latent = (tuple(a) for a in (self.shape, self.latent_shape))
@@ -137,49 +137,45 @@ class Model:
     return {name: self.kind.clip(self._sound(y, "decoder")) for name, y in zip(out.names, out.values, strict=True)}
 
   def sample(
-    self,
-    labels: Labels = None,
-    *,
-    number: int | None = None,
-    seed: int = 0,
-    guidance: float | None = None,
-    steps: int | None = None,
-  ) -> np.ndarray:
+    self, labels: Labels = None, *, number: int | None = None, seed: int = 0, guidance: float | None = None,
+    prompt: Any = None, **how: Any,
+  ) -> np.ndarray:  # fmt: skip
     """Samples [N,*S,C] in [-1,1]: one a label, or `number` over the labels in turn.
 
-    labels: numbers or names; None = all in turn, [None] = of which nothing is known. steps: of the prior's sampler.
+    labels: numbers or names; None = all in turn, [None] = of which nothing is known. prompt: codes [P,n] that samples
+    begin with, or [P,*s] with -1 where they are to be drawn, in turn. how: steps, temperature, top_k, top_p.
     """
-    sampler = self.drawing(steps=steps)
-    return sampler.signals(sampler.labels(labels, number), seed=seed, guidance=guidance)
+    sampler, chosen, begun = self._asked(labels, number, prompt, how)
+    return sampler.signals(chosen, seed=seed, guidance=guidance, prompt=begun)
 
   def sample_latents(
-    self,
-    labels: Labels = None,
-    *,
-    number: int | None = None,
-    seed: int = 0,
-    guidance: float | None = None,
-    steps: int | None = None,
-  ) -> Latent:
+    self, labels: Labels = None, *, number: int | None = None, seed: int = 0, guidance: float | None = None,
+    prompt: Any = None, **how: Any,
+  ) -> Latent:  # fmt: skip
     """The normalised latents of the same samples: `decode` makes them signals."""
-    sampler = self.drawing(steps=steps)
-    drawn = sampler.latents(sampler.labels(labels, number), seed, guidance)
+    sampler, chosen, begun = self._asked(labels, number, prompt, how)
+    drawn = sampler.latents(chosen, seed, guidance, begun)
     parts = [self._host(latent.replace(terms={}, logs={}), rows) for latent, rows in drawn]
     return jax.tree.map(lambda *arrays: np.concatenate(arrays), *parts)
+
+  def _asked(self, labels: Any, number: int | None, prompt: Any, how: dict[str, Any]) -> tuple[Sampler, Any, Any]:
+    sampler = self.drawing(how=How(**how))
+    chosen = sampler.labels(labels, number)
+    return sampler, chosen, None if prompt is None else sampler.prompt(prompt, len(chosen))
 
   @property
   def sampler(self) -> Sampler:
     """The sampler of stage 2; UserError if the run has none that is finished."""
     return self.drawing()
 
-  def drawing(self, batch: int = 64, steps: int | None = None) -> Sampler:
-    """A sampler that draws at most `batch` samples at a time, by so many steps (None: the experiment's)."""
+  def drawing(self, batch: int = 64, how: How = DECLARED) -> Sampler:
+    """A sampler that draws at most `batch` samples at a time."""
     if self.experiment.stage2 is not None and self.prior is None:
       raise UserError("stage 2 of this run is not finished: the same `latents run` command goes on with it")
-    if (batch, steps) not in self._samplers:
-      made = Sampler(self.experiment, self.mesh, self.arrays, self.prior, batch, steps, self.fitted)
-      self._samplers[batch, steps] = made
-    return self._samplers[batch, steps]
+    if (batch, how) not in self._samplers:
+      made = Sampler(self.experiment, self.mesh, self.arrays, self.prior, batch, how, self.fitted)
+      self._samplers[batch, how] = made
+    return self._samplers[batch, how]
 
   def _fits(self, call: Any, given: Any, part: str, what: str) -> None:
     """UserError where a part of the model does not take a shape; nothing is computed."""

@@ -13,7 +13,7 @@ import numpy as np
 
 from latents import media
 from latents.data import choice
-from latents.declare import Experiment
+from latents.declare import Experiment, draws
 from latents.errors import UserError
 from latents.frozen import Frozen
 from latents.machine import hosts, progress
@@ -22,10 +22,34 @@ from latents.recodes import Fitted
 from latents.train import sharding
 from latents.train.build_step import InMesh
 from latents.types import Latent
-from latents.use.given import finite, real, whole
+from latents.use import given
+from latents.use.given import OPEN, finite, real, whole
 
 NOTHING = -1  # in an array of labels: a sample of which nothing is known
 Labels = int | str | None | Sequence[int | str | None]
+
+
+@dataclasses.dataclass(frozen=True)
+class How:
+  """How a prior draws: the steps of its sampler, temperature, top_k and top_p of its draws; None = the experiment's."""
+
+  steps: int | None = None
+  temperature: float | None = None
+  top_k: int | None = None
+  top_p: float | None = None
+
+  def of(self, prior: Any) -> Any:
+    """The prior that draws so. UserError for one that cannot, and for numbers that are none."""
+    prior = stepped(prior, self.steps)
+    asked = {name: getattr(self, name) for name in ("temperature", "top_k", "top_p")}
+    for name, value in asked.items():
+      if value is not None:
+        prior = _with(prior, name, whole(value, name) if name == "top_k" else real(value, name))
+    draws("prior", prior)
+    return prior
+
+
+DECLARED = How()
 
 
 class Sampler:
@@ -34,20 +58,20 @@ class Sampler:
   arrays: what `Frozen` needs of stage 1. prior: the prior's variables. Both lie on the mesh, and so do the
   chunks while they are drawn: at most `chunk` samples at a time, of compiled sizes that are powers of two. A draw
   depends on (seed, its number, its label, guidance, steps) and on `chunk`; neither on how many are asked for nor on the
-  mesh, but for rounding. steps: of the prior's sampler, None = the experiment's. fitted: what expands a prior's merged
+  mesh, but for rounding. how: the prior draws, in place of the experiment's way. fitted: what expands a prior's merged
   tokens; `mended` counts, over all samples so far, the codes that found no place on the grid and the places without one
   (`Fitted.expand`).
   """
 
   def __init__(
     self, experiment: Experiment, mesh: jax.sharding.Mesh, arrays: Any, prior: Any, chunk: int = 64,
-    steps: int | None = None, fitted: Fitted | None = None,
+    how: How = DECLARED, fitted: Fitted | None = None,
   ):  # fmt: skip
     if experiment.stage2 is None:
       raise UserError(f"{experiment.name} has no prior (stage 2), so it cannot sample")
     if chunk < 1:
       raise UserError(f"a batch of {chunk} samples: it must be at least 1")
-    self.frozen, self.prior = Frozen(experiment.stage1.model), stepped(experiment.stage2.prior, steps)
+    self.frozen, self.prior = Frozen(experiment.stage1.model), how.of(experiment.stage2.prior)
     self.mesh, self.arrays, self.variables = mesh, arrays, prior
     self.chunk = -(-chunk // sharding.parts(mesh)) * sharding.parts(mesh)
     self.kind = media.kind(experiment.stage2.data.kind)
@@ -65,13 +89,15 @@ class Sampler:
     self._draw = InMesh(mesh, jax.jit(self._draw_chunk, static_argnums=3))
     self._decode = InMesh(mesh, jax.jit(lambda arrays, latent, key: self.frozen.decode(arrays, latent, key=key)))
 
-  def _draw_chunk(self, variables: Any, labels: Any, key: Any, guidance: float | None) -> Latent:
+  def _draw_chunk(self, variables: Any, labels: Any, key: Any, guidance: float | None, prompt: Any = None) -> Latent:
     prior: Any = self.prior
     cond, told = self.conditioner.asked(jnp.maximum(labels, 0)), self.tell(jnp.maximum(labels, 0))
     cond, told = (c if c is None else {**c, "drop": labels == NOTHING} for c in (cond, told))
     options: dict[str, Any] = {"shape": self.shape, "guidance": guidance}
     if self.fitted is not None:
       options["walk"] = self.fitted.walk
+    if prompt is not None:
+      options["prompt"] = prompt
     drawn = prior.apply(variables, cond, **options, method="sample", rngs=streams(key))
     return drawn.replace(given=told)
 
@@ -115,21 +141,38 @@ class Sampler:
     """The numbers of conditions by their names; names: of the data's labels. UserError with the nearest."""
     return [self.conditioner.number(word, names) for word in words]
 
-  def latents(self, labels: np.ndarray, seed: int, guidance: float | None) -> Iterator[tuple[Latent, int]]:
+  def prompt(self, codes: Any, number: int) -> np.ndarray:
+    """Codes that `number` samples begin with (`given.prompt`), as `latents` takes them. UserError."""
+    if not self.prior.prompts:
+      raise UserError(f"a prompt is of codes, but {type(self.prior).__name__} draws vectors")
+    if self.fitted is not None:
+      raise UserError("a prompt is of codes, but this prior draws merged tokens")
+    return given.prompt(codes, number, self.shape, self.prior.vocabs)
+
+  def latents(
+    self, labels: np.ndarray, seed: int, guidance: float | None, prompt: np.ndarray | None = None
+  ) -> Iterator[tuple[Latent, int]]:
     """Chunks of normalised latents, each with the number of its rows that were asked for. UserError, at once."""
     check_seed(seed)
     if guidance is not None and not math.isfinite(guidance := real(guidance, "guidance")):
       raise UserError(f"guidance is {guidance}: it must be a finite number")
-    return self._latents(labels, seed, guidance)
+    return self._latents(labels, seed, guidance, prompt)
 
-  def _latents(self, labels: np.ndarray, seed: int, guidance: float | None) -> Iterator[tuple[Latent, int]]:
+  def _latents(
+    self, labels: np.ndarray, seed: int, guidance: float | None, prompt: np.ndarray | None
+  ) -> Iterator[tuple[Latent, int]]:
     parts = sharding.parts(self.mesh)
     for first in range(0, len(labels), self.chunk):
       part = labels[first : first + self.chunk]
       size = min(self.chunk, parts * 2 ** math.ceil(math.log2(-(-len(part) // parts))))
       full = np.concatenate([part, np.zeros(size - len(part), np.int32)])
       key = jax.random.fold_in(jax.random.key(seed), first)
-      latent = self._draw(self.variables, sharding.spread(full, self.mesh), key, guidance)
+      begun = None
+      if prompt is not None:
+        begun = prompt[first : first + self.chunk]
+        begun = np.pad(begun, ((0, size - len(begun)), *[(0, 0)] * (begun.ndim - 1)), constant_values=OPEN)
+        begun = sharding.spread(begun, self.mesh)
+      latent = self._draw(self.variables, sharding.spread(full, self.mesh), key, guidance, begun)
       if self.fitted is not None:
         latent = self._expanded(self.fitted, latent, len(part))
       yield latent, len(part)
@@ -142,13 +185,14 @@ class Sampler:
     return latent.replace(codes=sharding.spread(codes, self.mesh))
 
   def chunks(
-    self, labels: np.ndarray, *, seed: int = 0, guidance: float | None = None, shown: bool = False
-  ) -> Iterator[np.ndarray]:
+    self, labels: np.ndarray, *, seed: int = 0, guidance: float | None = None, shown: bool = False,
+    prompt: np.ndarray | None = None,
+  ) -> Iterator[np.ndarray]:  # fmt: skip
     """int32 labels [N] -> samples [n,*S,C] float32 in [-1,1] (clipped; text int32 [n,T]), a chunk at a time.
 
-    shown: with a bar. UserError for samples that are not finite.
+    shown: with a bar. prompt: see `prompt`. UserError for samples that are not finite.
     """
-    drawn = self.latents(labels, seed, guidance)
+    drawn = self.latents(labels, seed, guidance, prompt)
     with progress.bar("samples", len(labels), "sample") if shown else contextlib.nullcontext() as bar:
       begun = time.perf_counter()
       for number, (latent, rows) in enumerate(drawn):
@@ -169,19 +213,28 @@ class Sampler:
     again = {size: spent[1:] for size, spent in self._spent.items() if len(spent) > 1}
     return sum(again[max(again)]) / (max(again) * len(again[max(again)])) if again else None
 
-  def signals(
-    self, labels: np.ndarray, *, seed: int = 0, guidance: float | None = None, shown: bool = False
-  ) -> np.ndarray:
-    """int32 labels [N] -> samples [N,*S,C] float32 in [-1,1] (clipped)."""
-    return np.concatenate(list(self.chunks(labels, seed=seed, guidance=guidance, shown=shown)))
+  def signals(self, labels: np.ndarray, **options: Any) -> np.ndarray:
+    """int32 labels [N] -> samples [N,*S,C] float32 in [-1,1] (clipped); options as of `chunks`."""
+    return np.concatenate(list(self.chunks(labels, **options)))
 
 
 def stepped(prior: Any, steps: int | None) -> Any:
   """The prior with so many steps of its sampler. UserError for one that has none."""
   if steps is None:
     return prior
-  if (sampler := getattr(prior, "sampler", None)) is None:
-    raise UserError(f"{type(prior).__name__} draws token after token: it has no steps to set")
   if steps < 1:
     raise UserError(f"a sampler takes at least 1 step, not {steps}")
+  if (sampler := getattr(prior, "sampler", None)) is None:
+    if not hasattr(prior, "steps"):
+      raise UserError(f"{type(prior).__name__} draws token after token: it has no steps to set")
+    return prior.clone(steps=whole(steps, "steps"))
   return prior.clone(sampler=dataclasses.replace(sampler, steps=whole(steps, "steps")))
+
+
+def _with(prior: Any, name: str, value: float) -> Any:
+  """The prior, or each part of a chain, with another value of one option."""
+  if (parts := getattr(prior, "priors", None)) is not None:
+    return prior.clone(priors=tuple(_with(part, name, value) for part in parts))
+  if not hasattr(prior, name):
+    raise UserError(f"{type(prior).__name__} has no {name} to set")
+  return prior.clone(**{name: value})
