@@ -6,7 +6,8 @@ sampling deviations shrink by 0.95, and guidance is of densities (p_c^(1+w) p_u^
 
     latents run experiments/priors/givt.py --scale tiny
 
-tiny: on the latents of `images/digits.py` (one stage 1 for both), 64 elements of 4 numbers, 4 blocks of width 128.
+tiny: on the latents of `images/digits.py` (one stage 1 for both), 64 elements of 4 numbers, 4 blocks of width 128, drawn
+with deviations x 0.9 and guidance 2.
 paper: the causal one on 16 x 16 latents of 16 numbers (`ldm_kl` at f16; the paper's VAE is of its own make, with a
 mean squared error and beta 5e-5), 24 layers of 1,024 (304 million), Adam 1e-3, batch 8,192, 500 epochs.
 
@@ -42,7 +43,8 @@ def experiment(scale: Literal["tiny", "paper"] = "tiny", data_dir: str | None = 
       remat="block", dtype="bfloat16",
     )  # fmt: skip
     optimizer = Adam(lr=1e-3, betas=(0.9, 0.95), decay=1e-4, warmup=7_800, schedule="cosine", clip=1.0)
-  prior = AutoregressiveVectors(backbone=backbone, head=head, temperature=0.95, guidance=1.4)
+  temperature, guidance = (0.9, 2.0) if tiny else (0.95, 1.4)
+  prior = AutoregressiveVectors(backbone=backbone, head=head, temperature=temperature, guidance=guidance)
   steps, batch = (900, 32) if tiny else (78_000, 8192)
   two = dataclasses.replace(base.stage2, prior=prior, optimizer=optimizer, steps=steps, batch=batch)
   return dataclasses.replace(base, name="givt", stage2=two)
