@@ -6,8 +6,8 @@ sampling deviations shrink by 0.95, and guidance is of densities (p_c^(1+w) p_u^
 
     latents run experiments/priors/givt.py --scale tiny
 
-tiny: on the latents of `images/digits.py` (one stage 1 for both), 64 elements of 4 numbers, 4 blocks of width 128, drawn
-with deviations x 0.9 and guidance 2.
+tiny: on the latents of `images/digits.py` (one stage 1 for both), 64 elements of 4 numbers, 4 blocks of width 128,
+drawn with deviations x 0.9 and guidance 2.
 paper: the causal one on 16 x 16 latents of 16 numbers (`ldm_kl` at f16; the paper's VAE is of its own make, with a
 mean squared error and beta 5e-5), 24 layers of 1,024 (304 million), Adam 1e-3, batch 8,192, 500 epochs.
 
