@@ -9,9 +9,11 @@ import sys
 import tomllib
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from latents import main
+from latents.media.drawing import save_png
 from latents.pretrained.readers import read_weights
 from tests import releases
 
@@ -88,7 +90,8 @@ def test_the_method_of_ones_own_runs_and_the_other_blocks_with_it(copy):
   copy.call("latents.main", "run", "experiments/codes/sign.py", "--name", "digits", *SHORT.split())
   assert len(copy.said) >= 1
   begin = "import numpy as np\nfrom latents import main\n\nx = np.zeros((2, 32, 32, 1), np.float32)\n"
-  lines = [line.replace("runs/*", "runs/digits").split()[1:] for line in COMMANDS]
+  lines = [re.sub(r"runs/(\*|\w+)", "runs/digits", line).split()[1:] for line in COMMANDS]
+  save_png(np.zeros((40, 40, 1), np.uint8), copy.root / "a.png")
   lines = [words for words in lines if words[0] in ("list", "sample", "encode", "report")]
   assert len(lines) >= 4
   calls = [f"assert main.main({words!r}) == 0, {words!r}" for words in lines]

@@ -62,6 +62,13 @@ def _of_family(kind: str, side: int) -> Layout:
   )
 
 
+def _of_tokens(kind: str, table: Table, model: Callable[..., Transformer], inside: tuple[str, ...]) -> Layout:
+  return Layout(
+    table, model, partial(gpt.check, kind=kind), "model.safetensors", gpt.config_of, asked=True, latent=gpt.latent,
+    prior=gpt.prior_of, inside=inside,
+  )  # fmt: skip
+
+
 _DIFFUSERS = "diffusion_pytorch_model.safetensors"
 LAYOUTS = {
   "diffusers-kl": Layout(conv.DIFFUSERS, conv.model_of, conv.check_model, _DIFFUSERS, conv.config_of),
@@ -96,28 +103,8 @@ LAYOUTS = {
     prior=unet.prior_of,
   ),
   "dalle": Layout(dalle.DALLE, dalle.model_of, dalle.check_model, "dalle.safetensors", state=vq.PASSES),
-  "llamagen": Layout(
-    gpt.LLAMAGEN,
-    gpt.llamagen_of,
-    partial(gpt.check, kind="llamagen"),
-    "model.safetensors",
-    gpt.config_of,
-    asked=True,
-    latent=gpt.latent,
-    prior=gpt.prior_of,
-    inside=("model/", "module/", "state_dict/", "module."),
-  ),
-  "taming-gpt": Layout(
-    gpt.TAMING,
-    gpt.taming_of,
-    partial(gpt.check, kind="taming-gpt"),
-    "model.safetensors",
-    gpt.config_of,
-    asked=True,
-    latent=gpt.latent,
-    prior=gpt.prior_of,
-    inside=("state_dict/", "transformer.", "module."),
-  ),
+  "llamagen": _of_tokens("llamagen", gpt.LLAMAGEN, gpt.llamagen_of, ("model/", "module/", "state_dict/", "module.")),
+  "taming-gpt": _of_tokens("taming-gpt", gpt.TAMING, gpt.taming_of, ("state_dict/", "transformer.", "module.")),
   "dit": _of_family("dit", 2),
   "dit-4": _of_family("dit", 4),
   "dit-8": _of_family("dit", 8),
