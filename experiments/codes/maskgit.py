@@ -12,6 +12,7 @@ tiny: the tokenizer of `vq_transformer` (one stage 1 for both), 64 codes of 64 e
 of the codes, and strided convolutions where the code takes means. The paper drops no labels; here 0.1 are.
 
 Paper: FID 6.18 in 8 steps, rFID 2.28 (ImageNet-256)
+Shown: clear digits of their class in 8 steps of 64 codes; less varied than the data
 """
 
 import dataclasses

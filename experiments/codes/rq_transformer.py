@@ -10,6 +10,7 @@ tiny: 4 x 4 places with 4 codes of 64 (one stage 1 with `rvq`). paper: 8 x 8 x 4
 1,536 (its 1.4 billion); the authors read the codebook's vectors, here they are learned.
 
 Paper: FID 11.56 (1.4B), 7.55 (3.8B), 3.80 with rejection (ImageNet-256)
+Shown: digits of their class; after 1,600 steps (650: two in three)
 """
 
 import dataclasses

@@ -12,6 +12,7 @@ codes of 4,096, 32 channels). How the tokenizer is trained has not been released
 by a cosine, in the code by a line. Its guidance of 1.5 is 2.5 here.
 
 Paper: FID 3.55 (d16), 2.95 (d20), 2.33 (d24), 1.97 (d30; ImageNet-256)
+Shown: smooth digits of their class in 4 passes; less varied than the data (guidance 3)
 """
 
 import dataclasses

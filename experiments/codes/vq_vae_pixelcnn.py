@@ -10,6 +10,7 @@ tiny: 8x8 codes of 64 entries for 32 px digits. paper: 32x32 codes of 512 for Im
 large its prior is; here it is Gated PixelCNN's own for pictures of 32 px, 20 layers of 5 x 5 and 384 features.
 
 Paper: no number
+Shown: 0.97 bits a code where a histogram a position needs 1.80; digits, some lose a stroke
 """
 
 import dataclasses

@@ -12,6 +12,7 @@ run uses few. paper: `vqgan`'s tokenizer with K = 16,384. `latents import --layo
 checkpoints, over a run of `--layout taming`.
 
 Paper: FID 15.78, 5.20 with rejection (ImageNet, README of taming-transformers)
+Shown: 2.98 bits a code where a histogram a position needs 4.25; digits of their class, some strokes part
 """
 
 import dataclasses

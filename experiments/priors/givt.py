@@ -12,6 +12,7 @@ paper: the causal one on 16 x 16 latents of 16 numbers (`ldm_kl` at f16; the pap
 mean squared error and beta 5e-5), 24 layers of 1,024 (304 million), Adam 1e-3, batch 8,192, 500 epochs.
 
 Paper: FID 3.35 with deviations x 0.95 and guidance (ImageNet-256, causal)
+Shown: digits, nine in ten of their class (eight at guidance 1.4, deviations x 0.95); the density is exact
 """
 
 import dataclasses

@@ -13,6 +13,7 @@ times as large in the data. paper: the latents of `images/ldm_kl.py` at f16 (256
 another one), 800 epochs, 256 steps of 100.
 
 Paper: FID 2.31 (B), 1.78 (L), 1.55 (H; ImageNet-256)
+Shown: clear digits of their class in 16 steps; less varied than the data (guidance 3)
 """
 
 import dataclasses

@@ -11,6 +11,7 @@ alone. paper: CIFAR-10 with the size that the paper has for ImageNet-32, 20 laye
 rate and the features before the logits are ours.
 
 Paper: 3.03 bits/dim (CIFAR-10), 3.83 (ImageNet-32), 3.57 (ImageNet-64)
+Shown: 1.67 bits where a histogram a position needs 2.44, the pixel before 2.70; most digits are whole
 """
 
 from typing import Literal

@@ -12,6 +12,7 @@ no labels. Not as there: Adam in place of RMSProp, and the number of steps and o
 not told.
 
 Paper: 3.14 bits/dim (CIFAR-10); 3.5 million numbers by our count
+Shown: 1.76 bits where a histogram a position needs 2.44, the pixel before 2.70; its digits are whole
 """
 
 from typing import Literal

@@ -12,6 +12,7 @@ epochs. Not as there: scales and biases are not set by a first batch, and the ra
 step). Their code reaches 3.0 bits/dim in 10 hours of 8 GPUs (Titan X, Maxwell), and 2.92 in five days.
 
 Paper: 2.92 bits/dim (CIFAR-10)
+Shown: 1.65 bits where a histogram a position needs 2.44, the pixel before 2.70; nearly all digits are whole
 """
 
 from typing import Literal

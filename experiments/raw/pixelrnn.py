@@ -12,6 +12,7 @@ alone. paper: CIFAR-10, 12 layers of 128 features, batch 16, no labels. Not as t
 number of steps and of features before the logits, which are not told.
 
 Paper: 3.00 bits/dim (diagonal), 3.07 (row), 3.14 (PixelCNN; all CIFAR-10)
+Shown: 1.71 bits where a histogram a position needs 2.44, the pixel before 2.70; three digits in four are whole
 """
 
 from typing import Literal
