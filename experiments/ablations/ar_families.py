@@ -27,9 +27,9 @@ NATS, AGREEMENT, SECONDS = "prior.nats_per_element", "samples.class_agreement", 
 BASELINES = ("prior.marginal_bits_per_element", "prior.first_order_bits_per_element", "prior.bits_per_element")
 # steps at the tiny scale, of as many FLOPs each (`tests/test_equal_compute.py` counts them)
 STEPS = {
-  "pixelcnn": 2079,
-  "gated-pixelcnn": 917,
-  "pixelsnail": 3294,
+  "pixelcnn": 1912,
+  "gated-pixelcnn": 875,
+  "pixelsnail": 3005,
   "gpt": 606,
   "llamagen": 464,
   "rotary": 464,
@@ -87,7 +87,7 @@ def prior(scale: Literal["tiny", "paper"], name: str) -> Prior:
     found: Any = maskgit.experiment(scale).stage2.prior  # pyright: ignore
     return found.clone(backbone=found.backbone.clone(vocab=net.vocab), guidance=base.guidance)
   grid = (8, 8) if tiny else (16, 16)
-  size: dict[str, Any] = {"classes": net.classes} | ({} if tiny else {"dtype": "bfloat16"})
+  size: dict[str, Any] = {"classes": net.classes} | ({"embed": 16} if tiny else {"embed": 64, "dtype": "bfloat16"})
   networks = {
     "pixelcnn": lambda: PixelCNN(net.vocab, grid, **size, **({"width": 64, "depth": 6, "first": 5, "hidden": 128}
                                                              if tiny else {"width": 384, "depth": 20})),
