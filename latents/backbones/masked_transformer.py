@@ -4,6 +4,7 @@
 import flax.linen as nn
 import jax.numpy as jnp
 
+from latents.backbones.tokens import OneVocabulary
 from latents.errors import UserError
 from latents.nn.attention import Attention
 from latents.nn.condition import labels
@@ -34,7 +35,7 @@ class PostBlock(nn.Module):
     return constrain(nn.LayerNorm(EPS, dtype=self.dtype, name="norm2")(x + h))
 
 
-class MaskedTransformer(nn.Module):
+class MaskedTransformer(OneVocabulary):
   """tokens [B,L] int32 in 0..vocab, cond or None -> logits [B,L,vocab] float32; `vocab` says that a token is masked.
 
   Every row sees all tokens. Tokens are positions in raster order with the `groups` codes of one position innermost (L =
@@ -56,16 +57,6 @@ class MaskedTransformer(nn.Module):
   dropout: float = 0.0
   remat: Remat = "none"
   dtype: str = "float32"
-
-  @property
-  def vocabs(self) -> tuple[int, ...]:
-    """The number of codes of the one grid."""
-    return (self.vocab,)
-
-  @property
-  def conditions(self) -> tuple[str, ...]:
-    """Names of what it reads of a condition."""
-    return ("label",) if self.classes else ()
 
   @nn.compact
   def __call__(self, tokens: Array, cond: Cond | None, *, train: bool = False) -> Array:

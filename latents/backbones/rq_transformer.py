@@ -8,6 +8,7 @@ import jax
 import jax.numpy as jnp
 
 from latents.backbones.causal import CausalBlock, Kind, empty, final_norm
+from latents.backbones.tokens import OneVocabulary
 from latents.errors import UserError
 from latents.nn.condition import labels
 from latents.nn.remat import Remat, recomputed
@@ -15,7 +16,7 @@ from latents.nn.sharding import constrain
 from latents.types import Array, Cond
 
 
-class RQTransformer(nn.Module):
+class RQTransformer(OneVocabulary):
   """tokens [B,P*G] in 0..vocab-1 (levels innermost), cond or None -> logits [B,P*G,vocab] float32.
 
   Section 3.2: a position is read as the sum of its codes' vectors (and the label in front of all); `depth` blocks over
@@ -63,16 +64,6 @@ class RQTransformer(nn.Module):
     self.norm = final_norm(self.kind, self.dtype)
     shape = (tables, self.width, self.vocab)
     self.head = self.param("head", nn.initializers.zeros, shape, jnp.float32)
-
-  @property
-  def vocabs(self) -> tuple[int, ...]:
-    """One vocabulary for all levels."""
-    return (self.vocab,)
-
-  @property
-  def conditions(self) -> tuple[str, ...]:
-    """Names of what it reads of a condition."""
-    return ("label",) if self.classes else ()
 
   def _start(self, cond: Cond | None, batch: int) -> Array:
     return constrain(self.label(labels(cond if self.classes else None, self.classes, batch)))

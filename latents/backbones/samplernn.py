@@ -10,6 +10,7 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
+from latents.backbones.tokens import OneVocabulary
 from latents.errors import UserError
 from latents.nn.condition import embed_labels
 from latents.nn.convolve import convolve
@@ -26,7 +27,7 @@ State = tuple[
 Cache = tuple[Array, tuple[Array, ...], tuple[Array, ...]]  # the same, and what each tier made last [B,ratio,width]
 
 
-class SampleRNN(nn.Module):
+class SampleRNN(OneVocabulary):
   """tokens [B,T] int32 in 0..vocab-1, cond or None -> logits [B,T,vocab] float32.
 
   frames: tokens of a frame of each tier, from the slowest on; each divides the one before it, the first divides T. A
@@ -56,16 +57,6 @@ class SampleRNN(nn.Module):
   groups = 1
   layout = ()
   places = 0
-
-  @property
-  def vocabs(self) -> tuple[int, ...]:
-    """The number of tokens."""
-    return (self.vocab,)
-
-  @property
-  def conditions(self) -> tuple[str, ...]:
-    """Names of what it reads of a condition."""
-    return ("label",) if self.classes else ()
 
   @property
   def ratios(self) -> tuple[int, ...]:

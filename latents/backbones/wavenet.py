@@ -4,6 +4,7 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
+from latents.backbones.tokens import OneVocabulary
 from latents.errors import UserError
 from latents.nn.condition import labels
 from latents.nn.linear import Dense
@@ -15,7 +16,7 @@ Kept = tuple[Array, Array]
 Cache = tuple[Kept, ...]
 
 
-class WaveNet(nn.Module):
+class WaveNet(OneVocabulary):
   """tokens [B,T] int32 in 0..vocab-1, cond or None -> logits [B,T,vocab] float32, exactly 0 at the start.
 
   Row i are the logits of token i given the `receptive_field` tokens before it. A convolution of `kernel` taps over
@@ -44,16 +45,6 @@ class WaveNet(nn.Module):
   groups = 1
   layout = ()
   places = 0
-
-  @property
-  def vocabs(self) -> tuple[int, ...]:
-    """The number of tokens."""
-    return (self.vocab,)
-
-  @property
-  def conditions(self) -> tuple[str, ...]:
-    """Names of what it reads of a condition."""
-    return ("label",) if self.classes else ()
 
   @property
   def dilations(self) -> tuple[int, ...]:

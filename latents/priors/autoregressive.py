@@ -9,10 +9,9 @@ from typing import Any, Literal
 import jax
 import jax.numpy as jnp
 
-from latents.diffusion.guidance import guide
 from latents.errors import UserError
 from latents.nn.streams import sample_keys
-from latents.priors.base import Prior, check_guidance, doubled, drop, rows, without
+from latents.priors.base import Prior, drop, rows
 from latents.types import Array, Cond, Latent, Terms, aside, later
 
 
@@ -141,12 +140,8 @@ class AutoregressivePrior(Prior):
     tokens find their places, for a backbone that reads them: start(B) -> state, step(state, token [B]) -> (state, the
     next one's place [B])."""
     self._check(shape)
-    scale = self.guidance if guidance is None else guidance
-    check_guidance(scale, self.conditions)
     batch = count if cond is None else rows(cond)
-    cond = cond if self.conditions else None
-    double = scale not in (0.0, 1.0)
-    told = doubled(cond, batch) if double else without(cond, batch) if scale == 0.0 else cond
+    told = self.guided(cond, guidance, batch)
     keys = sample_keys(self.make_rng("prior"), batch)
     prompt = None if prompt is None else prompt.reshape(batch, -1)
     places = self._places(keys, prompt)
@@ -162,13 +157,9 @@ class AutoregressivePrior(Prior):
       token, cache, state, place = carry
       if places is not None:
         place = jnp.stack([places[:, jnp.maximum(index - 1, 0)], places[:, index]], -1)
-      given, where = (jnp.concatenate([a, a]) if double else a for a in (token, place))
-      logits, cache = backbone.apply(variables, given, told, index, cache, where, method="step")
-      logits = logits.astype(jnp.float32)
-      if double:
-        u, c = jnp.split(logits, 2)
-        logits = guide(u, c, scale)
-      token = draw(logits, index)
+      given, where = told.twice(token), told.twice(place)
+      logits, cache = backbone.apply(variables, given, told.cond, index, cache, where, method="step")
+      token = draw(told.mixed(logits.astype(jnp.float32)), index)
       if prompt is not None:
         token = jnp.where(prompt[:, index] < 0, token, prompt[:, index])
       if walk is not None:
@@ -178,7 +169,7 @@ class AutoregressivePrior(Prior):
     zeros = jnp.zeros(batch, jnp.int32)
     state = None if walk is None else walk.start(batch)
     place = zeros if places is None else places[:, :2]
-    cache = backbone.apply(variables, 2 * batch if double else batch, told, method="cache")
+    cache = backbone.apply(variables, 2 * batch if told.double else batch, told.cond, method="cache")
     start = zeros, cache, state, place
     tokens = jax.lax.scan(step, start, jnp.arange(self.backbone.length))[1].T
     if places is not None:

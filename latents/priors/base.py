@@ -1,13 +1,40 @@
 """What all priors have in common: the contract, dropping and doubling of conditions, and one random key per sample."""
 
+from typing import NamedTuple
+
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
+from latents.diffusion.guidance import guide
 from latents.errors import UserError
 from latents.types import Array, Cond, Latent, Terms
 
 LEVELS = (-4, -2, 0, 2, 4)  # log-SNR, from noise to detail: nearly all that latents of deviation 1 have to learn
+
+
+class Guided(NamedTuple):
+  """What a network is told where samples are guided, and how: both conditions as one batch of 2 B, or one of them.
+
+  scale: 0 = without the condition, 1 = with it. cond: of B, or of 2 B where `double`: without it, then with it.
+  """
+
+  scale: float
+  cond: Cond | None
+  double: bool
+
+  def twice(self, x: Array) -> Array:
+    """[B,...] of the samples -> the batch that goes with `cond`."""
+    return jnp.concatenate([x, x]) if self.double else x
+
+  def halves(self, x: Array) -> tuple[Array | None, Array]:
+    """What the network made of that batch -> [B,...] without the condition (None where it was not asked), and with."""
+    return tuple(jnp.split(x, 2)) if self.double else (None, x)  # pyright: ignore[reportReturnType]
+
+  def mixed(self, x: Array, scale: float | None = None) -> Array:
+    """The same -> the guided [B,...]; scale: another one."""
+    u, c = self.halves(x)
+    return c if u is None else guide(u, c, self.scale if scale is None else scale)
 
 
 class Prior(nn.Module):
@@ -55,6 +82,15 @@ class Prior(nn.Module):
     there are `prompts`, also prompt: int32 codes [B,*shape] that are given, -1 where they are to be drawn.
     """
     raise TypeError(f"{type(self).__name__} has no sample")
+
+  def guided(self, cond: Cond | None, guidance: float | None, batch: int) -> Guided:
+    """cond and guidance as of `sample` -> what the network is told. UserError for guidance without conditions."""
+    scale = self.guidance if guidance is None else guidance
+    check_guidance(scale, self.conditions)
+    cond = cond if self.conditions else None
+    if scale not in (0.0, 1.0):
+      return Guided(scale, doubled(cond, batch), True)
+    return Guided(scale, cond if scale else without(cond, batch), False)
 
 
 def drop(key: Array, cond: Cond, rate: float) -> Cond:

@@ -8,11 +8,10 @@ import jax.numpy as jnp
 import numpy as np
 
 from latents.backbones.masked_transformer import MaskedTransformer
-from latents.diffusion.guidance import guide
 from latents.errors import UserError
 from latents.nn.streams import sample_keys
 from latents.priors.autoregressive import choose
-from latents.priors.base import Prior, check_guidance, doubled, drop, rows, without
+from latents.priors.base import Prior, drop, rows
 from latents.types import Array, Cond, Latent, Terms, aside
 
 
@@ -124,22 +123,15 @@ class MaskedPrior(Prior):
     of the latter are the sample. prompt: see `sample`; of each example the same share of what is not given, rounded
     down, is masked again as of a whole one. A place of which some codes alone are given is not."""
     places, vocab = self._check(shape), self.backbone.vocab
-    scale = self.guidance if guidance is None else guidance
-    check_guidance(scale, self.conditions)
     batch = count if cond is None else rows(cond)
-    cond = cond if self.conditions else None
-    double = scale not in (0.0, 1.0)
-    told = doubled(cond, batch) if double else without(cond, batch) if scale == 0.0 else cond
+    told = self.guided(cond, guidance, batch)
     keys = sample_keys(self.make_rng("prior"), batch)
     backbone, variables = self.backbone.unbind()
 
     def step(tokens: Array, now: tuple[Array, Array, Array]) -> tuple[Array, tuple[Array, Array]]:
       number, left, heat = now
-      flat = tokens.reshape(batch, -1)
-      logits: Any = backbone.apply(variables, jnp.concatenate([flat, flat]) if double else flat, told, train=False)
-      if double:
-        u, c = jnp.split(logits, 2)
-        logits = guide(u, c, scale)
+      made: Any = backbone.apply(variables, told.twice(tokens.reshape(batch, -1)), told.cond, train=False)
+      logits = told.mixed(made)
       fresh = jax.vmap(lambda key: jax.random.split(jax.random.fold_in(key, number)))(keys)
       drawn = choose(fresh[:, 0], logits, self.temperature, self.top_k, self.top_p)
       log_p = jnp.take_along_axis(jax.nn.log_softmax(logits), drawn[..., None], -1).reshape(tokens.shape).sum(-1)

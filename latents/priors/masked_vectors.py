@@ -9,7 +9,7 @@ import numpy as np
 from latents.backbones.masked_autoencoder import MaskedAutoencoder
 from latents.errors import UserError
 from latents.nn.streams import sample_keys
-from latents.priors.base import Prior, check_guidance, doubled, drop, rows, without
+from latents.priors.base import Prior, drop, rows
 from latents.priors.heads import Head
 from latents.priors.masked import left_masked, ranks
 from latents.types import Array, Cond, Latent, Terms, aside
@@ -90,30 +90,25 @@ class MAR(Prior):
   def filled(self, order: Array, keys: Array, cond: Cond | None, guidance: float | None = None) -> Array:
     """order [B,N] int: the tokens as they are drawn; keys [B] -> x [B,N,D]."""
     batch, tokens = order.shape
-    scale = self.guidance if guidance is None else guidance
-    check_guidance(scale, self.conditions)
     if self.temperature < 0:
       raise UserError(f"a temperature is at least 0, not {self.temperature}")
-    cond = cond if self.conditions else None
-    double = scale not in (0.0, 1.0)
-    told = doubled(cond, batch) if double else without(cond, batch) if scale == 0.0 else cond
+    told = self.guided(cond, guidance, batch)
     left = left_masked(tokens, self.steps)
     before = np.concatenate([[tokens], left[:-1]])
     lot = int((before - left).max())  # each step draws as many, and keeps its own number
-    scales = 1 + (scale - 1) * (tokens - np.maximum(left, 1)) / tokens
+    scales = 1 + (told.scale - 1) * (tokens - np.maximum(left, 1)) / tokens
     rank = jnp.argsort(order, -1)
     ahead = jnp.pad(order, ((0, 0), (0, lot)), constant_values=tokens)
-    twice = (lambda a: jnp.concatenate([a, a])) if double else (lambda a: a)
     backbone, variables = self.backbone.unbind()
     head, learned = self.head.unbind()
 
     def step(x: Array, now: tuple[Array, ...]) -> tuple[Array, None]:
       number, known, new, scale = now
-      given = backbone.apply(variables, twice(x), twice(rank >= known), told, train=False)
+      given = backbone.apply(variables, told.twice(x), told.twice(rank >= known), told.cond, train=False)
       places = jax.lax.dynamic_slice_in_dim(ahead, known, lot, 1)
-      at = twice(jnp.minimum(places, tokens - 1))
+      at = told.twice(jnp.minimum(places, tokens - 1))
       given = jnp.take_along_axis(given, at[..., None], 1)  # pyright: ignore
-      other, given = jnp.split(given, 2) if double else (None, given)
+      other, given = told.halves(given)
       flat = lambda a: None if a is None else a.reshape(batch * lot, *a.shape[2:])  # noqa: E731
       fresh = jax.vmap(lambda key: jax.random.split(jax.random.fold_in(key, 1 + number), lot))(keys)
       drawn = head.apply(learned, flat(fresh), flat(given), flat(other), scale, self.temperature, method="draw")

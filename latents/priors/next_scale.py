@@ -5,11 +5,10 @@ import jax.numpy as jnp
 
 from latents.backbones.scale_transformer import ScaleTransformer
 from latents.bottlenecks.multi_scale import MultiScaleVQ
-from latents.diffusion.guidance import guide
 from latents.errors import UserError
 from latents.nn.streams import sample_keys
 from latents.priors.autoregressive import choose
-from latents.priors.base import Prior, check_guidance, doubled, drop, rows, without
+from latents.priors.base import Prior, drop, rows
 from latents.types import Array, Cond, Latent, Terms, aside
 
 
@@ -75,20 +74,13 @@ class NextScale(Prior):
     """See `Prior.sample`; codes [B,N]. Guidance runs both conditions as one batch of 2 B. What is given of a scale is
     told to the finer ones."""
     self._check(shape)
-    scale = self.guidance if guidance is None else guidance
-    check_guidance(scale, self.conditions)
     batch = count if cond is None else rows(cond)
-    cond = cond if self.conditions else None
-    double = scale not in (0.0, 1.0)
-    told = doubled(cond, batch) if double else without(cond, batch) if scale == 0.0 else cond
+    told = self.guided(cond, guidance, batch)
     keys = sample_keys(self.make_rng("prior"), batch)
     z, past, codes, last = self.quantiser.empty(batch), None, [], len(self.backbone.scales) - 1
     for k in range(last + 1):
-      known = self.quantiser.seen(z, k)
-      logits, past = self.backbone.step(jnp.concatenate([known, known]) if double else known, told, k, past)
-      if double:
-        u, c = jnp.split(logits, 2)
-        logits = guide(u, c, 1 + (scale - 1) * (k / last if last else 1.0))
+      logits, past = self.backbone.step(told.twice(self.quantiser.seen(z, k)), told.cond, k, past)
+      logits = told.mixed(logits, 1 + (told.scale - 1) * (k / last if last else 1.0))
       now = jax.vmap(lambda key, k=k: jax.random.fold_in(key, k))(keys)
       codes.append(choose(now, logits, self.temperature, self.top_k, self.top_p))
       if prompt is not None:

@@ -12,7 +12,7 @@ import jax.numpy as jnp
 
 from latents.errors import UserError
 from latents.nn.streams import sample_keys
-from latents.priors.base import Prior, check_guidance, doubled, drop, rows, without
+from latents.priors.base import Prior, drop, rows
 from latents.priors.heads import Head
 from latents.types import Array, Cond, Latent, Terms, aside
 
@@ -85,14 +85,10 @@ class AutoregressiveVectors(Prior):
     """See `Prior.sample`."""
     grid = shape if self.head.discrete and self.head.dim == 1 else shape[:-1]
     self._check(grid)
-    scale = self.guidance if guidance is None else guidance
-    check_guidance(scale, self.conditions)
     if self.temperature < 0:
       raise UserError(f"a temperature is at least 0, not {self.temperature}")
     batch = count if cond is None else rows(cond)
-    cond = cond if self.conditions else None
-    double = scale not in (0.0, 1.0)
-    told = doubled(cond, batch) if double else without(cond, batch) if scale == 0.0 else cond
+    told = self.guided(cond, guidance, batch)
     keys = sample_keys(self.make_rng("prior"), batch)
     backbone, variables = self.backbone.unbind()
     head, learned = self.head.unbind()
@@ -104,17 +100,15 @@ class AutoregressiveVectors(Prior):
 
     def step(carry: tuple, index: Array) -> tuple:
       x, cache = carry
-      given, cache = backbone.apply(
-        variables, jnp.concatenate([x, x]) if double else x, told, index, cache, method="step"
-      )
-      other, given = jnp.split(given, 2) if double else (None, given)
+      given, cache = backbone.apply(variables, told.twice(x), told.cond, index, cache, method="step")
+      other, given = told.halves(given)
       now = jax.vmap(lambda key: jax.random.fold_in(key, index))(keys)
-      x: Any = head.apply(learned, now, given, other, scale, self.temperature, method="draw")
+      x: Any = head.apply(learned, now, given, other, told.scale, self.temperature, method="draw")
       if known is not None and kept is not None:
         x = jnp.where(kept[:, index], known[:, index], x)
       return (x, cache), x
 
-    cache = backbone.apply(variables, 2 * batch if double else batch, told, method="cache")
+    cache = backbone.apply(variables, 2 * batch if told.double else batch, told.cond, method="cache")
     start = jnp.zeros((batch, self.head.dim)), cache
     drawn = jax.lax.scan(step, start, jnp.arange(self.backbone.length))[1]
     return self.head.write(jnp.swapaxes(drawn, 0, 1).reshape(batch, *grid, self.head.dim))
