@@ -8,8 +8,8 @@ likelihood is of the picture itself; of codes it is of what the tokenizer keeps,
 
 tiny: digits, LlamaGen's blocks 4x128 on 64 codes of 64 entries (`codes/vq_transformer.py`), on the 1,024 values of 32
 px, and on the 64 values that digits have at their own 8 px (17 levels, no tokenizer could be smaller); all for 3.45e12
-FLOPs, the tokenizer's among them (`compute.flops`); 50 samples. paper: ImageNet at 256 px and, raw, at 32. The smallest difference
-that counts: 0.02 of the agreement.
+FLOPs, the tokenizer's among them (`compute.flops`); 50 samples. paper: ImageNet at 256 px and, raw, at 32. The smallest
+difference that counts: 0.02 of the agreement.
 """
 
 import dataclasses
