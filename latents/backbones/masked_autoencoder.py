@@ -17,7 +17,8 @@ START, EPS = nn.initializers.normal(0.02), 1e-6
 
 
 class PreBlock(nn.Module):
-  """[B,N,width] -> same shape: x + attention(LN(x)), then x + MLP(LN(x)), with dropout of what both add.
+  """[B,N,width] -> same shape: x + attention(LN(x)), then x + MLP(LN(x)), with dropout of what both add (the code also
+  drops attention's own chances).
 
   seen: [B,N] bool, tokens that may be looked at; None = all.
   """

@@ -92,8 +92,8 @@ class GatedPixelCNN(LowerGridTokens):
   """tokens [B,L] of a grid, cond or None -> logits [B,L,V]: `LowerGridTokens`, in two stacks without a blind spot.
 
   A layer of `first` taps and mask A, then `depth` of `size` taps (`GatedLayer`); the logits are made of the sum of all
-  layers' skips, `hidden` features. The defaults are ImageNet-32's. A label is a vector in every gate, and the codes
-  above are a map in every gate.
+  layers' skips, `hidden` features. No dropout. The defaults are ImageNet-32's. A label is a vector in every
+  gate, and the codes above are a map in every gate.
   """
 
   width: int = 384

@@ -65,7 +65,7 @@ class ScaleTransformer(nn.Module):
   x are what is known of every place before its scale (`MultiScaleVQ.inputs`); at the first scale the class stands
   instead, whatever x says. Tokens see their own scale and those before. All tokens of a scale are told apart by x,
   learned positions and a learned vector a scale; class modulates every block (adaLN). All logits are 0 at the start,
-  and blocks the identity, where the code begins near that.
+  and blocks the identity, where the code begins near that; keys have a bias here.
   classes: number of labels, label `classes` is the null label, and cond None means it. drop_path: of the last block; it
   rises from 0 at the first. VAR-d16 to d30: width 64 depth, as many heads as blocks (310M, 600M, 1.0B, 2.0B).
   """
