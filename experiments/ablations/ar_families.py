@@ -88,13 +88,13 @@ def prior(scale: Literal["tiny", "paper"], name: str) -> Prior:
     return found.clone(backbone=found.backbone.clone(vocab=net.vocab), guidance=base.guidance)
   grid = (8, 8) if tiny else (16, 16)
   size: dict[str, Any] = {"classes": net.classes} | ({"embed": 16} if tiny else {"embed": 64, "dtype": "bfloat16"})
+  plain: dict[str, Any] = {"width": 64, "depth": 6, "first": 5, "hidden": 128} if tiny else {"width": 384, "depth": 20}
+  gated: dict[str, Any] = {"width": 64, "depth": 6, "size": 3, "first": 5, "hidden": 128} if tiny else {}
+  snail: dict[str, Any] = {"width": 48, "blocks": 2, "resnets": 2} if tiny else {}
   networks = {
-    "pixelcnn": lambda: PixelCNN(net.vocab, grid, **size, **({"width": 64, "depth": 6, "first": 5, "hidden": 128}
-                                                             if tiny else {"width": 384, "depth": 20})),
-    "gated-pixelcnn": lambda: GatedPixelCNN(net.vocab, grid, **size, **({"width": 64, "depth": 6, "size": 3, "first": 5,
-                                                                         "hidden": 128} if tiny else {})),
-    "pixelsnail": lambda: PixelSNAILCodes(net.vocab, grid, **size, **({"width": 48, "blocks": 2, "resnets": 2}
-                                                                      if tiny else {})),
+    "pixelcnn": lambda: PixelCNN(net.vocab, grid, **(size | plain)),
+    "gated-pixelcnn": lambda: GatedPixelCNN(net.vocab, grid, **(size | gated)),
+    "pixelsnail": lambda: PixelSNAILCodes(net.vocab, grid, **(size | snail)),
     "gpt": lambda: net.clone(kind="gpt"),
     "llamagen": lambda: net,
     "rotary": lambda: net.clone(position="rotary", grid=grid),

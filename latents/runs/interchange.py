@@ -19,7 +19,7 @@ from latents.data import Source, Unnamed, source
 from latents.declare import Experiment, Mesh, Released, Stage1, Stage2, Start, check
 from latents.errors import UserError, first_line, nearest
 from latents.frozen import Frozen
-from latents.interop import hub
+from latents.interop import gpt, hub
 from latents.losses import Weight
 from latents.machine.disk import check_folder, disk_errors, on_disk
 from latents.pretrained.readers import read_weights
@@ -34,7 +34,7 @@ from latents.train.build_step import abstract_autoencoder, build_step
 CONFIG = "config.json"
 CLASSES = (
   "AutoencoderKL", "AutoencoderDC", "VQModel", "UNet2DConditionModel", "UNet2DModel", "DiT", "SiT", "LightningDiT",
-  *interop.gpt.CLASSES.values(),
+  *gpt.CLASSES.values(),
 )  # fmt: skip
 MODEL = "diffusion_pytorch_model"
 NAMED = (f"{MODEL}.safetensors", f"{MODEL}.bin")  # in a folder

@@ -106,9 +106,11 @@ def latents_tokens(task: str, device: str) -> tuple[Callable[[], Any], int]:
 
   def whole(params: Any, label: Any, key: Any) -> Any:
     variables = {"params": {"backbone": params["params"]}}
-    return prior.apply(variables, {"label": label}, shape=(LENGTH,), method="sample", rngs=streams(key)).codes
+    found: Any = prior.apply(variables, {"label": label}, shape=(LENGTH,), method="sample", rngs=streams(key))
+    return found.codes
 
-  draw, done = jax.jit(whole if last - first == LENGTH else some), []
+  done: list[float] = []
+  draw: Any = jax.jit(whole if last - first == LENGTH else some)
 
   def step() -> Any:
     label = (jnp.arange(batch) + len(done)) % CLASSES
