@@ -23,12 +23,12 @@ def pictures_of(scale: Literal["tiny", "paper"], pictures: Pictures, data_dir: s
 
 
 def on_pixels(
-  name: str, scale: Literal["tiny", "paper"], data: Source, levels: int, prior: Prior, steps: int, batch: int,
-  slow: Adam, samples: int,
+  name: str, scale: Literal["tiny", "paper"], data: Source, levels: int, prior: Prior, steps: int, photographs: int,
+  batch: int, slow: Adam, samples: int,
 ) -> Experiment:  # fmt: skip
   """A prior on the values of pixels, judged by its likelihood; few samples, each of which takes a pass a token. slow:
-  the optimiser at paper scale; steps are of both scales. Photographs at tiny scale have a fifth of the steps."""
-  tiny, photographs = scale == "tiny", data.shape[-1] == 3
+  the optimiser at paper scale; steps are of both scales, but of photographs at tiny scale."""
+  tiny, coloured = scale == "tiny", data.shape[-1] == 3
   model = Autoencoder(
     encoder=IdentityEncoder(), bottleneck=Symbols(levels=levels, channels=data.shape[-1]), decoder=IdentityDecoder()
   )
@@ -40,14 +40,14 @@ def on_pixels(
       data=data,
       prior=prior,
       optimizer=fast if tiny else slow,
-      steps=steps // 5 if tiny and photographs else steps,
-      batch=8 if tiny and photographs else batch,
+      steps=photographs if tiny and coloured else steps,
+      batch=8 if tiny and coloured else batch,
       ema=0.99 if tiny else 0.9995,
     ),
     evaluation=Evaluation(
-      images=(100 if photographs else 297) if tiny else 10_000,
+      images=(100 if coloured else 297) if tiny else 10_000,
       samples=samples,
-      classifier=tiny and not photographs,
+      classifier=tiny and not coloured,
       features=False,
     ),
   )

@@ -35,6 +35,7 @@ def experiment(
     backbone = GatedPixelCNN(levels, data.shape, dtype="bfloat16")
   return on_pixels(
     "gated_pixelcnn", scale, data, levels, AutoregressivePrior(backbone=backbone),
-    steps=1_600 if scale == "tiny" else 200_000, batch=32 if scale == "tiny" else 128, slow=Adam(lr=3e-4),
+    steps=1_600 if scale == "tiny" else 200_000, photographs=1_500, batch=32 if scale == "tiny" else 128,
+    slow=Adam(lr=3e-4),
     samples=16 if pictures == "digits" or scale == "paper" else 1,
   )  # fmt: skip

@@ -36,6 +36,7 @@ def experiment(
     backbone = PixelCNN(levels, data.shape, dtype="bfloat16")
   return on_pixels(
     "pixelcnn", scale, data, levels, AutoregressivePrior(backbone=backbone),
-    steps=2_000 if scale == "tiny" else 500_000, batch=32 if scale == "tiny" else 16, slow=Adam(lr=3e-4),
+    steps=2_000 if scale == "tiny" else 500_000, photographs=1_300, batch=32 if scale == "tiny" else 16,
+    slow=Adam(lr=3e-4),
     samples=16 if pictures == "digits" or scale == "paper" else 1,
   )  # fmt: skip

@@ -38,6 +38,7 @@ def experiment(
     backbone = PixelCNNPlus(data.shape, head.out, dtype="bfloat16")
   return on_pixels(
     "pixelcnn_pp", scale, data, levels, AutoregressiveVectors(backbone=backbone, head=head),
-    steps=2_000 if tiny else 1_953_000, batch=32 if tiny else 128, slow=Adam(lr=1e-3, betas=(0.95, 0.9995)),
+    steps=2_000 if tiny else 1_953_000, photographs=1_100, batch=32 if tiny else 128,
+    slow=Adam(lr=1e-3, betas=(0.95, 0.9995)),
     samples=16 if pictures == "digits" or not tiny else 4,
   )  # fmt: skip

@@ -39,6 +39,7 @@ def experiment(
     backbone = PixelRNN(levels, data.shape, kind=kind, dtype="bfloat16")
   return on_pixels(
     "pixelrnn", scale, data, levels, AutoregressivePrior(backbone=backbone),
-    steps=1_600 if scale == "tiny" else 500_000, batch=32 if scale == "tiny" else 16, slow=Adam(lr=3e-4),
+    steps=1_600 if scale == "tiny" else 500_000, photographs=800, batch=32 if scale == "tiny" else 16,
+    slow=Adam(lr=3e-4),
     samples=16 if pictures == "digits" or scale == "paper" else 1,
   )  # fmt: skip

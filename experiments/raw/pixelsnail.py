@@ -38,6 +38,7 @@ def experiment(
     backbone = PixelSNAIL(data.shape, head.out, dtype="bfloat16")
   return on_pixels(
     "pixelsnail", scale, data, levels, AutoregressiveVectors(backbone=backbone, head=head),
-    steps=5_000 if tiny else 1_000_000, batch=32 if tiny else 64, slow=Adam(lr=1e-3, betas=(0.95, 0.9995)),
+    steps=5_000 if tiny else 1_000_000, photographs=600, batch=32 if tiny else 64,
+    slow=Adam(lr=1e-3, betas=(0.95, 0.9995)),
     samples=16 if pictures == "digits" or not tiny else 4,
   )  # fmt: skip
