@@ -39,7 +39,7 @@ def experiment(
     upper = {"width": 32, "blocks": 2, "resnets": 2, "dropout": 0.0}
     lower = {"width": 64, "depth": 6, "size": 3, "first": 5, "hidden": 128, "above_depth": 1}
     optimizer = Adam(lr=2e-3, betas=(0.9, 0.95), warmup=50, schedule="cosine", clip=1.0)
-    two = {"optimizer": optimizer, "steps": 700, "batch": 16, "ema": 0.99}
+    two = {"optimizer": optimizer, "steps": 1_600, "batch": 16, "ema": 0.99}
   else:
     upper, lower = {}, {"width": 512, "above_depth": 20}
     told |= {"dtype": "bfloat16"}

@@ -16,7 +16,7 @@ paper: Base of Kong et al. (64 channels, 30 layers, cycle 10; 2,619,971 paramete
 says 2.64M) for LJSpeech at 22.05 kHz, 80 bands every 256 samples; no prior, as there.
 
 Paper: MOS 4.38 with 50 steps, 4.37 with 6, of speech that has 4.52 (Base, LJSpeech)
-Shown: in 6 steps 6.9 dB log-mel (the row's are 2 steps'); harmonics lost; two thirds of samples known as their digit.
+Shown: harmonics lost; two thirds of samples known as their digit.
 """
 
 import dataclasses

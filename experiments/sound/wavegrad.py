@@ -15,7 +15,7 @@ says 15M) at 24 kHz with 128 bands every 300 samples, 1,000 betas from 1e-6 to 0
 (the paper searches the digits 1 to 9 of each power of ten); windows of 2048 samples, as its FFT has, not of 1200.
 
 Paper: MOS 4.41 with 6 steps, 4.51 with 1,000, of speech that has 4.58 (Base, its own data)
-Shown: in 6 steps 8.5 dB log-mel (the row's are 2 steps'); clicks at the ends; two thirds known as their digit.
+Shown: clicks at the ends; two thirds known as their digit.
 """
 
 import dataclasses
