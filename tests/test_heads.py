@@ -9,9 +9,11 @@ import pytest
 from scipy.special import expit, log_softmax, logsumexp, softmax
 from scipy.stats import norm
 
+from latents.backbones import PixelCNNPlus, PixelSNAIL, VectorTransformer
 from latents.errors import UserError
 from latents.priors.heads import GaussianMixture, LogisticMixture
 from latents.types import Latent
+from tests.test_nn import drawn as random_variables
 
 KEY = jax.random.key(0)
 
@@ -154,3 +156,17 @@ def test_components_are_chosen_by_their_weights():
   given = [np.log(0.3), np.log(0.7), -50.0, 0.0, 50.0, 0.0]
   for guidance, other in ((1.0, None), (2.0, [5.0, -5.0, -50.0, 0.0, 50.0, 0.0])):
     assert (drawn(head, given, other, guidance) > 0).mean() == pytest.approx(0.7, abs=0.015)
+
+
+@pytest.mark.parametrize(
+  ("net", "x"),
+  [
+    (lambda: PixelCNNPlus((2, 2, 1), 6, width=8, blocks=1, scales=1, dtype="bfloat16"), jnp.zeros((1, 4, 1))),
+    (lambda: PixelSNAIL((2, 2, 1), 6, width=8, blocks=1, resnets=1, dtype="bfloat16"), jnp.zeros((1, 4, 1))),
+    (lambda: VectorTransformer(16, 1, 2, 4, width_in=2, out=8, dtype="bfloat16"), jnp.zeros((1, 4, 2))),
+  ],
+)
+def test_what_a_head_is_told_is_not_rounded_to_bfloat16(net, x):
+  """A mean near 1 would be half a bin of 256 off."""
+  out = np.asarray(net().apply(random_variables(net(), x, None), x, None))
+  assert out.dtype == np.float32 and (out != out.astype(jnp.bfloat16).astype(np.float32)).mean() > 0.5

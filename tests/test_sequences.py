@@ -7,9 +7,11 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from latents.backbones import RQTransformer, Transformer
+from latents.backbones import RQTransformer, Transformer, VectorTransformer
 from latents.errors import UserError
-from latents.priors import AutoregressivePrior
+from latents.priors import AutoregressivePrior, AutoregressiveVectors
+from latents.priors.base import drop
+from latents.priors.heads import GaussianMixture
 from latents.types import Latent
 from tests.members.sequences import TOKENS, VECTORS
 
@@ -139,6 +141,40 @@ def test_corruption_changes_what_is_read_not_what_is_foretold():
 
   assert nll(0.0) == nll(0.5, train=False)
   assert nll(0.5) != nll(0.0)
+
+
+def test_codes_of_grids_are_corrupted_by_their_own():
+  """Of grids with 64 and 3 codes each token is another of its own."""
+  model = Transformer((64, 3), 16, 1, 2, 5, multiple=8, layout=((1,), (2, 2)))
+  prior = AutoregressivePrior(model, corrupt=1.0)
+  latent = Latent(codes=jnp.zeros((40, 5), jnp.int32))
+  rngs = {"params": KEY, "prior": KEY}
+  found = jax.jit(lambda: prior.init_with_output(rngs, latent, None, train=True, method="loss")[0])()
+  assert np.isfinite(found["nll"])
+  drawn = jax.random.randint(KEY, (4000, 5), 0, prior._vocab())
+  assert drawn.max(0).tolist() == [63, 2, 2, 2, 2]
+
+
+def test_who_is_dropped_already_stays_so():
+  cond = {"label": jnp.zeros(200, jnp.int32), "drop": jnp.arange(200) < 100}
+  found = drop(KEY, cond, 0.1)["drop"]
+  assert found[:100].all() and 0 < found[100:].sum() < 30
+
+
+def test_latents_of_which_some_are_left_out_are_refused_where_they_are_not_modelled():
+  mask = jnp.ones((1, 4), bool)
+  random = AutoregressivePrior(Transformer(5, 16, 1, 2, 4, places=4, told=True), order="random")
+  vectors = AutoregressiveVectors(
+    VectorTransformer(16, 1, 2, 4, width_in=2, out=8), GaussianMixture(dim=2, components=2)
+  )
+  for prior, latent in (
+    (random, Latent(codes=jnp.zeros((1, 4), jnp.int32), mask=mask)),
+    (vectors, Latent(z=jnp.zeros((1, 4, 2)), mask=mask)),
+  ):
+    with pytest.raises(UserError, match="some are left out"):
+      jax.eval_shape(
+        lambda p=prior, x=latent: p.init({"params": KEY, "prior": KEY}, x, None, train=True, method="loss")
+      )
 
 
 def test_a_hidden_text_is_not_seen():

@@ -9,8 +9,9 @@ Guidance on logits, the text dropped for a tenth of the examples.
     latents sample runs/parti_like --text three,seven --number 10 --out x.png
 
 tiny: the codes of `vq_transformer`, the words "zero" to "nine" as a token a character (`text_to_digit`'s), which the
-transformer must learn to read. paper: 1,024 codes of 8,192, texts of 77 tokens of 768 from a file, the decoder of
-Parti-350M (12 layers of 1,024).
+transformer must learn to read. paper: ImageNet, a text a label: 1,024 codes of 8,192, texts of 77 tokens of 768 from a
+file, the decoder of Parti-350M (12 layers of 1,024), trained as `vit_vqgan`'s prior; not to be compared with what Parti
+shows.
 
 Paper: FID 14.10 (350M), 7.23 (20B), zero-shot on COCO
 Shown: digits of the word that it reads, as clear as those of a label; 2.78 bits a code

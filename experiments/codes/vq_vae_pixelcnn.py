@@ -7,7 +7,8 @@ in a line. It has no cache: a code takes a pass.
     latents run experiments/codes/vq_vae_pixelcnn.py --scale tiny
 
 tiny: 8x8 codes of 64 entries for 32 px digits. paper: 32x32 codes of 512 for ImageNet-128. The paper does not say how
-large its prior is; here it is Gated PixelCNN's own for pictures of 32 px, 20 layers of 5 x 5 and 384 features.
+large its prior is; here it is Gated PixelCNN's own for pictures of 32 px, 20 layers of 5 x 5 and 384 features; how it
+is trained is ours.
 
 Paper: no number
 Shown: 0.97 bits a code where a histogram a position needs 1.80; digits, some lose a stroke

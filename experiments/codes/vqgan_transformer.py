@@ -2,8 +2,8 @@
 
 Stage 1 is `vqgan`'s. The prior is GPT-2's decoder as in the authors' code (LayerNorm, GELU, biases, learned positions),
 with a label in front; their class-conditional model of ImageNet has 48 layers of 1,536, 1.4 billion parameters, and
-draws from the 100 likeliest codes. `corrupt` is 1 - pkeep: the share of codes that are read wrong in training, which
-their unconditional models need against overfitting.
+draws from the 600 likeliest codes that make up 0.92 (their README; what is best depends on both). `corrupt` is 1 -
+pkeep: the share of codes that are read wrong in training, which their unconditional models need against overfitting.
 
     latents run experiments/codes/vqgan_transformer.py --scale tiny
 
@@ -32,5 +32,9 @@ def experiment(scale: Literal["tiny", "paper"] = "tiny", data_dir: str | None = 
   if tiny:
     prior = prior.clone(backbone=backbone, corrupt=0.1)
   else:
-    prior = prior.clone(backbone=backbone, top_k=100, guidance=1.0, label_drop=0.0)
-  return dataclasses.replace(base, name="vqgan_transformer", stage2=dataclasses.replace(base.stage2, prior=prior))
+    prior = prior.clone(backbone=backbone, top_k=600, top_p=0.92, guidance=1.0, label_drop=0.0)
+  optimizer = base.stage2.optimizer
+  if not tiny:
+    optimizer = dataclasses.replace(optimizer, decay=0.01, decays="kernels")
+  two = dataclasses.replace(base.stage2, prior=prior, optimizer=optimizer)
+  return dataclasses.replace(base, name="vqgan_transformer", stage2=two)

@@ -10,7 +10,7 @@ px with guidance 2.9, 3.0 and 3.2.
 tiny: the latents of `images/digits.py` (one stage 1 for both), 64 tokens of 4 numbers in 16 steps; the head gives the
 rotation in place of the noise, of which an error near the end of the path, large after so short a training, is many
 times as large in the data. paper: the latents of `images/ldm_kl.py` at f16 (256 tokens of 16; the authors' own KL-16 is
-another one), 800 epochs, 256 steps of 100.
+another one), 800 epochs, 256 steps of 100 (the head's kernels have the decay of the others, in the code none).
 
 Paper: FID 2.31 (B), 1.78 (L), 1.55 (H; ImageNet-256)
 Shown: clear digits of their class in 16 steps; less varied than the data (guidance 3)
@@ -58,7 +58,7 @@ def experiment(
     head = DiffusionHead(4, features=128, depth=3, width=128, process=process, sampler=DDPM(25, "learned"))
     two = dataclasses.replace(base.stage2, prior=MAR(backbone, head, steps=16, guidance=3.0), batch=16, steps=800)
   else:
-    optimizer = Adam(lr=1e-4 * 2048 / 256, betas=(0.9, 0.95), decay=0.02, clip=3.0, warmup=62_500)
+    optimizer = Adam(lr=1e-4 * 2048 / 256, betas=(0.9, 0.95), decay=0.02, decays="kernels", clip=3.0, warmup=62_500)
     two = dataclasses.replace(
       base.stage2, prior=paper(size, classes), optimizer=optimizer, steps=500_000, batch=2048, ema=0.9999
     )

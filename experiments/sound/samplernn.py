@@ -13,7 +13,8 @@ recording to the next (sources crop at random: every example begins with the lea
 through all of it), and the clipping of single gradients to 1 (here by their norm).
 tiny: half a second at 8 kHz, frames of 16 and 4 samples, width 96, labels as a tier above the first.
 paper: the settings of the published code for three tiers: frames of 8 and 2 samples, width 1,024, one GRU a tier,
-embeddings of 256, batches of 128; a quarter of a second at 16 kHz. `--tiers 2`: frames of 16, three GRUs.
+embeddings of 256, batches of 128 (steps and average are ours); a quarter of a second at 16 kHz. `--tiers 2`: frames of
+16, three GRUs.
 
 Paper: 1.387 bits a sample, two tiers 1.392 (Blizzard)
 Shown: 2.85 bits a sample where pairs of samples need 3.82; noise with pauses, in no words: too short a training

@@ -13,8 +13,8 @@ FOLDER: as of `fsdd_codec`. Bits a sample stand beside what a histogram a positi
 need ("Bits by ..." on the page). Samples are drawn with a cache, a step of every layer a sample.
 tiny: half a second at 8 kHz, two times dilations 1 to 256, which see 128 ms; three minutes of one core, in which it
 learns to murmur. The second command (20 minutes) learns words.
-paper: five times dilations 1 to 512 with 32, 32 and 512 channels, which see 320 ms at 16 kHz (the paper has no
-widths: these are the default of ibab/tensorflow-wavenet; Adam's rate is ours); 109 speakers in subfolders, as VCTK's.
+paper: five times dilations 1 to 512 with 32, 32 and 512 channels, which see 320 ms at 16 kHz (the paper has no widths:
+these are the default of ibab/tensorflow-wavenet; how it is trained is ours); 109 speakers in subfolders, as VCTK's.
 Mehri et al. (`samplernn`) measured a WaveNet of 40 layers: 1.480 bits a sample of Blizzard, of 256 linear values.
 
 Paper: MOS 4.21 where it is led by text (North American English); no likelihood

@@ -27,7 +27,7 @@ class PixelCNN(GridTokens):
   `first` x `first` taps of mask A give 2 width features; a block is ReLU and a 1-tap convolution to `width`, ReLU and 3
   x 3 of mask B, ReLU and 1 tap back to 2 width, added (figure 5). The defaults are CIFAR-10's. A label is a bias of
   every 3 x 3 convolution. There is a blind spot: r rows up it sees no further to the right than r + first // 2 - 1.
-  hidden: features before the logits (the paper does not say how many).
+  hidden: features before the logits. The paper's connections from every layer to the output are left out.
   """
 
   width: int = 128

@@ -77,4 +77,4 @@ class PixelCNNPlus(GridElements):
         past = kept.pop()
         u = gated("up", u, past[0])
         c = gated("corner", c, jnp.concatenate([u, past[1]], -1))
-    return self.elements(ShiftedConv(self.out, "here", dtype=self.dtype, name="out")(nn.elu(c)))
+    return self.elements(ShiftedConv(self.out, "here", name="out")(nn.elu(c)))

@@ -108,8 +108,8 @@ class PixelRNN(GridTokens):
   `first` x `first` taps of mask A give 2 width features; a layer is an LSTM of `width`, 1 tap back to 2 width, added
   (figure 4). kind: "row" (`RowLSTM`), or "diagonal" (`DiagonalBiLSTM`), which sees all that comes before, but for one
   place: the last of the row above has told no place of its row (mask A), so it is seen by the first layer's taps or not
-  at all. The defaults are CIFAR-10's. A label is a bias before 2 width. hidden: features before the logits (the paper
-  does not say how many).
+  at all. The defaults are CIFAR-10's. A label is a bias before 2 width. hidden: features before the logits. The
+  paper's connections from every layer to the output are left out.
   """
 
   kind: Literal["row", "diagonal"] = "diagonal"

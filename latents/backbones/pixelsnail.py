@@ -79,7 +79,7 @@ class PixelSNAIL(GridElements):
     """See the class."""
     maps = SnailMaps(self.width, self.blocks, self.resnets, self.dropout, self.classes, self.dtype, name="maps")
     h = maps(self.picture(x), self.label(cond, x.shape[0]), None, train)
-    return self.elements(ShiftedConv(self.out, "here", dtype=self.dtype, name="out")(h))
+    return self.elements(ShiftedConv(self.out, "here", name="out")(h))
 
 
 class PixelSNAILCodes(LowerGridTokens):

@@ -46,7 +46,7 @@ class VectorTransformer(nn.Module):
     sizes = self.width, self.heads, self.multiple, self.dropout, self.dtype, self.kind
     self.blocks = [block(*sizes) for _ in range(self.depth)]
     self.norm = final_norm(self.kind, self.dtype)
-    self.head = Dense(self.out, dtype=self.dtype, kernel_init=nn.initializers.zeros)
+    self.head = Dense(self.out, kernel_init=nn.initializers.zeros)
 
   @property
   def conditions(self) -> tuple[str, ...]:

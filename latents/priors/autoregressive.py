@@ -8,6 +8,7 @@ from typing import Any, Literal
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from latents.errors import UserError
 from latents.nn.streams import sample_keys
@@ -77,7 +78,7 @@ class AutoregressivePrior(Prior):
   likelihood = True
   prompts = True
 
-  def _check(self, shape: tuple[int, ...]) -> None:
+  def _check(self, shape: tuple[int, ...], ragged: bool = False) -> None:
     groups = self.backbone.groups
     for name, least, most in (("corrupt", 0, 1), ("temperature", 0, math.inf), ("top_k", 0, math.inf)):
       if not least <= getattr(self, name) <= most:
@@ -86,6 +87,8 @@ class AutoregressivePrior(Prior):
         )
     if not 0 < self.top_p <= 1:
       raise UserError(f"top_p is {self.top_p}, but it must be in (0, 1]")
+    if self.order == "random" and ragged:
+      raise UserError("a random order is of all tokens of a latent: this one says that some are left out")
     if self.order == "random" and not getattr(self.backbone, "told", False):
       raise UserError("a random order needs a backbone that is `told` the places of its tokens")
     if groups > 1 and shape[-1] != groups:
@@ -112,7 +115,7 @@ class AutoregressivePrior(Prior):
     codes = latent.codes
     if codes is None:
       raise UserError("an autoregressive prior needs codes, but this bottleneck is continuous")
-    self._check(codes.shape[1:])
+    self._check(codes.shape[1:], latent.mask is not None)
     tokens = codes.reshape(codes.shape[0], -1)
     told = {"places": latent.side.get("places")} if self.backbone.places else {}
     if getattr(self.backbone, "told", False):
@@ -124,13 +127,19 @@ class AutoregressivePrior(Prior):
     read = tokens
     if train and self.corrupt:
       other, which = jax.random.split(self.make_rng("prior"))
-      drawn = jax.random.randint(other, tokens.shape, 0, self.backbone.vocabs[0])
+      drawn = jax.random.randint(other, tokens.shape, 0, self._vocab())
       read = jnp.where(jax.random.bernoulli(which, self.corrupt, tokens.shape), drawn, tokens)
     chances = jax.nn.log_softmax(self.backbone(read, cond, train=train, **told))
     nll = -jnp.take_along_axis(chances, tokens[..., None], -1)[..., 0]
     if latent.mask is None:
       return nll, None
     return nll, jnp.repeat(latent.mask.reshape(codes.shape[0], -1), self.backbone.groups, 1)
+
+  def _vocab(self) -> int | np.ndarray:
+    """The number of codes, of each token [L] where grids have their own."""
+    if len(vocabs := self.backbone.vocabs) == 1:
+      return vocabs[0]
+    return np.repeat(vocabs, [math.prod(grid) for grid in self.backbone.layout])
 
   def sample(
     self, cond: Cond | None, *, shape: tuple[int, ...], guidance: float | None = None, count: int = 1,

@@ -94,8 +94,8 @@ class Prior(nn.Module):
 
 
 def drop(key: Array, cond: Cond, rate: float) -> Cond:
-  """The same condition, each row dropped with probability `rate`."""
-  return {**cond, "drop": jax.random.bernoulli(key, rate, (rows(cond),))}
+  """The same condition, each row dropped with probability `rate`; those that are dropped already stay so."""
+  return {**cond, "drop": cond.get("drop", False) | jax.random.bernoulli(key, rate, (rows(cond),))}
 
 
 def rows(cond: Cond) -> int:

@@ -16,8 +16,8 @@ class ChainPrior(Prior):
 
   priors: one for each grid, coarse to fine; each reads what it is told of the condition and, but for the first, the
   codes of all grids before it as "above" [B,n]. grids: their shapes. The networks share nothing, so that they are those
-  that the paper trains apart, with one optimiser. guidance: of all of them, in place of their own. Other options of
-  sampling, and the share of labels that is dropped, are each prior's own.
+  that the paper trains apart, but for the norm at which an optimiser clips. guidance: of all of them, in place of their
+  own. Other options of sampling, and the share of labels that is dropped, are each prior's own.
   """
 
   priors: tuple[AutoregressivePrior, ...]
@@ -103,6 +103,8 @@ class ChainPrior(Prior):
     codes = latent.codes
     if codes is None:
       raise UserError("a chain of priors needs codes, but this bottleneck is continuous")
+    if latent.mask is not None:
+      raise UserError("a chain of priors models all codes of a latent: this one says that some are left out")
     self._check(codes.shape[1:])
     ends = np.cumsum([math.prod(grid) for grid in self.grids])
     found = []

@@ -73,6 +73,8 @@ class AutoregressiveVectors(Prior):
 
   def _elements(self, latent: Latent, cond: Cond | None, train: bool) -> Array:
     """[B,L] of each element."""
+    if latent.mask is not None:
+      raise UserError("this prior models all elements of a latent: this one says that some are left out")
     x = self.head.read(latent)
     self._check(x.shape[1:-1])
     x = x.reshape(x.shape[0], -1, x.shape[-1])
