@@ -132,7 +132,7 @@ def test_grid_places_pictures_exactly():
   sheet = grid(images, columns=3, pad=1, scale=2)
   assert sheet.shape == (2 * 5 + 1, 3 * 7 + 1, 3) and sheet.dtype == np.uint8
   assert (sheet[6:10, 8:14] == 40).all() and (sheet[6:10, 15:21] == 255).all() and (sheet[5] == 255).all()
-  assert grid(images, columns=3).shape == (2 * 34 + 2, 3 * 50 + 2, 3)  # 2 x 3 px are shown 16 times as large
+  assert grid(images, columns=3).shape == (2 * 22 + 2, 3 * 32 + 2, 3)  # 2 x 3 px are shown 10 times as large
   with pytest.raises(ValueError, match="uint8"):
     grid(images.astype(float))
 

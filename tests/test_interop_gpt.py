@@ -68,9 +68,13 @@ def test_from_a_file_to_a_picture_and_back(there, layout):
   ("change", "told", "line"),
   [
     ({"vocab": 21}, {}, "21 codes"),
-    ({"length": 36, "grid": (6, 6)}, {"block_size": 36}, "36"),
-    ({}, {"n_head": 3}, "how many heads"),
-    ({}, {"block_size": 60}, "square grid, not 60"),
+    ({"length": 36, "grid": (6, 6)}, {"block_size": 36}, "a grid of (6, 6), but codes are (8, 8)"),
+    ({}, {"n_head": 3}, "n_head in config.json is 3, but it must be a number of heads that divides 32"),
+    ({}, {"n_head": True}, "n_head in config.json is True"),
+    ({}, {"block_size": 60}, "block_size in config.json is 60, but LlamaGen's tokens are a square grid"),
+    ({}, {"block_size": -4}, "block_size in config.json is -4"),
+    ({}, {"block_size": 10**400}, "a number of many digits"),
+    ({}, {"_class_name": None}, "does not say whose numbers these are"),
   ],
 )
 def test_what_does_not_fit_is_one_line(there, capsys, change, told, line, request):

@@ -151,7 +151,7 @@ def test_codes_of_grids_are_corrupted_by_their_own():
   rngs = {"params": KEY, "prior": KEY}
   found = jax.jit(lambda: prior.init_with_output(rngs, latent, None, train=True, method="loss")[0])()
   assert np.isfinite(found["nll"])
-  drawn = jax.random.randint(KEY, (4000, 5), 0, prior._vocab())
+  drawn = jax.random.randint(KEY, (4000, 5), 0, prior.vocab_of_tokens)
   assert drawn.max(0).tolist() == [63, 2, 2, 2, 2]
 
 

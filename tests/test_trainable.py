@@ -58,7 +58,7 @@ REFUSED = [
   (stage1(losses=gan(clamp=-1.0)), "x.losses.gan.clamp is -1.0: it must be at least 0"),
   (stage2(top_p=0.0), "x.prior.top_p is 0.0: it must be in (0, 1] (1 = all)"),
   (stage2(top_p=1.5), "x.prior.top_p is 1.5: it must be in (0, 1] (1 = all)"),
-  (stage2(top_k=-1), "x.prior.top_k is -1: it must be at least 0 (0 = all)"),
+  (stage2(top_k=-1), "x.prior.top_k is -1: it must be at least 0 (0 = all), below 2^31"),
   (stage2(temperature=-1.0), "x.prior.temperature is -1.0: it must be at least 0 (0 = the likeliest)"),
   (stage2(label_drop=1.5), "x.prior.label_drop is 1.5: it must be in [0, 1]"),
 ]

@@ -33,7 +33,7 @@ def experiment(scale: Literal["tiny", "paper"] = "tiny", data_dir: str | None = 
     prior = prior.clone(backbone=backbone, corrupt=0.1)
   else:
     prior = prior.clone(backbone=backbone, top_k=600, top_p=0.92, guidance=1.0, label_drop=0.0)
-  optimizer = base.stage2.optimizer
+  optimizer: Any = base.stage2.optimizer
   if not tiny:
     optimizer = dataclasses.replace(optimizer, decay=0.01, decays="kernels")
   two = dataclasses.replace(base.stage2, prior=prior, optimizer=optimizer)

@@ -24,9 +24,9 @@ def add(sub: Any, command: Callable) -> None:
   to.add_argument("--temperature", type=float, help="of draws; 0: the likeliest (default: the experiment's)")
   to.add_argument("--top-k", type=int, help="draws are of the k likeliest codes; 0: of all")
   to.add_argument("--top-p", type=float, help="draws are of the likeliest codes that make up p; 1: of all")
-  words = "samples begin with the codes of these files (of a prior over codes)"
+  words = "after RUN: samples begin with the codes of these files, brought to the model's size (of a prior over codes)"
   to.add_argument("--prompt", type=on_disk, nargs="+", metavar="FILE", help=words)
-  to.add_argument("--keep", type=float, default=0.5, help="the share of a prompt's codes that is kept (default: 0.5)")
+  to.add_argument("--keep", type=float, help="the share of a prompt's codes that is kept (default: 0.5)")
   to.add_argument("--batch", type=int, default=64, help="samples at a time, at most (default: 64)")
   to.add_argument("--seed", type=int, default=0)
   kinds = "x.png, x.npz, x.flac for sound, x.gif or x.webp for clips, x.txt for text"
@@ -55,6 +55,10 @@ def sample(arguments: argparse.Namespace) -> None:
 
   if arguments.prompt and arguments.tile is not None:
     raise UserError("--prompt is encoded as it is, not in tiles: leave --tile out")
+  if arguments.keep is not None and not arguments.prompt:
+    raise UserError("--keep is of a prompt, and there is none: say --prompt FILE")
+  if arguments.prompt and arguments.out.resolve() in {path.resolve() for path in arguments.prompt}:
+    raise UserError(f"--out {arguments.out} is one of the prompts, which would be lost")
   files.check_out(arguments.out, overwrite=arguments.overwrite)
   made = model.load(arguments.run, decoder=arguments.decoder)
   source = (made.experiment.stage2 or made.experiment.stage1).data
@@ -62,12 +66,13 @@ def sample(arguments: argparse.Namespace) -> None:
   how = How(arguments.steps, arguments.temperature, arguments.top_k, arguments.top_p)
   sampler = made.drawing(arguments.batch, how)
   asked = arguments.labels if arguments.text is None else arguments.text
-  number = arguments.number
-  if arguments.prompt and number is None and asked is None:
-    number = len(arguments.prompt)
-  labels, begun = sampler.labels(asked, number), None
+  begun = None
   if arguments.prompt:
-    begun = sampler.prompt(prompt.of_files(made, arguments.prompt, arguments.keep), len(labels))
+    labels = sampler.begun(asked, arguments.number, len(arguments.prompt))
+    keep = 0.5 if arguments.keep is None else arguments.keep
+    begun = sampler.prompt(prompt.of_files(made, arguments.prompt, keep, arguments.batch), len(labels))
+  else:
+    labels = sampler.labels(asked, arguments.number)
   x, note = files.draw(made, sampler, labels, arguments.seed, arguments.guidance, arguments.tile, begun)
   files.write_signals(arguments.out, x, labels if sampler.classes else None, source)
   print(f"{arguments.out}: {len(x)} samples{note}")

@@ -37,7 +37,7 @@ RATES: Mapping[str, tuple[str, Any]] = {
 DRAWS: Mapping[str, tuple[str, Any]] = {
   "label_drop": ("in [0, 1]", lambda x: 0 <= x <= 1),
   "temperature": ("at least 0 (0 = the likeliest)", lambda x: x >= 0),
-  "top_k": ("at least 0 (0 = all)", lambda x: x >= 0),
+  "top_k": ("at least 0 (0 = all), below 2^31", lambda x: 0 <= x < 2**31),
   "top_p": ("in (0, 1] (1 = all)", lambda x: 0 < x <= 1),
   "choice": ("at least 0 (0 = the surest)", lambda x: x >= 0),
   "smoothing": ("in [0, 1)", lambda x: 0 <= x < 1),
@@ -98,7 +98,7 @@ def _within(place: str, part: Any, allowed: Mapping[str, tuple[str, Any]]) -> No
   for name, (words, right) in allowed.items():
     found = getattr(part, name, ())
     for value in found if isinstance(found, tuple) else (found,):
-      if not (math.isfinite(value) and right(value)):
+      if not ((isinstance(value, int) or math.isfinite(value)) and right(value)):
         raise UserError(f"{place}.{name} is {found}: it must be {words}")
 
 

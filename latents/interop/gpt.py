@@ -4,6 +4,7 @@ LlamaGen's class-conditional ones (FoundationVision/LlamaGen, arXiv:2406.06525) 
 (CompVis/taming-transformers, arXiv:2012.09841), as it stands in a checkpoint of Net2NetTransformer or alone.
 """
 
+import math
 import re
 from collections.abc import Callable, Mapping
 from typing import Any
@@ -57,14 +58,23 @@ def _depth(shapes: Shapes) -> int:
   return 1 + max((int(m[1]) for path in shapes if (m := re.match(r"blocks_(\d+)/", path))), default=0)
 
 
-def _heads(config: Mapping[str, Any], width: int, otherwise: int, kind: str) -> int:
+def _heads(config: Mapping[str, Any], width: int, otherwise: int | None, kind: str) -> int:
   heads = config.get("n_head", otherwise)
-  if not isinstance(heads, int) or heads < 1 or width % heads:
+  if heads is None:
+    more = ', "classes": LABELS' if kind == "gpt" else ""
     raise UserError(
       f"nothing says how many heads share a width of {width}: a config.json beside the file must say "
-      f'{{"_class_name": "{CLASSES[kind]}", "n_head": HEADS}}'
+      f'{{"_class_name": "{CLASSES[kind]}", "n_head": HEADS{more}}}'
     )
+  if type(heads) is not int or heads < 1 or width % heads:
+    raise UserError(f"n_head in config.json is {heads!r}, but it must be a number of heads that divides {width}")
   return heads
+
+
+def few_of(x: Any) -> str:
+  """A value as it is typed, the start of one that is long."""
+  told = repr(x) if not isinstance(x, int) or abs(x) < 10**20 else "a number of many digits"
+  return told if len(told) < 40 else told[:36] + "..."
 
 
 def llamagen_of(shapes: Shapes, config: Mapping[str, Any], need: Need) -> Transformer:
@@ -72,9 +82,9 @@ def llamagen_of(shapes: Shapes, config: Mapping[str, Any], need: Need) -> Transf
   which no array shows."""
   vocab, width = need("embed/embedding")
   length = config.get("block_size", LENGTH)
-  side = int(length**0.5) if isinstance(length, int) else 0
+  side = math.isqrt(length) if type(length) is int and 0 < length < 2**31 else 0
   if not side or side**2 != length:
-    raise UserError(f"LlamaGen's tokens are a square grid, not {length} (block_size in config.json)")
+    raise UserError(f"block_size in config.json is {few_of(length)}, but LlamaGen's tokens are a square grid")
   hidden = need("blocks_0/mlp/gate/kernel")[-1]
   multiple = next((m for m in MULTIPLES if swiglu_hidden(width, m) == hidden), None)
   if multiple is None:
@@ -86,13 +96,13 @@ def llamagen_of(shapes: Shapes, config: Mapping[str, Any], need: Need) -> Transf
 
 
 def taming_of(shapes: Shapes, config: Mapping[str, Any], need: Need) -> Transformer:
-  """The network whose arrays have these shapes. config: "n_head"; "classes", the labels of a class-conditional one,
-  which are tokens to it (none: unconditional, its first token is 0)."""
+  """The network whose arrays have these shapes. config: "n_head", which must be there; "classes", the labels of a
+  class-conditional one, which are tokens to it (none: unconditional, its first token is 0)."""
   vocab, width = need("embed/embedding")
   classes = config.get("classes", 0)
-  if not isinstance(classes, int) or not 0 <= classes <= vocab:
-    raise UserError(f"classes in config.json is {classes!r}, but labels are tokens, of which there are {vocab}")
-  heads, length = _heads(config, width, width // 64, "gpt"), need("positions")[0]
+  if type(classes) is not int or not 0 <= classes <= vocab:
+    raise UserError(f"classes in config.json is {few_of(classes)}, but labels are tokens, of which there are {vocab}")
+  heads, length = _heads(config, width, None, "gpt"), need("positions")[0]
   return Transformer(vocab, width, _depth(shapes), heads, length, classes=classes, kind="gpt", label_tokens=True)
 
 

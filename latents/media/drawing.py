@@ -16,7 +16,7 @@ def grid(images: np.ndarray, columns: int = 8, pad: int = 2, scale: int | None =
   """uint8 [N,H,W,C] (C = 1, 3 or 4; only the first three are shown) -> uint8 [H',W',3], row by row on white.
 
   `pad` pixels lie between pictures and around them; `scale` repeats every pixel that often, by itself as
-  often as pictures of 16 px and less need to be some 32 high.
+  often as pictures of 16 px and less need to be some 32 large.
   """
   images = np.asarray(images)
   if images.dtype != np.uint8 or images.ndim != 4 or not len(images):
@@ -24,7 +24,7 @@ def grid(images: np.ndarray, columns: int = 8, pad: int = 2, scale: int | None =
   images = np.repeat(images, 3, -1) if images.shape[-1] < 3 else images[..., :3]
   if images.shape[-1] != 3:
     raise ValueError(f"grid needs 1, 3 or 4 channels, got {images.shape}")
-  scale = max(1, 32 // images.shape[1]) if scale is None else scale
+  scale = max(1, 32 // max(*images.shape[1:3], 1)) if scale is None else scale
   images = images.repeat(scale, 1).repeat(scale, 2)
   n, height, width, _ = images.shape
   columns = max(1, min(columns, n))

@@ -13,6 +13,7 @@ import numpy as np
 from latents.errors import UserError
 from latents.nn.streams import sample_keys
 from latents.priors.base import Prior, drop, rows
+from latents.priors.heads.base import COLD
 from latents.types import Array, Cond, Latent, Terms, aside, later
 
 
@@ -46,7 +47,7 @@ def _keep(logits: Array, ordered: Array, count: Array) -> Array:
 
 def choose(keys: Array, logits: Array, temperature: float, top_k: int, top_p: float) -> Array:
   """keys [B], logits [B,...,V] -> [B,...] int32: temperature (0 = the likeliest), then top_k, then top_p."""
-  if temperature == 0.0:
+  if temperature < COLD:
     return jnp.argmax(logits, -1).astype(jnp.int32)
   logits = keep_top_p(keep_top_k(logits / temperature, top_k), top_p)
   return jax.vmap(jax.random.categorical)(keys, logits).astype(jnp.int32)
@@ -93,6 +94,8 @@ class AutoregressivePrior(Prior):
       raise UserError("a random order needs a backbone that is `told` the places of its tokens")
     if groups > 1 and shape[-1] != groups:
       raise UserError(f"the transformer has {groups} levels of codes, but the codes are {shape} a sample")
+    if (grid := getattr(self.backbone, "grid", ())) and shape not in (grid, (*grid, groups), (math.prod(grid),)):
+      raise UserError(f"the transformer's tokens are a grid of {grid}, but codes are {shape} a sample")
     if math.prod(shape) != self.backbone.length:
       raise UserError(
         f"the transformer models {self.backbone.length} tokens, but codes of {shape} are {math.prod(shape)}"
@@ -127,7 +130,7 @@ class AutoregressivePrior(Prior):
     read = tokens
     if train and self.corrupt:
       other, which = jax.random.split(self.make_rng("prior"))
-      drawn = jax.random.randint(other, tokens.shape, 0, self._vocab())
+      drawn = jax.random.randint(other, tokens.shape, 0, self.vocab_of_tokens)
       read = jnp.where(jax.random.bernoulli(which, self.corrupt, tokens.shape), drawn, tokens)
     chances = jax.nn.log_softmax(self.backbone(read, cond, train=train, **told))
     nll = -jnp.take_along_axis(chances, tokens[..., None], -1)[..., 0]
@@ -135,8 +138,9 @@ class AutoregressivePrior(Prior):
       return nll, None
     return nll, jnp.repeat(latent.mask.reshape(codes.shape[0], -1), self.backbone.groups, 1)
 
-  def _vocab(self) -> int | np.ndarray:
-    """The number of codes, of each token [L] where grids have their own."""
+  @property
+  def vocab_of_tokens(self) -> int | np.ndarray:
+    """See `Prior.vocab_of_tokens`."""
     if len(vocabs := self.backbone.vocabs) == 1:
       return vocabs[0]
     return np.repeat(vocabs, [math.prod(grid) for grid in self.backbone.layout])

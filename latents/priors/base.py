@@ -5,6 +5,7 @@ from typing import NamedTuple
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from latents.diffusion.guidance import guide
 from latents.errors import UserError
@@ -44,6 +45,7 @@ class Prior(nn.Module):
   guidance = 1.0  # scale of a sample's guidance where nobody asks for another; not annotated: a field would come first
   likelihood = False  # whether `nll` is there
   prompts = False  # whether `sample` takes a prompt
+  together = 1  # codes that stand beside each other and are drawn at once, so that a prompt has all of them or none
 
   @property
   def classes(self) -> int:
@@ -54,6 +56,11 @@ class Prior(nn.Module):
   def vocabs(self) -> tuple[int, ...]:
     """How many codes a `discrete` prior knows, of one grid after the other; () = it reads z."""
     return self.backbone.vocabs if self.discrete else ()  # pyright: ignore[reportAttributeAccessIssue]
+
+  @property
+  def vocab_of_tokens(self) -> int | np.ndarray:
+    """How many codes there are; of each token [N] where grids have their own."""
+    return max(self.vocabs)
 
   @property
   def conditions(self) -> tuple[str, ...]:

@@ -34,6 +34,11 @@ class ChainPrior(Prior):
     return tuple(vocab for prior in self.priors for vocab in prior.vocabs)
 
   @property
+  def vocab_of_tokens(self) -> np.ndarray:
+    """See `Prior.vocab_of_tokens`."""
+    return np.repeat(self.vocabs, [math.prod(grid) for grid in self.grids])
+
+  @property
   def classes(self) -> int:
     """How many labels they read; 0 = none."""
     return max((prior.classes for prior in self.priors), default=0)

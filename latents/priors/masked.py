@@ -77,6 +77,11 @@ class MaskedPrior(Prior):
   discrete = True
   prompts = True
 
+  @property
+  def together(self) -> int:  # pyright: ignore[reportIncompatibleVariableOverride]
+    """The codes of a place."""
+    return self.backbone.groups
+
   def _check(self, shape: tuple[int, ...]) -> int:
     """Shape of a sample's codes -> N."""
     groups, length = self.backbone.groups, self.backbone.length
@@ -121,11 +126,11 @@ class MaskedPrior(Prior):
   ) -> tuple[Array, Array]:  # fmt: skip
     """-> (tokens [steps,B,N,G] after each step, of which some are masked, vocab; all of them as drawn there). The last
     of the latter are the sample. prompt: see `sample`; of each example the same share of what is not given, rounded
-    down, is masked again as of a whole one. A place of which some codes alone are given is not."""
+    down, is masked again as of a whole one."""
     places, vocab = self._check(shape), self.backbone.vocab
     batch = count if cond is None else rows(cond)
     told = self.guided(cond, guidance, batch)
-    keys = sample_keys(self.make_rng("prior"), batch)
+    keys, masked = sample_keys(self.make_rng("prior"), batch), left_masked(places, self.steps)
     backbone, variables = self.backbone.unbind()
 
     def step(tokens: Array, now: tuple[Array, Array, Array]) -> tuple[Array, tuple[Array, Array]]:
@@ -142,7 +147,7 @@ class MaskedPrior(Prior):
     steps = np.arange(self.steps)
     heat = self.choice * (1 - (steps + 1) / self.steps)
     start = jnp.full((batch, places, self.backbone.groups), vocab, jnp.int32)
-    left = jnp.asarray(left_masked(places, self.steps))[:, None, None]
+    left = jnp.asarray(masked)[:, None, None]
     if prompt is not None:
       codes = prompt.reshape(start.shape)
       given = jnp.all(codes >= 0, -1, keepdims=True)

@@ -38,8 +38,13 @@ class AutoregressiveVectors(Prior):
     return self.head.discrete
 
   @property
+  def together(self) -> int:  # pyright: ignore[reportIncompatibleVariableOverride]
+    """The codes of an element."""
+    return self.head.dim
+
+  @property
   def prompts(self) -> bool:  # pyright: ignore[reportIncompatibleVariableOverride]
-    """Those of codes; an element of which some codes alone are given is drawn whole."""
+    """Those of codes."""
     return self.head.discrete
 
   @property

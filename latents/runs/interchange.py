@@ -39,7 +39,7 @@ CLASSES = (
 MODEL = "diffusion_pytorch_model"
 NAMED = (f"{MODEL}.safetensors", f"{MODEL}.bin")  # in a folder
 NAMED_OF_ONE = (*NAMED, f"vae/{MODEL}.safetensors", "ae.safetensors", "dalle.safetensors")
-NAMED_OF_PRIORS = (*NAMED, f"unet/{MODEL}.safetensors", f"transformer/{MODEL}.safetensors")
+NAMED_OF_PRIORS = (*NAMED, f"unet/{MODEL}.safetensors", f"transformer/{MODEL}.safetensors", "model.safetensors")
 SIDE = 256  # pixels of the pictures that a release was made for, where it does not say
 DTYPES = {"float32": np.float32, "float16": np.float16, "bfloat16": ml_dtypes.bfloat16}
 Pair = tuple[Any, Any]  # (scale, shift), each a number or a tuple of one a channel
@@ -200,7 +200,14 @@ def _config(path: Path | None) -> dict[str, Any]:
     found = json.loads(path.read_text())
   except (OSError, ValueError, RecursionError) as error:
     raise UserError(f"{path} cannot be read: {first_line(error)}") from None
-  return found if isinstance(found, dict) and found.get("_class_name") in CLASSES else {}
+  if not isinstance(found, dict):
+    return {}
+  if (name := found.get("_class_name")) in CLASSES:
+    return found
+  if name is None and {"n_head", "block_size"} & found.keys() and "model_type" not in found:
+    names = ", ".join(gpt.CLASSES.values())
+    raise UserError(f'{path} does not say whose numbers these are: "_class_name" must be one of {names}')
+  return {}
 
 
 def _said(file: File) -> Pair | None:

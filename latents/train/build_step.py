@@ -36,6 +36,10 @@ class InMesh:
     with jax.set_mesh(self.mesh):
       return self.function.lower(*args)
 
+  def prepare(self, *args: Any) -> None:
+    """Compile it for arguments like these; a call of it finds what was compiled."""
+    self.lower(*args).compile()
+
   def shapes(self, *args: Any) -> Any:
     """The abstract result; the trace is kept for the first real call."""
     with jax.set_mesh(self.mesh):

@@ -163,14 +163,13 @@ WAYS: dict[str, tuple[Callable[[Path, Source], np.ndarray], str, Callable[..., s
 }
 
 
-def fit(model: Model, x: np.ndarray, own: bool = False) -> np.ndarray:
-  """[H,W,C] -> a size the model takes: cut to its stride if it takes any grid, else (`own`: in any case) resized to its
-  data's."""
+def fit(model: Model, x: np.ndarray) -> np.ndarray:
+  """[H,W,C] -> a size the model takes: cut to its stride if it takes any grid, else resized to its data's."""
   from PIL import Image  # only here
 
   height, width, _ = model.experiment.stage1.data.shape
   stride = getattr(model.experiment.stage1.model.encoder, "stride", None)
-  if stride and not own:
+  if stride:
     h, w = (n - n % stride for n in x.shape[:2])
     if not h or not w:
       raise UserError(f"a picture of {x.shape[1]}x{x.shape[0]} is smaller than the model's stride {stride}")

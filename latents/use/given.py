@@ -3,7 +3,6 @@
 import math
 import operator
 import warnings
-from collections.abc import Sequence
 from typing import Any
 
 import jax
@@ -73,25 +72,34 @@ def latents(latent: Any, own: Latent, vocab: tuple[int, ...]) -> Latent:
   return latent
 
 
-def prompt(codes: Any, number: int, shape: tuple[int, ...], vocabs: Sequence[int]) -> np.ndarray:
+def prompt(codes: Any, number: int, shape: tuple[int, ...], vocab: int | np.ndarray, together: int = 1) -> np.ndarray:
   """codes: whole numbers [P,n], the first n codes of P examples in the order of the latent, or [P,r,..], the first rows
-  or all; OPEN where they are to be drawn -> int32 [number,*shape], OPEN behind; prompts repeat in turn. UserError."""
+  or all; OPEN where they are to be drawn -> int32 [number,*shape], OPEN behind; prompts repeat in turn. UserError.
+
+  vocab: how many codes there are, of all tokens or of each [N]. together: so many are given or drawn at once.
+  """
   codes, size = array(codes, "a prompt is an array of codes"), math.prod(shape)
   if codes.dtype.kind not in "iu":
     raise UserError(f"a prompt is of codes, which are whole numbers, not {codes.dtype}")
   whole = codes.ndim == len(shape) + 1 and codes.shape[2:] == shape[1:]
-  if not len(codes) or not (whole or codes.ndim == 2):
+  if not len(codes) or not (whole or codes.ndim == 2) or (codes.shape == shape and len(shape) > 1):
     wanted = f"[P,n] or [P,{','.join(map(str, shape))}]"
-    raise UserError(f"a prompt is codes {wanted}, not an array of shape {codes.shape}")
-  codes = codes.reshape(len(codes), -1).astype(np.int64)
+    hint = ": of one example give codes[None]" if codes.shape == shape else ""
+    raise UserError(f"a prompt is codes {wanted}, not an array of shape {codes.shape}{hint}")
+  codes = codes.reshape(len(codes), -1)
   if codes.shape[1] > size:
     raise UserError(f"a prompt of {codes.shape[1]} codes is longer than the {size} of a sample")
-  if codes.size and (codes.min() < OPEN or codes.max() >= max(vocabs)):
+  most = np.broadcast_to(vocab, size)[: codes.shape[1]]
+  if (wrong := (codes >= most) | (codes < (0 if codes.dtype.kind == "u" else OPEN))).any():
+    at = np.unravel_index(np.argmax(wrong), wrong.shape)
     raise UserError(
-      f"codes of a prompt are 0 to {max(vocabs) - 1}, or {OPEN}: to be drawn; these lie from {codes.min()} to "
-      f"{codes.max()}"
+      f"a prompt has code {codes[at]} at place {at[1]}, where there are 0 to {most[at[1]] - 1} (or {OPEN}: to be drawn)"
     )
+  codes = codes.astype(np.int64)
   codes = np.pad(codes, ((0, 0), (0, size - codes.shape[1])), constant_values=OPEN)
+  parts = (codes >= 0).reshape(len(codes), -1, together)
+  if (parts.any(-1) != parts.all(-1)).any():
+    raise UserError(f"codes are drawn {together} at once: of a prompt all {together} of a place are given, or none")
   return codes[np.arange(number) % len(codes)].reshape(number, *shape).astype(np.int32)
 
 
@@ -129,8 +137,10 @@ def whole(x: Any, what: str) -> int:
 def real(x: Any, what: str) -> float:
   """A number of any type. UserError for others."""
   try:
+    if isinstance(x, str | bool):
+      raise TypeError
     return float(x)
-  except (TypeError, ValueError):
+  except (TypeError, ValueError, OverflowError):
     raise UserError(f"{what} is {x!r}: it must be a number") from None
 
 

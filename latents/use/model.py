@@ -159,9 +159,11 @@ class Model:
     return jax.tree.map(lambda *arrays: np.concatenate(arrays), *parts)
 
   def _asked(self, labels: Any, number: int | None, prompt: Any, how: dict[str, Any]) -> tuple[Sampler, Any, Any]:
-    sampler = self.drawing(how=How(**how))
-    chosen = sampler.labels(labels, number)
-    return sampler, chosen, None if prompt is None else sampler.prompt(prompt, len(chosen))
+    sampler = self.drawing(how=How.named(how))
+    if prompt is None:
+      return sampler, sampler.labels(labels, number), None
+    chosen = sampler.begun(labels, number, len(given.array(prompt, "a prompt is an array of codes")))
+    return sampler, chosen, sampler.prompt(prompt, len(chosen))
 
   @property
   def sampler(self) -> Sampler:

@@ -6,6 +6,8 @@ import jax
 from latents.errors import UserError
 from latents.types import Array, Latent
 
+COLD = 1e-6  # a temperature below it is 0: logits over it may be beyond float32
+
 
 class Head(nn.Module):
   """See the room's contract in `__init__.py`. Defaults of a head on z."""
@@ -48,6 +50,6 @@ class Head(nn.Module):
 
 def categorical(keys: Array, logits: Array, temperature: float = 1.0) -> Array:
   """keys [B], logits [B,K] -> [B] int32: each row by its own key; temperature 0: the likeliest."""
-  if temperature == 0.0:
+  if temperature < COLD:
     return logits.argmax(-1)
   return jax.vmap(jax.random.categorical)(keys, logits / temperature)
