@@ -7,8 +7,9 @@ the place of PixelRNN's, so that it is as good at a part of the time. A label is
     latents run experiments/raw/gated_pixelcnn.py --pictures clothing --data-dir ../shared/data
 
 tiny: digits at their own 8 px of 17 values, told their class; or photographs of clothes at 32 px, of which it draws one
-alone. paper: CIFAR-10 with the size that the paper has for ImageNet-32, 20 layers of 5 x 5 and 384 features;
-rate, average and the features before the logits are ours.
+alone. Clothes: 5.07 bits a number, of which a histogram a position needs 7.88 and the value before 6.08
+(results/gated_pixelcnn/photographs.json), drawn as textures. paper: CIFAR-10 with the size that the paper has for
+ImageNet-32, 20 layers of 5 x 5 and 384 features; rate, average and the features before the logits are ours.
 
 Paper: 3.03 bits/dim (CIFAR-10), 3.83 (ImageNet-32), 3.57 (ImageNet-64)
 Shown: 1.67 bits where a histogram a position needs 2.44, the pixel before 2.70; most digits are whole

@@ -7,9 +7,10 @@ blocks of 3 x 3, all of which see what comes before alone. Fast to train, with a
     latents run experiments/raw/pixelcnn.py --pictures clothing --data-dir ../shared/data
 
 tiny: digits at their own 8 px of 17 values, told their class; or photographs of clothes at 32 px, of which it draws one
-alone: each of its 3,072 values takes a pass. paper: CIFAR-10, 15 blocks of 128 features (256 between them), batch 16,
-no labels. Not as there: Adam in place of RMSProp, the number of steps, which is not told, and no connections from every
-layer to the output.
+alone: each of its 3,072 values takes a pass. Clothes: 5.18 bits a number, of which a histogram a position needs 7.88
+and the value before 6.08 (results/pixelcnn/photographs.json), drawn as textures. paper: CIFAR-10, 15 blocks of 128
+features (256 between them), batch 16, no labels. Not as there: Adam in place of RMSProp, the number of steps, which is
+not told, and no connections from every layer to the output.
 
 Paper: 3.14 bits/dim (CIFAR-10); 3.5 million numbers by our count
 Shown: 1.76 bits where a histogram a position needs 2.44, the pixel before 2.70; its digits are whole

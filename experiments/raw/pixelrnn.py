@@ -8,8 +8,10 @@ what comes before; residual connections around each. Red, green and blue in turn
     latents run experiments/raw/pixelrnn.py --pictures clothing --data-dir ../shared/data
 
 tiny: digits at their own 8 px of 17 values, told their class; or photographs of clothes at 32 px, of which it draws one
-alone. paper: CIFAR-10, 12 layers of 128 features, batch 16, no labels. Not as there: Adam in place of RMSProp, the
-number of steps, which is not told, and no connections from every layer to the output.
+alone. Clothes: 5.44 bits a number, of which a histogram a position needs 7.88 and the value before 6.08
+(results/pixelrnn/photographs.json), drawn as textures. paper: CIFAR-10, 12 layers of 128 features, batch 16, no labels.
+Not as there: Adam in place of RMSProp, the number of steps, which is not told, and no connections from every layer to
+the output.
 
 Paper: 3.00 bits/dim (diagonal), 3.07 (row), 3.14 (PixelCNN; all CIFAR-10)
 Shown: 1.71 bits where a histogram a position needs 2.44, the pixel before 2.70; three digits in four are whole

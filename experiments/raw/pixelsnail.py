@@ -6,10 +6,11 @@ followed by one head of attention, which finds what is far.
     latents run experiments/raw/pixelsnail.py
     latents run experiments/raw/pixelsnail.py --pictures clothing --data-dir ../shared/data
 
-tiny: digits at their own 8 px of 17 values, told their class; or photographs of clothes at 32 px. paper: CIFAR-10,
-twelve blocks of four and 256 features, ten components, dropout 0.5, Adam 1e-3, average of 0.9995, batch 64 (theirs is 8
-a GPU, of a number that is not told), steps of ours, no labels. Not as there: scales and biases are not set by a first
-batch, and the rate stays (there 0.999998 of it at every step).
+tiny: digits at their own 8 px of 17 values, told their class; or photographs of clothes at 32 px. Clothes: 4.70 bits a
+number, of which a histogram a position needs 7.88 and the value before 6.08 (results/pixelsnail/photographs.json),
+drawn as textures. paper: CIFAR-10, twelve blocks of four and 256 features, ten components, dropout 0.5, Adam 1e-3,
+average of 0.9995, batch 64 (theirs is 8 a GPU, of a number that is not told), steps of ours, no labels. Not as there:
+scales and biases are not set by a first batch, and the rate stays (there 0.999998 of it at every step).
 
 Paper: 2.85 bits/dim (CIFAR-10), 3.80 (ImageNet-32), 3.52 (ImageNet-64)
 Shown: 1.66 bits where a histogram a position needs 2.44, the pixel before 2.70; most digits are whole
