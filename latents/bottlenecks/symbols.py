@@ -5,7 +5,7 @@ from typing import Literal
 
 import jax.numpy as jnp
 
-from latents.bottlenecks.base import Discrete, check_codes, check_field
+from latents.bottlenecks.base import Discrete, check_codes, check_field, straight_through
 from latents.errors import UserError
 from latents.types import Array, Latent
 
@@ -35,8 +35,9 @@ class Symbols(Discrete):
     return self.levels
 
   def __call__(self, h: Array, *, train: bool) -> Latent:
-    """[B,*s,C] -> Latent."""
-    return self.recall(self.store(h), train=train)
+    """[B,*s,C] -> Latent; a gradient passes straight through."""
+    latent = self.recall(self.store(h), train=train)
+    return latent.replace(z=straight_through(h, latent.z))
 
   def store(self, h: Array) -> Array:
     """[B,*s,C] -> codes [B,*s,C] int32, [B,*s] where C is 1. UserError for another C than declared."""
