@@ -65,6 +65,7 @@ def test_the_score_card_of_a_former_run_stays_what_it_was(tmp_path, monkeypatch)
   log = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
   felt = [line for line in log if line["stage"] == 1 and line.get("train/gan_gate", 0) > 0]
   assert found["judges"]["gan"]["lines"] == len(felt) > 0
+  assert 0 < found["time"].pop("sample_s") < 10  # of a single chunk it was not known
   for part in ("parameters", "latent", "reconstruction", "data", "samples", "protocol", "time", "command", "paper"):
     flat = {jax.tree_util.keystr(k): v for k, v in jax.tree_util.tree_leaves_with_path(before[part])}
     now = {jax.tree_util.keystr(k): v for k, v in jax.tree_util.tree_leaves_with_path(found[part])}

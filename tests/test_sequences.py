@@ -197,7 +197,7 @@ def test_a_hidden_text_is_not_seen():
     (lambda: AutoregressivePrior(Transformer(5, 16, 1, 2, 4), order="random"), "told"),
     (lambda: AutoregressivePrior(Transformer(5, 16, 1, 2, 5)), "5 tokens"),
     (lambda: AutoregressivePrior(Transformer(5, 16, 1, 2, 4, told=True)), "places"),
-    (lambda: AutoregressivePrior(Transformer(5, 16, 1, 2, 4, position="rotary", grid=(3, 3))), "rotary"),
+    (lambda: AutoregressivePrior(Transformer(5, 16, 1, 2, 4, position="rotary", grid=(3, 3))), "a grid of .3, 3."),
     (lambda: AutoregressivePrior(RQTransformer(5, 16, 1, 1, 2, 4, 3)), "levels"),
   ],
 )
