@@ -271,7 +271,7 @@ def test_mistakes_are_one_clear_line():
     head.apply(params, keys, given, None, 1.0, 0.5, method="draw")
   with pytest.raises(UserError, match="not Exploding"):
     jax.eval_shape(lambda: head.clone(process=Process(Exploding())).init(rngs, given, normal(2, 2), method="nll"))
-  with pytest.raises(UserError, match="reads 3 numbers a token, but the network gives 16"):
+  with pytest.raises(UserError, match="reads 3 numbers an element, but the network's `out` is 16"):
     jax.eval_shape(
       lambda: MAR(NET, DiffusionHead(4, features=3)).init(rngs, Latent(z=X), None, train=True, method="loss")
     )

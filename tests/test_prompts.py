@@ -80,7 +80,7 @@ def test_prompts_as_they_are_typed():
     ([[7]], r"a prompt has code 7 at place 0, where there are 0 to 6 \(or -1: to be drawn\)"),
     ([[3, -2]], "code -2 at place 1"),
     (np.array([[2**64 - 1]], np.uint64), "has code 18446744073709551615"),
-    ([[1, 2], [3, 4]], r"not an array of shape \(2, 2\): of one example give codes\[None\]"),
+    ([[1, 2], [3, 4]], r"not an array of shape \(2, 2\): codes\[None\] is one example, codes\[:, None\] 2 first rows"),
     ([[0.5]], "whole numbers, not float64"),
     ([1, 2], r"a prompt is codes \[P,n\] or \[P,2,2\], not an array of shape \(2,\)"),
     (np.zeros((0, 4), int), "not an array of shape"),

@@ -41,9 +41,6 @@ class RQTransformer(OneVocabulary):
   remat: Remat = "none"
   dtype: str = "float32"
 
-  layout = ()
-  places = 0
-
   def setup(self) -> None:
     """See the class."""
     if self.length % self.groups:

@@ -55,8 +55,6 @@ class SampleRNN(OneVocabulary):
   dtype: str = "float32"
 
   groups = 1
-  layout = ()
-  places = 0
 
   @property
   def ratios(self) -> tuple[int, ...]:

@@ -4,7 +4,11 @@ import flax.linen as nn
 
 
 class OneVocabulary(nn.Module):
-  """A network with the fields `vocab`, the number of its tokens, and `classes`, that of its labels (0 = none)."""
+  """A network with the fields `vocab`, the number of its tokens, and `classes`, that of its labels (0 = none): one grid
+  of tokens (`layout`), which are told no places."""
+
+  layout = ()
+  places = 0
 
   @property
   def vocabs(self) -> tuple[int, ...]:

@@ -43,8 +43,6 @@ class WaveNet(OneVocabulary):
   dtype: str = "float32"
 
   groups = 1
-  layout = ()
-  places = 0
 
   @property
   def dilations(self) -> tuple[int, ...]:

@@ -1,7 +1,5 @@
 """Real-valued tokens in random order, several at a time. MAR: Li, Tian, Li, Deng, He 2024, arXiv:2406.11838."""
 
-import math
-
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -9,7 +7,8 @@ import numpy as np
 from latents.backbones.masked_autoencoder import MaskedAutoencoder
 from latents.errors import UserError
 from latents.nn.streams import sample_keys
-from latents.priors.base import Prior, drop, rows
+from latents.priors.base import drop, rows
+from latents.priors.elements import OfElements
 from latents.priors.heads import Head
 from latents.priors.masked import left_masked, ranks
 from latents.types import Array, Cond, Latent, Terms, aside
@@ -22,7 +21,7 @@ def masked_share(key: Array) -> Array:
   return MEAN + STD * jax.random.truncated_normal(key, (LEAST - MEAN) / STD, 0.0)
 
 
-class MAR(Prior):
+class MAR(OfElements):
   """Reads the elements of `head`, latent.z [B,*s,D] (or codes), as N tokens in raster order.
 
   Training: one share of the tokens for a batch (`masked_share`, rounded up) is masked, in a random order of each
@@ -40,26 +39,6 @@ class MAR(Prior):
   steps: int = aside(64)
   temperature: float = aside(1.0)
   guidance: float = aside(1.0)
-
-  @property
-  def discrete(self) -> bool:  # pyright: ignore[reportIncompatibleVariableOverride]
-    """Whether the head reads codes."""
-    return self.head.discrete
-
-  @property
-  def vocabs(self) -> tuple[int, ...]:
-    """The head's."""
-    return self.head.vocabs
-
-  def _check(self, grid: tuple[int, ...]) -> int:
-    """*s -> N."""
-    if self.backbone.out != self.head.out:
-      raise UserError(
-        f"{type(self.head).__name__} reads {self.head.out} numbers a token, but the network gives {self.backbone.out}"
-      )
-    if math.prod(grid) != self.backbone.length:
-      raise UserError(f"the network models {self.backbone.length} tokens, but {grid} are {math.prod(grid)}")
-    return self.backbone.length
 
   def loss(self, latent: Latent, cond: Cond | None, *, train: bool) -> Terms:
     """See the class; random tokens."""
@@ -80,7 +59,7 @@ class MAR(Prior):
     self, cond: Cond | None, *, shape: tuple[int, ...], guidance: float | None = None, count: int = 1
   ) -> Latent:
     """See `Prior.sample`. Guidance runs both conditions as one batch of 2 B."""
-    grid = shape if self.head.discrete and self.head.dim == 1 else shape[:-1]
+    grid = self._grid(shape)
     batch = count if cond is None else rows(cond)
     keys = sample_keys(self.make_rng("prior"), batch)
     order = jax.vmap(lambda key: jax.random.permutation(key, self._check(grid)))(keys)
@@ -90,8 +69,6 @@ class MAR(Prior):
   def filled(self, order: Array, keys: Array, cond: Cond | None, guidance: float | None = None) -> Array:
     """order [B,N] int: the tokens as they are drawn; keys [B] -> x [B,N,D]."""
     batch, tokens = order.shape
-    if self.temperature < 0:
-      raise UserError(f"a temperature is at least 0, not {self.temperature}")
     told = self.guided(cond, guidance, batch)
     left = left_masked(tokens, self.steps)
     before = np.concatenate([[tokens], left[:-1]])

@@ -4,7 +4,6 @@ PixelCNN++ (Salimans et al. 2017, arXiv:1701.05517) and GIVT (Tschannen et al. 2
 what stands at a position (`heads`) and in the network that looks back.
 """
 
-import math
 from typing import Any
 
 import jax
@@ -12,12 +11,13 @@ import jax.numpy as jnp
 
 from latents.errors import UserError
 from latents.nn.streams import sample_keys
-from latents.priors.base import Prior, drop, rows
+from latents.priors.base import drop, rows
+from latents.priors.elements import OfElements
 from latents.priors.heads import Head
 from latents.types import Array, Cond, Latent, Terms, aside
 
 
-class AutoregressiveVectors(Prior):
+class AutoregressiveVectors(OfElements):
   """Positions *s in raster order, one element of `head` each.
 
   backbone: `__call__(x [B,L,dim], cond, *, train) -> [B,L,out]`, row i of elements before i; `cache`, `step` as of a
@@ -33,11 +33,6 @@ class AutoregressiveVectors(Prior):
   guidance: float = aside(1.0)
 
   @property
-  def discrete(self) -> bool:  # pyright: ignore[reportIncompatibleVariableOverride]
-    """Whether the head reads codes."""
-    return self.head.discrete
-
-  @property
   def together(self) -> int:  # pyright: ignore[reportIncompatibleVariableOverride]
     """The codes of an element."""
     return self.head.dim
@@ -51,20 +46,6 @@ class AutoregressiveVectors(Prior):
   def likelihood(self) -> bool:  # pyright: ignore[reportIncompatibleVariableOverride]
     """Whether the head's loss is one."""
     return self.head.likelihood
-
-  @property
-  def vocabs(self) -> tuple[int, ...]:
-    """The head's."""
-    return self.head.vocabs
-
-  def _check(self, grid: tuple[int, ...]) -> None:
-    if self.backbone.out != self.head.out:
-      raise UserError(
-        f"{type(self.head).__name__} needs {self.head.out} numbers a position, but the network's `out` is "
-        f"{self.backbone.out}"
-      )
-    if math.prod(grid) != self.backbone.length:
-      raise UserError(f"the network models {self.backbone.length} positions, but {grid} are {math.prod(grid)}")
 
   def loss(self, latent: Latent, cond: Cond | None, *, train: bool) -> Terms:
     """{"nll": nats an element, mean over batch and positions}."""
@@ -90,10 +71,7 @@ class AutoregressiveVectors(Prior):
     prompt: Array | None = None,
   ) -> Latent:  # fmt: skip
     """See `Prior.sample`."""
-    grid = shape if self.head.discrete and self.head.dim == 1 else shape[:-1]
-    self._check(grid)
-    if self.temperature < 0:
-      raise UserError(f"a temperature is at least 0, not {self.temperature}")
+    grid = self._grid(shape)
     batch = count if cond is None else rows(cond)
     told = self.guided(cond, guidance, batch)
     keys = sample_keys(self.make_rng("prior"), batch)

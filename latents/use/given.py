@@ -84,7 +84,7 @@ def prompt(codes: Any, number: int, shape: tuple[int, ...], vocab: int | np.ndar
   whole = codes.ndim == len(shape) + 1 and codes.shape[2:] == shape[1:]
   if not len(codes) or not (whole or codes.ndim == 2) or (codes.shape == shape and len(shape) > 1):
     wanted = f"[P,n] or [P,{','.join(map(str, shape))}]"
-    hint = ": of one example give codes[None]" if codes.shape == shape else ""
+    hint = f": codes[None] is one example, codes[:, None] {len(codes)} first rows" if codes.shape == shape else ""
     raise UserError(f"a prompt is codes {wanted}, not an array of shape {codes.shape}{hint}")
   codes = codes.reshape(len(codes), -1)
   if codes.shape[1] > size:
