@@ -248,3 +248,13 @@ def test_of_a_short_recording_a_share_of_its_own_length_is_kept(tmp_path):
   assert share == 1 and x.shape == (400, 1) and x.max() > 0.9  # as loud as an example of that length
   x, share = prompt._signal(tmp_path / "short.wav", source)
   assert share == 0.5 and x.shape == (400, 1) and (x[200:] == 0).all()
+
+
+def test_a_random_order_begins_with_what_is_given():
+  make, shape, _ = next(row[1:] for row in PRIORS if row[0] == "autoregressive-random")
+  keys, size = jax.random.split(KEY, 6), int(np.prod(shape))
+  prompt = jnp.where(jax.random.bernoulli(KEY, 0.5, (6, size)), 0, -1)
+  places = np.asarray(make().bind({})._places(keys, prompt))
+  assert (np.sort(places, 1) == np.arange(size)).all() and len({tuple(row) for row in places}) == 6
+  last = np.take_along_axis(np.asarray(prompt), places, 1) < 0
+  assert (np.diff(last.astype(int), axis=1) >= 0).all() and last.any() and not last.all()
